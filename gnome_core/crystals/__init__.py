@@ -1,0 +1,1 @@
+"""Crystal record, Arrow schema and codec, formulas, split, readers and writers."""

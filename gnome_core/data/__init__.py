@@ -1,0 +1,1 @@
+"""Small shipped files; origin and licence of each in NOTICE."""

@@ -1,0 +1,1 @@
+"""Stacked members, volume augmentation, uncertainty."""

@@ -1,0 +1,1 @@
+"""Candidate generators: recipes, substitution, SAPS."""

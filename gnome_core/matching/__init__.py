@@ -1,0 +1,1 @@
+"""Structure matching and duplicate clusters."""

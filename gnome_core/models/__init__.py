@@ -1,0 +1,1 @@
+"""Networks: structural GNN, CHGNet."""

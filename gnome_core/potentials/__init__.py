@@ -1,0 +1,1 @@
+"""Energy, forces and stress from one gradient; batched relaxation."""

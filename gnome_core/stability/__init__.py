@@ -1,0 +1,1 @@
+"""Elemental references and the convex hull."""

@@ -1,0 +1,1 @@
+"""Data, losses, schedules, checkpoints and the training loop."""
