@@ -79,13 +79,9 @@ def check_crystal(crystal: Crystal, min_distance: float = 0.5, max_sites: int = 
             f"{len(crystal.frac_coords)} coordinates for {crystal.n_sites} atoms; re-export it",
         )
     if crystal.n_sites > max_sites:
-        raise InvalidCrystal(
-            "too_many_sites", f"{crystal.n_sites} atoms, at most {max_sites}; use its primitive cell"
-        )
+        raise InvalidCrystal("too_many_sites", f"{crystal.n_sites} atoms, at most {max_sites}; use its primitive cell")
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
-        raise InvalidCrystal(
-            "not_finite", "lattice or coordinates hold NaN or infinity; re-export the structure"
-        )
+        raise InvalidCrystal("not_finite", "lattice or coordinates hold NaN or infinity; re-export the structure")
     lengths = np.linalg.norm(crystal.lattice, axis=1)
     # A cell flatter than 1 % of its box is a typing error, and neighbour searches would run for ever.
     if crystal.volume < 1.0 or crystal.volume < 0.01 * np.prod(lengths):
