@@ -1,0 +1,242 @@
+"""CHGNet 0.3.0 in JAX: energy, forces, stress and magnetic moments of crystals.
+
+Own implementation of Deng et al., Nat. Mach. Intell. 5, 1031 (2023), doi:10.1038/s42256-023-00716-3, for the published
+weights (`gnome_core/data/chgnet_0.3.0_weights.npz`, 412,525 numbers). Energies are on the scale the weights were
+fitted to: PBE(+U) with the Materials Project's 2020 corrections, eV.
+
+Two things differ from the formulas as printed, neither changes a number beyond rounding: the first layer of every gated
+MLP is split by its inputs, so that atoms and bonds are multiplied before they are gathered on the many edges; and bonds
+are undirected throughout, both directions of a message being formed side by side.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gnome_core.graphs.bonds import BondBatch
+
+ATOM_CUTOFF = 6.0  # Å
+BOND_CUTOFF = 3.0  # Å
+EV_PER_CUBIC_ANGSTROM_IN_GPA = 160.21766208
+SCALE = "chgnet-0.3.0"
+
+
+class Linear(NamedTuple):
+    weight: jax.Array  # (inputs, outputs)
+    bias: jax.Array | float = 0.0
+
+    def __call__(self, x):
+        return x @ self.weight + self.bias
+
+
+class LayerNorm(NamedTuple):
+    weight: jax.Array
+    bias: jax.Array
+
+    def __call__(self, x):
+        x = x - x.mean(-1, keepdims=True)
+        return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5) * self.weight + self.bias
+
+
+class GatedMLP(NamedTuple):
+    """silu(norm(core(x))) * sigmoid(norm(gate(x))). `first` maps the inputs to core and gate side by side;
+    `core` and `gate` are the second layers, absent where the published network has one layer only."""
+
+    first: jax.Array  # (inputs, 128)
+    bias: jax.Array  # (128,)
+    core: Linear | None
+    gate: Linear | None
+    core_norm: LayerNorm
+    gate_norm: LayerNorm
+
+    def finish(self, first_layer):
+        """From the first layer's sum (..., 128) to the message (..., 64)."""
+        if self.core is None:
+            core, gate = jnp.split(first_layer, 2, axis=-1)
+        else:
+            core, gate = jnp.split(jax.nn.silu(first_layer), 2, axis=-1)
+            core, gate = self.core(core), self.gate(gate)
+        return jax.nn.silu(self.core_norm(core)) * jax.nn.sigmoid(self.gate_norm(gate))
+
+
+class Params(NamedTuple):
+    composition: jax.Array  # (94,) eV/atom by element
+    embedding: jax.Array  # (94, 64)
+    radial_frequencies: jax.Array  # (31,) for the atom graph
+    short_frequencies: jax.Array  # (31,) for the bond graph
+    angular_frequencies: jax.Array  # (15,)
+    bond_embedding: Linear
+    atom_weights: Linear
+    bond_weights: Linear
+    angle_embedding: Linear
+    atom_convs: list[tuple[GatedMLP, Linear]]
+    bond_convs: list[tuple[GatedMLP, Linear]]
+    angle_updates: list[GatedMLP]
+    magmom: Linear
+    readout_norm: LayerNorm
+    readout: list[Linear]
+
+
+def load_params() -> Params:
+    """The shipped weights. Raises ValueError when the file beside this package is not CHGNet 0.3.0."""
+    data = resources.files("gnome_core.data")
+    config = json.loads((data / "chgnet_0.3.0_config.json").read_text())
+    if config["version"] != "0.3.0" or config["n_conv"] != 4 or config["mlp_out_bias"]:
+        raise ValueError(f"the shipped CHGNet config is not the published 0.3.0: {config}")
+    with (data / "chgnet_0.3.0_weights.npz").open("rb") as file:
+        w = {name: jnp.asarray(array) for name, array in np.load(file, allow_pickle=False).items()}
+
+    def linear(name: str) -> Linear:
+        return Linear(w[f"{name}.weight"].T, w.get(f"{name}.bias", 0.0))
+
+    def norm(name: str) -> LayerNorm:
+        return LayerNorm(w[f"{name}.weight"], w[f"{name}.bias"])
+
+    def gated(name: str, layers: list[int]) -> GatedMLP:
+        first = [linear(f"{name}.mlp_{part}.layers.{layers[0]}") for part in ("core", "gate")]
+        second = [linear(f"{name}.mlp_{part}.layers.{i}") for i in layers[1:] for part in ("core", "gate")]
+        core, gate = second or (None, None)
+        return GatedMLP(
+            jnp.concatenate([f.weight for f in first], axis=1),
+            jnp.concatenate([f.bias for f in first]),
+            core,
+            gate,
+            norm(f"{name}.bn1"),
+            norm(f"{name}.bn2"),
+        )
+
+    return Params(
+        composition=w["composition_model.fc.weight"][0],
+        embedding=w["atom_embedding.embedding.weight"],
+        radial_frequencies=w["bond_basis_expansion.rbf_expansion_ag.frequencies"],
+        short_frequencies=w["bond_basis_expansion.rbf_expansion_bg.frequencies"],
+        angular_frequencies=w["angle_basis_expansion.fourier_expansion.frequencies"],
+        bond_embedding=linear("bond_embedding"),
+        atom_weights=linear("bond_weights_ag"),
+        bond_weights=linear("bond_weights_bg"),
+        angle_embedding=linear("angle_embedding"),
+        atom_convs=[
+            (gated(f"atom_conv_layers.{i}.twoBody_atom", [0, 3]), linear(f"atom_conv_layers.{i}.mlp_out.layers.1"))
+            for i in range(4)
+        ],
+        bond_convs=[
+            (gated(f"bond_conv_layers.{i}.twoBody_bond", [0, 3]), linear(f"bond_conv_layers.{i}.mlp_out.layers.1"))
+            for i in range(3)
+        ],
+        # The third published angle update feeds nothing and is left out.
+        angle_updates=[gated(f"angle_layers.{i}.twoBody_bond", [1]) for i in range(2)],
+        magmom=linear("site_wise"),
+        readout_norm=norm("readout_norm"),
+        readout=[linear(f"mlp.layers.{i}") for i in (0, 2, 4, 7)],
+    )
+
+
+def radial_basis(distance, frequencies, cutoff: float):
+    """Bessel functions (b, 31) under the polynomial envelope of order 8, zero from the cutoff (Å) on."""
+    r = distance / cutoff
+    p = 8.0
+    envelope = 1 - (p + 1) * (p + 2) / 2 * r**p + p * (p + 2) * r ** (p + 1) - p * (p + 1) / 2 * r ** (p + 2)
+    envelope = jnp.where(r < 1, envelope, 0.0) * jnp.sqrt(2 / cutoff) / distance
+    return envelope[:, None] * jnp.sin(r[:, None] * frequencies)
+
+
+def angular_basis(cosine, frequencies):
+    """Fourier functions (a, 31) of the angle."""
+    angle = jnp.arccos(cosine * (1 - 1e-6))[:, None] * frequencies
+    constant = jnp.full((len(cosine), 1), 1 / np.sqrt(2), angle.dtype)
+    return jnp.concatenate([constant, jnp.sin(angle), jnp.cos(angle)], axis=1) / np.sqrt(np.pi)
+
+
+def _both_ways(gated: GatedMLP, side1, side2, shared1, shared2, at1, at2):
+    """Messages of an unordered pair seen from either side, stacked (2, pairs, 64).
+
+    side1, side2: (rows, 128) first-layer terms of the near and the far partner; at1, at2: rows of each pair.
+    shared1, shared2: (pairs, 128) terms of the pair itself, per direction.
+    """
+    near = jnp.concatenate([side1, side2], axis=1)
+    from1, from2 = near[at1], near[at2]
+    width = side1.shape[1]
+    forward = from1[:, :width] + from2[:, width:] + shared1
+    backward = from2[:, :width] + from1[:, width:] + shared2
+    return gated.finish(jnp.stack([forward, backward]))
+
+
+def energies(params: Params, vectors, batch: BondBatch, n_short: int):
+    """Energy per graph (G,) in eV and magnetic moments (N,) in Bohr magnetons.
+
+    vectors: (S + L, 3) bond vectors, Å; n_short: S, the number of short-bond slots (static).
+    """
+    first, second = batch.first, batch.second
+    n_atoms = len(batch.species)
+    distance = jnp.sqrt((vectors * vectors).sum(-1))
+    radial = radial_basis(distance, params.radial_frequencies, ATOM_CUTOFF)
+    atom_weights = params.atom_weights(radial)
+    bond = params.bond_embedding(radial)
+    short_distance = distance[:n_short]
+    bond_weights = params.bond_weights(radial_basis(short_distance, params.short_frequencies, BOND_CUTOFF))
+    unit = vectors[:n_short] / short_distance[:, None]
+    cosine = batch.sign * (unit[batch.bond1] * unit[batch.bond2]).sum(-1)
+    angle = params.angle_embedding(angular_basis(cosine, params.angular_frequencies))
+    angle = jnp.stack([angle, angle])  # seen from bond1, from bond2
+    pair_weights = bond_weights[batch.bond1] * bond_weights[batch.bond2]
+
+    def atom_conv(atom, bond, layer):
+        gated, out = layer
+        center, middle, neighbor = jnp.split(gated.first, 3)
+        shared = bond @ middle + gated.bias
+        message = _both_ways(gated, atom @ center, atom @ neighbor, shared, shared, first, second) * atom_weights
+        gathered = jax.ops.segment_sum(message[0], first, n_atoms) + jax.ops.segment_sum(message[1], second, n_atoms)
+        return atom + out(gathered)
+
+    def angle_messages(atom, bond, angle, gated):
+        near, far, between, middle = jnp.split(gated.first, 4)
+        shared = (atom @ middle + gated.bias)[batch.center] + angle @ between
+        short = bond[:n_short]
+        return _both_ways(gated, short @ near, short @ far, shared[0], shared[1], batch.bond1, batch.bond2)
+
+    def bond_conv(atom, bond, angle, layer):
+        gated, out = layer
+        message = angle_messages(atom, bond, angle, gated) * pair_weights
+        gathered = jax.ops.segment_sum(message[0], batch.bond1, n_short)
+        gathered += jax.ops.segment_sum(message[1], batch.bond2, n_short)
+        return bond.at[:n_short].add(out(gathered))
+
+    atom = params.embedding[batch.species]
+    for layer in range(3):
+        atom = atom_conv(atom, bond, params.atom_convs[layer])
+        bond = bond_conv(atom, bond, angle, params.bond_convs[layer])
+        if layer < 2:
+            angle = angle + angle_messages(atom, bond, angle, params.angle_updates[layer])
+    magmom = jnp.abs(params.magmom(atom)[:, 0])
+    atom = atom_conv(atom, bond, params.atom_convs[3])
+    hidden = params.readout_norm(atom)
+    for linear in params.readout[:-1]:
+        hidden = jax.nn.silu(linear(hidden))
+    site_energy = params.readout[-1](hidden)[:, 0] + params.composition[batch.species]
+    return jax.ops.segment_sum(site_energy, batch.graph, len(batch.n_atoms)), magmom
+
+
+@functools.partial(jax.jit, static_argnames="n_short")
+def evaluate(params: Params, batch: BondBatch, n_short: int):
+    """Energy (G,) eV, forces (N, 3) eV/Å, virial (G, 3, 3) eV and magnetic moments (N,) Bohr magnetons.
+
+    Stress is virial / volume (eV/Å^3, tension positive): the derivative of the energy by strain.
+    """
+
+    def total(vectors):
+        energy, magmom = energies(params, vectors, batch, n_short)
+        return energy.sum(), (energy, magmom)
+
+    gradient, (energy, magmom) = jax.grad(total, has_aux=True)(batch.vectors)
+    n_atoms, n_graphs = len(batch.species), len(batch.n_atoms)
+    forces = jax.ops.segment_sum(gradient, batch.first, n_atoms) - jax.ops.segment_sum(gradient, batch.second, n_atoms)
+    outer = (batch.vectors[:, :, None] * gradient[:, None, :]).reshape(-1, 9)
+    virial = jax.ops.segment_sum(outer, batch.graph[batch.first], n_graphs).reshape(-1, 3, 3)
+    return energy, forces, (virial + virial.swapaxes(1, 2)) / 2, magmom
