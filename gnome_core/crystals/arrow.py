@@ -98,7 +98,7 @@ def crystals_from_batch(batch: pa.RecordBatch | pa.Table) -> list[Crystal]:
     """The crystals of a batch, a slice of one, or a table of any chunking, in row order.
 
     The arrays of the crystals are read-only views of the batch wherever its types allow it.
-    Raises ValueError naming the row whose lists are null or of inconsistent lengths.
+    Raises ValueError naming the row whose lists are null or of inconsistent lengths, or for numbers out of range.
     """
     crystals: list[Crystal] = []
     batches = [batch] if isinstance(batch, pa.RecordBatch) else batch.select(_STRUCTURE_COLUMNS).to_batches()
@@ -112,8 +112,8 @@ _STRUCTURE_COLUMNS = ["lattice", "frac_coords", "numbers"]
 
 def _decode(batch: pa.RecordBatch, first_row: int) -> list[Crystal]:
     (lattice, lattice_ends), (frac, frac_ends), (numbers, ends) = (
-        _flat(batch.column(name), dtype, name, first_row)
-        for name, dtype in zip(_STRUCTURE_COLUMNS, (np.float64, np.float64, np.uint8), strict=True)
+        _flat(batch.column(name), value_type, name, first_row)
+        for name, value_type in zip(_STRUCTURE_COLUMNS, (pa.float64(), pa.float64(), pa.uint8()), strict=True)
     )
     wrong = (np.diff(lattice_ends) != 9) | (np.diff(frac_ends) != 3 * np.diff(ends))
     if wrong.any():
@@ -132,7 +132,7 @@ def _decode(batch: pa.RecordBatch, first_row: int) -> list[Crystal]:
     ]
 
 
-def _flat(column: pa.Array, dtype: type, name: str, first_row: int) -> tuple[np.ndarray, np.ndarray]:
+def _flat(column: pa.Array, value_type: pa.DataType, name: str, first_row: int) -> tuple[np.ndarray, np.ndarray]:
     """All values of a list column, and the n + 1 ends of its rows within them."""
     if column.null_count:
         row = first_row + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
@@ -148,7 +148,7 @@ def _flat(column: pa.Array, dtype: type, name: str, first_row: int) -> tuple[np.
         raise ValueError(
             f"rows {first_row}..{first_row + len(column) - 1}: {name} holds null numbers; write them again"
         )
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype), ends
+    return values.cast(value_type).to_numpy(), ends
 
 
 def _list_array(parts: list[np.ndarray], lengths: np.ndarray, dtype: type) -> pa.ListArray:

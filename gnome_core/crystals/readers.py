@@ -1,0 +1,85 @@
+"""Snapshots of known crystals, from wherever a user has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gnome_core.crystals.entries import Entry, Rejected, SourceError
+
+__all__ = ["Entry", "Rejected", "SourceError", "embedded_entries", "read_snapshot"]
+
+_KINDS = "embedded, FILE.parquet, DIR_OF_CIF, gnome-csv:FILE, mp-api or optimade:URL"
+
+
+def read_snapshot(source: str) -> Iterator[Entry | Rejected]:
+    """The crystals of a source, each checked; what is broken comes as `Rejected` and the rest goes on.
+
+    source: embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE (GNoME's summary, its CIF zip beside it) | mp-api |
+        optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
+    Raises SourceError when the source as a whole cannot be read.
+    """
+    seen: set[str] = set()
+    for item in _read(source):
+        if isinstance(item, Rejected) or item.id not in seen:
+            if isinstance(item, Entry):
+                seen.add(item.id)
+            yield item
+        else:
+            yield Rejected(item.id, "duplicate_id", f"{source}: id {item.id!r} appears again; make ids unique", b"")
+
+
+def embedded_entries() -> pa.Table:
+    """The snapshot shipped with the package (ENTRY_SCHEMA), its labels on the embedded evaluator's scale."""
+    with resources.as_file(_embedded_file()) as path:
+        return pq.read_table(path)
+
+
+def _read(source: str) -> Iterator[Entry | Rejected]:
+    # Each kind imports its own packages, so that reading Parquet never waits for pymatgen.
+    kind, _, rest = source.partition(":")
+    if source == "mp-api":
+        from gnome_core.crystals.sources.materials_project import read_materials_project
+
+        yield from read_materials_project()
+    elif kind == "optimade":
+        from gnome_core.crystals.sources.optimade import read_optimade
+
+        yield from read_optimade(rest)
+    elif kind == "gnome-csv":
+        from gnome_core.crystals.sources.gnome_csv import read_gnome_csv
+
+        yield from read_gnome_csv(Path(rest))
+    else:
+        yield from _read_path(source)
+
+
+def _read_path(source: str) -> Iterator[Entry | Rejected]:
+    path = Path(source)
+    if source != "embedded" and path.is_dir():
+        from gnome_core.crystals.sources.cif_folder import read_cif_folder
+
+        yield from read_cif_folder(path)
+        return
+    from gnome_core.crystals.sources.parquet import read_parquet
+
+    with ExitStack() as stack:
+        if source == "embedded":
+            path = stack.enter_context(resources.as_file(_embedded_file()))
+        elif not path.is_file():
+            raise SourceError(f"there is no {source!r}; a snapshot is {_KINDS}")
+        elif path.suffix != ".parquet":
+            raise SourceError(f"{source!r} is neither Parquet nor a folder; a snapshot is {_KINDS}")
+        yield from read_parquet(path)
+
+
+def _embedded_file() -> resources.abc.Traversable:
+    file = resources.files("gnome_core.data") / "snapshot.parquet"
+    if not file.is_file():
+        raise SourceError("this installation has no embedded snapshot; install the package again or name a file")
+    return file

@@ -1,0 +1,1 @@
+"""One module a kind of snapshot: Parquet, CIF folder, GNoME's release, Materials Project, OPTIMADE."""

@@ -1,0 +1,36 @@
+"""Crystals of the Materials Project through its own client, `mp-api`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from gnome_core.crystals.convert import from_structure
+from gnome_core.crystals.entries import Entry, Rejected, SourceError, read_entry
+
+_FIELDS = ["material_id", "structure", "formation_energy_per_atom"]
+
+
+def read_materials_project() -> Iterator[Entry | Rejected]:
+    """All materials that are not deprecated, with MP's formation energies. Needs MP_API_KEY.
+
+    Raises SourceError without the package or the key. Errors of the network are the client's own and pass through.
+    """
+    try:
+        from mp_api.client import MPRester
+    except ImportError as error:
+        raise SourceError("mp-api is not installed; pip install 'gnome-flywheel[snapshots]'") from error
+    key = os.environ.get("MP_API_KEY")
+    if not key:
+        raise SourceError("MP_API_KEY is not set; export the key of your account at materialsproject.org/api")
+    with MPRester(key) as rester:
+        documents = rester.materials.summary.search(deprecated=False, fields=_FIELDS)
+    for row, document in enumerate(documents):
+        yield read_entry(
+            str(document.material_id or ""),
+            f"Materials Project, row {row} ({document.material_id})",
+            "mp",
+            lambda document=document: from_structure(document.structure),
+            document.formation_energy_per_atom,
+            lambda document=document: document.structure.to(fmt="json").encode(),
+        )

@@ -1,0 +1,47 @@
+"""Tables of entries as CSV, CIF or Parquet files for other programs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from gnome_core.crystals.arrow import crystals_from_batch
+
+
+def write_parquet(entries: pa.Table, path: str | Path) -> None:
+    """The table as it is (schema version and units in its metadata), compressed with zstd."""
+    pq.write_table(entries, path, compression="zstd")
+
+
+def write_csv(entries: pa.Table, path: str | Path) -> None:
+    """One line an entry: all plain columns, and the number of sites instead of the structure."""
+    sites = pc.cast(pc.list_value_length(entries["numbers"]), pa.int32())
+    plain = [name for name in entries.column_names if not pa.types.is_nested(entries.schema.field(name).type)]
+    pyarrow.csv.write_csv(entries.select(plain).append_column("n_sites", sites), path)
+
+
+def write_cif(entries: pa.Table, folder: str | Path) -> list[Path]:
+    """One file an entry, named by its id, in a folder that is made if needed; the files' paths in row order.
+
+    Characters that some file system refuses become "_"; ids that then coincide get their row number appended.
+    """
+    from gnome_core.crystals.cif import format_cif
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    taken: set[str] = set()
+    for row, (key, crystal) in enumerate(zip(entries["id"].to_pylist(), crystals_from_batch(entries), strict=True)):
+        name = re.sub(r"[^A-Za-z0-9_.+-]", "_", key).lstrip(".")[:150] or "entry"
+        if name.lower() in taken:  # file systems may ignore case
+            name = f"{name}-{row}"
+        taken.add(name.lower())
+        path = folder / f"{name}.cif"
+        path.write_text(format_cif(crystal, key), encoding="utf-8")
+        paths.append(path)
+    return paths
