@@ -1,0 +1,85 @@
+"""What a potential answers about a crystal, and the embedded potential, which answers in padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.graphs.bonds import BatchShape, BondGraph, bond_graph, pack
+from gnome_core.models import chgnet
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """energy: eV per cell. forces: (n, 3) eV/Å. stress: (3, 3) eV/Å^3, tension positive. magmoms: (n,) Bohr magnetons."""
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray
+    magmoms: np.ndarray
+
+
+class Potential(Protocol):
+    """Evaluates crystals; `scale` names the energy scale of the answers."""
+
+    scale: str
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """One answer per crystal, in order. Equal lists give equal bits."""
+
+
+class EmbeddedPotential:
+    """CHGNet 0.3.0 (`gnome_core.models.chgnet`), evaluated in padded batches.
+
+    Crystals are taken in order while they fit the top shape of a short ladder, and padded to the smallest shape that
+    holds them: a run compiles a few programs only. A crystal larger than the top gets a shape of its own.
+    """
+
+    scale = chgnet.SCALE
+
+    def __init__(self, ladder: Sequence[BatchShape] | None = None):
+        self.params = chgnet.load_params()
+        self.ladder = ladder or [
+            BatchShape(8, 64, 256, 1536, 2048),
+            BatchShape(24, 192, 768, 4608, 5120),
+            BatchShape(64, 512, 2048, 12288, 12288),
+        ]
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        graphs = [bond_graph(c, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF) for c in crystals]
+        # Dispatch every batch before the first is waited for: they then run side by side.
+        batches = [(part, self._dispatch([graphs[i] for i in part])) for part in self._split(graphs)]
+        answers: list[Evaluation] = []
+        for part, outputs in batches:
+            energy, forces, virial, magmoms = map(np.asarray, outputs)
+            atom = 0
+            for index, i in enumerate(part):
+                own = slice(atom, atom + crystals[i].n_sites)
+                stress = virial[index].astype(np.float64) / crystals[i].volume
+                answers.append(Evaluation(float(energy[index]), forces[own].astype(np.float64), stress, magmoms[own]))
+                atom = own.stop
+        return answers
+
+    def _split(self, graphs: Sequence[BondGraph]) -> list[list[int]]:
+        parts: list[list[int]] = []
+        size = np.zeros(4, int)
+        for i, graph in enumerate(graphs):
+            if not parts or not self.ladder[-1].holds(len(parts[-1]) + 1, size + graph.size):
+                parts.append([])
+                size = np.zeros(4, int)
+            parts[-1].append(i)
+            size = size + graph.size
+        return parts
+
+    def _dispatch(self, graphs: Sequence[BondGraph]) -> tuple[jax.Array, ...]:
+        size = sum(g.size for g in graphs)
+        shape = next((s for s in self.ladder if s.holds(len(graphs), size)), self.ladder[-1])
+        while not shape.holds(len(graphs), size):
+            shape = shape.doubled()
+        batch = pack(graphs, shape, far=2 * chgnet.ATOM_CUTOFF)
+        return chgnet.evaluate(self.params, batch, shape.short)

@@ -1,0 +1,155 @@
+"""Relaxation of many crystals at once: FIRE on positions and cell, each crystal on its own clock.
+
+FIRE: Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006). The cell moves by strains taken relative to the current cell,
+scaled by the number of atoms so that atoms and cell share one step length (Tadmor et al., Phys. Rev. B 59, 235 (1999)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.linalg import expm
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.potential import Evaluation, Potential
+
+
+class RelaxConfig(BaseModel):
+    """When a relaxation ends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fmax: float = Field(0.05, gt=0, description="largest force at the end, eV/Å; the cell's share is virial / atoms")
+    max_steps: int = Field(300, gt=0, description="evaluations after which a crystal counts as not converged")
+    max_volume_ratio: float = Field(
+        3.0, gt=1, description="a crystal whose volume grows or shrinks by more than this factor has exploded"
+    )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One evaluated step. energy: eV per cell; forces: (n, 3) eV/Å; stress: (3, 3) eV/Å^3, tension positive."""
+
+    step: int
+    crystal: Crystal
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """A converged relaxation; the last frame is the relaxed crystal. magmoms: (n,) Bohr magnetons."""
+
+    frames: list[Frame]
+    magmoms: np.ndarray
+
+    @property
+    def crystal(self) -> Crystal:
+        return self.frames[-1].crystal
+
+    @property
+    def energy_per_atom(self) -> float:
+        """eV/atom."""
+        return self.frames[-1].energy / self.crystal.n_sites
+
+
+@dataclass(frozen=True)
+class RelaxationFailure:
+    """Why a crystal left the batch: not_converged, not_finite, exploded or collapsed. Frames up to then are kept."""
+
+    reason: str
+    message: str
+    frames: list[Frame]
+
+
+@dataclass
+class _Walker:
+    """One crystal under FIRE. Generalised rows: the atoms' displacements, then the strain times the atom count."""
+
+    crystal: Crystal
+    frames: list[Frame] = field(default_factory=list)
+    velocity: np.ndarray | None = None
+    dt: float = 0.1
+    mixing: float = 0.1
+    downhill: int = 0
+
+    def forces(self, evaluation: Evaluation) -> np.ndarray:
+        """(n + 3, 3) generalised forces, eV/Å."""
+        virial = evaluation.stress * self.crystal.volume
+        return np.concatenate([evaluation.forces, -virial / self.crystal.n_sites])
+
+    def advance(self, forces: np.ndarray) -> None:
+        """One FIRE step with the constants of the original paper, dt at most 1 and a move at most 0.2 Å."""
+        v = np.zeros_like(forces) if self.velocity is None else self.velocity
+        if np.vdot(forces, v) > 0:
+            v = (1 - self.mixing) * v + self.mixing * forces * np.linalg.norm(v) / np.linalg.norm(forces)
+            if self.downhill > 5:
+                self.dt = min(self.dt * 1.1, 1.0)
+                self.mixing *= 0.99
+            self.downhill += 1
+        elif self.velocity is not None:
+            v = np.zeros_like(forces)
+            self.dt, self.mixing, self.downhill = self.dt * 0.5, 0.1, 0
+        self.velocity = v + self.dt * forces
+        move = self.dt * self.velocity
+        move *= min(1.0, 0.2 / np.linalg.norm(move))
+        n = self.crystal.n_sites
+        strain = move[n:] / n
+        lattice = self.crystal.lattice @ expm((strain + strain.T) / 2)
+        frac = self.crystal.frac_coords + move[:n] @ np.linalg.inv(self.crystal.lattice)
+        self.crystal = Crystal(lattice, frac, self.crystal.numbers)
+
+
+def relax(
+    crystals: Sequence[Crystal],
+    potential: Potential,
+    config: RelaxConfig | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Relaxation | RelaxationFailure]:
+    """Relax every crystal; the answers come in the order given. A failing crystal leaves, the others go on.
+
+    progress is called with the number of crystals that finished in each step.
+    """
+    config = config or RelaxConfig()
+    walkers = [_Walker(crystal) for crystal in crystals]
+    results: list[Relaxation | RelaxationFailure | None] = [None] * len(crystals)
+    active = list(range(len(crystals)))
+    while active:
+        evaluations = potential.evaluate([walkers[i].crystal for i in active])
+        for i, evaluation in zip(active, evaluations, strict=True):
+            results[i] = _step(walkers[i], evaluation, config)
+        finished = sum(results[i] is not None for i in active)
+        active = [i for i in active if results[i] is None]
+        if progress and finished:
+            progress(finished)
+    return [r for r in results if r is not None]
+
+
+def _step(walker: _Walker, evaluation: Evaluation, config: RelaxConfig) -> Relaxation | RelaxationFailure | None:
+    """Record the evaluation and move on, or say how this crystal ended."""
+    forces = walker.forces(evaluation)
+    if not (np.isfinite(evaluation.energy) and np.isfinite(forces).all()):
+        return RelaxationFailure(
+            "not_finite", f"energy or forces are not finite at step {len(walker.frames)}", walker.frames
+        )
+    walker.frames.append(
+        Frame(len(walker.frames), walker.crystal, evaluation.energy, evaluation.forces, evaluation.stress)
+    )
+    largest = float(np.linalg.norm(forces, axis=1).max())
+    if largest <= config.fmax:
+        return Relaxation(walker.frames, evaluation.magmoms)
+    if len(walker.frames) >= config.max_steps:
+        return RelaxationFailure(
+            "not_converged", f"largest force {largest:.3f} eV/Å after {config.max_steps} steps", walker.frames
+        )
+    walker.advance(forces)
+    ratio = walker.crystal.volume / walker.frames[0].crystal.volume
+    if not ratio < config.max_volume_ratio:
+        return RelaxationFailure("exploded", f"the volume grew {ratio:.1f}-fold", walker.frames)
+    if ratio < 1 / config.max_volume_ratio:
+        return RelaxationFailure("collapsed", f"the volume shrank to {ratio:.2f} of its start", walker.frames)
+    return None
