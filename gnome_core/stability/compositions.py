@@ -1,0 +1,75 @@
+"""Compositions as rows of atom counts by atomic number: the one representation of `gnome_core.stability`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.crystals.formulas import SYMBOLS
+
+N_COLUMNS = MAX_ATOMIC_NUMBER + 1  # column Z holds element Z; column 0 stays empty
+
+
+class MissingReference(ValueError):
+    """An element without an elemental reference. `.elements` holds their symbols."""
+
+    def __init__(self, atomic_numbers: Sequence[int], where: str, remedy: str):
+        self.elements = tuple(SYMBOLS[z] for z in sorted(atomic_numbers))
+        super().__init__(f"no elemental reference for {', '.join(self.elements)} ({where}); {remedy}")
+
+
+def atom_counts(numbers: Sequence[np.ndarray] | pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """(n, 95) float64 atom counts by atomic number of n crystals.
+
+    numbers: the crystals' atomic numbers, as a sequence of (n_sites,) integer arrays or as the Arrow list
+        column `numbers` of an entries table (no Python loop over rows then).
+
+    Raises ValueError for a crystal without atoms or an atomic number outside 1..94, naming the row.
+    """
+    if isinstance(numbers, pa.ChunkedArray):
+        numbers = numbers.combine_chunks()
+    if isinstance(numbers, pa.Array):
+        offsets = numbers.offsets.to_numpy()
+        flat, sites = numbers.flatten().to_numpy(zero_copy_only=False), np.diff(offsets)
+    else:
+        sites = np.array([len(row) for row in numbers], np.int64)
+        flat = np.concatenate([np.asarray(row) for row in numbers]) if len(sites) else np.zeros(0, np.uint8)
+    if not sites.all():
+        raise ValueError(f"row {int(sites.argmin())} has no atoms; leave it out")
+    rows = np.repeat(np.arange(len(sites)), sites)
+    unknown = (flat < 1) | (flat > MAX_ATOMIC_NUMBER)
+    if unknown.any():
+        raise ValueError(f"row {rows[unknown][0]}: atomic number {flat[unknown][0]} is outside 1..{MAX_ATOMIC_NUMBER}")
+    cells = rows * N_COLUMNS + flat.astype(np.int64)
+    return np.bincount(cells, minlength=len(sites) * N_COLUMNS).reshape(-1, N_COLUMNS).astype(np.float64)
+
+
+class SparseCompositions(NamedTuple):
+    """n compositions as runs: run i holds starts[i]:starts[i + 1], its atomic numbers ascending."""
+
+    starts: np.ndarray  # (n + 1,) int64
+    numbers: np.ndarray  # (nnz,) uint8 atomic numbers
+    amounts: np.ndarray  # (nnz,) float64, > 0
+
+
+def sparse(compositions: np.ndarray) -> SparseCompositions:
+    """The elements present in each row of compositions (n, 95): atom counts, fractions or any other amounts.
+
+    Raises ValueError, naming the row, for a wrong shape, NaN, negative or empty compositions.
+    """
+    amounts = np.asarray(compositions, np.float64)
+    if amounts.ndim != 2 or amounts.shape[1] != N_COLUMNS:
+        raise ValueError(f"compositions must have shape (n, {N_COLUMNS}), got {amounts.shape}; see atom_counts()")
+    cells = np.flatnonzero(amounts != 0)  # NaN is not 0, so it is kept and seen below
+    rows, numbers = np.divmod(cells, N_COLUMNS)
+    values = amounts.reshape(-1)[cells]
+    lengths = np.bincount(rows, minlength=len(amounts))
+    unusable = ~((values > 0) & (values < np.inf) & (numbers > 0))
+    if unusable.any() or not lengths.all():
+        row = int(min(*rows[unusable], *np.flatnonzero(lengths == 0), len(amounts)))
+        raise ValueError(f"composition of row {row} is empty, negative or not finite; every row needs atoms")
+    return SparseCompositions(np.append(0, np.cumsum(lengths)), numbers.astype(np.uint8), values)
