@@ -1,0 +1,40 @@
+"""Layers of message-passing networks: swish with a trainable slope, weighted segment sums."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Swish(nn.Module):
+    """x * sigmoid(beta * x), one beta per feature if trainable (Ramachandran et al., arXiv:1710.05941)."""
+
+    trainable: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if not self.trainable:
+            return nn.silu(x)
+        beta = self.param("beta", nn.initializers.ones, (x.shape[-1],))
+        return x * nn.sigmoid(beta * x)
+
+
+def segment_sum(values: jax.Array, segments: jax.Array, n_segments: int) -> jax.Array:
+    """Sum rows of one segment; segments must ascend. (r, f), (r,) -> (n_segments, f)."""
+    return jax.ops.segment_sum(values, segments, n_segments, indices_are_sorted=True)
+
+
+def rows(values: jax.Array, indices: jax.Array) -> jax.Array:
+    """values[indices] for indices known to be in bounds (batches are built so)."""
+    return jnp.asarray(values).at[indices].get(mode="promise_in_bounds")
+
+
+def linear(features: int, use_bias: bool = False, name: str | None = None) -> nn.Dense:
+    """A dense layer with fan-in scaled normal weights."""
+    return nn.Dense(features, use_bias=use_bias, kernel_init=nn.initializers.lecun_normal(), name=name)
+
+
+def per_atom_mean(values: jax.Array, multiplicities: jax.Array, graphs: jax.Array, n_atoms: jax.Array) -> jax.Array:
+    """Mean over the atoms of each graph of node values (n, f) -> (g, f); a mean keeps float32 safe for large cells."""
+    return segment_sum(values * (multiplicities / rows(n_atoms, graphs))[:, None], graphs, n_atoms.shape[0])

@@ -1,0 +1,75 @@
+"""Models by name, and a trained member as two plain files: NAME.npz (variables) and NAME.json (what they mean)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gnome_core.models.structural import StructuralConfig, StructuralGNN
+
+MODELS: dict[str, tuple[type[BaseModel], type[nn.Module]]] = {"structural": (StructuralConfig, StructuralGNN)}
+
+
+class BadMember(ValueError):
+    """A member file that is missing, of another format, or holds NaN."""
+
+
+class MemberRecord(BaseModel):
+    """The JSON beside a member's arrays. Energies are formation energies, eV/atom."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    config: dict[str, Any]
+    member: int
+    seed: int
+    elements: list[int]  # atomic numbers seen in training
+    shift: float
+    scale: float
+    mean_adjacency: float
+    n_train: int
+    n_val: int
+    train_mae: float
+    val_mae: float | None
+    epochs: int
+    training: dict[str, Any]
+    init_from: str | None = None
+    curve: list[dict[str, float]] = []
+
+    def network(self) -> nn.Module:
+        config_type, network_type = MODELS[self.model]
+        return network_type(config_type(**self.config))
+
+
+def save_member(path: str | Path, variables: dict, record: MemberRecord) -> None:
+    """Write `path` (.npz, float32) and its record (.json) beside it."""
+    path = Path(path)
+    arrays = {name: np.asarray(value) for name, value in flatten_dict(variables, sep="/").items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The record first: a member exists once its arrays do.
+    path.with_suffix(".json").write_text(record.model_dump_json(indent=1))
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_member(path: str | Path) -> tuple[dict, MemberRecord]:
+    """Variables and record of a saved member. Raises BadMember."""
+    path = Path(path)
+    try:
+        record = MemberRecord(**json.loads(path.with_suffix(".json").read_text()))
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, ValidationError) as error:
+        raise BadMember(f"{path}: not a member file with its .json beside it ({error}); train it again") from error
+    if record.model not in MODELS:
+        raise BadMember(f"{path}: unknown model {record.model!r}, known are {sorted(MODELS)}")
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise BadMember(f"{path}: {name} holds NaN or infinity; train the member again")
+    return unflatten_dict(arrays, sep="/"), record

@@ -1,0 +1,233 @@
+"""Train one ensemble member on formation energies: resumable, and the same bits from the same seed on one machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from pydantic import BaseModel, ConfigDict, Field
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.graphs.batching import GraphBatch, batches
+from gnome_core.graphs.featurize import GraphTable, structural_graphs
+from gnome_core.models.registry import MemberRecord, load_member, save_member
+from gnome_core.models.structural import StructuralConfig, StructuralGNN
+from gnome_core.training.checkpoint import Checkpoints
+from gnome_core.training.data import EpochPlan
+from gnome_core.training.losses import energy_loss
+
+
+class TrainingConfig(BaseModel):
+    """Optimisation of one member. The paper's: 1,000 epochs, Adam from 5.55e-4 linearly to 0, 256 crystals a batch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(120, ge=1)
+    learning_rate: float = Field(3e-3, gt=0, description="at the start; falls linearly to zero")
+    batch_size: int = Field(32, ge=1, description="crystals a batch, on average: batches are filled by edges")
+    loss: Literal["mae", "huber"] = "mae"
+    weight_decay: float = Field(0.0, ge=0, description="decoupled (AdamW)")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="average of the parameters that is exported; 0 = none")
+    volume_jitter: float = Field(
+        0.0,
+        ge=0,
+        le=0.2,
+        description="cells are scaled to 1 ± this of their volume under the same label, so that the model learns the "
+        "relaxed energy from an unrelaxed cell; the paper has none",
+    )
+    patience: int | None = Field(None, ge=1, description="epochs without a better validation MAE before stopping")
+    validate_every: int = Field(10, ge=1, description="epochs")
+    checkpoint_every: int = Field(20, ge=1, description="epochs")
+
+
+PAPER_TRAINING = TrainingConfig(epochs=1000, learning_rate=5.55e-4, batch_size=256, ema_decay=0.0)
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """A trained member: `path` is its .npz (a .json beside it). MAE in eV/atom at the crystals' own volume."""
+
+    path: str
+    train_mae: float
+    val_mae: float | None
+    epochs: int
+    curve: list[dict[str, float]]
+
+
+class TrainState(NamedTuple):
+    """What training resumes from. `best` is the exported candidate: the average, or the best one if patience is set."""
+
+    params: Any
+    optimizer: Any
+    average: Any
+    best: Any
+    best_mae: jax.Array
+    best_epoch: jax.Array
+
+
+def train_member(
+    crystals: Sequence[Crystal],
+    e_form: np.ndarray,
+    is_train: np.ndarray,
+    *,
+    member: int,
+    seed: int,
+    out_dir: str | Path,
+    model: StructuralConfig | None = None,
+    training: TrainingConfig | None = None,
+    init_from: str | None = None,
+    progress: Callable[[dict[str, float]], None] | None = None,
+    graphs: GraphTable | None = None,
+) -> MemberResult:
+    """Train, export `out_dir`/member.npz and .json, and return where it is and how good.
+
+    e_form: (n,) eV/atom; is_train: (n,) bool, the others validate. member tells members of one seed apart.
+    init_from: a member file to fine-tune from (its config must equal `model`; its statistics are kept).
+    graphs: the crystals' graphs if they are at hand (members share them). progress gets each row of the curve.
+    An interrupted call with the same arguments resumes from its newest checkpoint and ends with the same bits.
+    Raises BadCrystal for crystals without a graph, ValueError for labels that are not finite or an empty training set.
+    """
+    model, training = model or StructuralConfig(), training or TrainingConfig()
+    e_form, is_train = np.asarray(e_form, np.float64), np.asarray(is_train, bool)
+    out_dir = Path(out_dir)
+    if not np.isfinite(e_form).all():
+        raise ValueError(f"label {int(np.argmin(np.isfinite(e_form)))} is not finite; drop the row")
+    train, val = np.flatnonzero(is_train), np.flatnonzero(~is_train)
+    if not len(train):
+        raise ValueError("no training crystals; check the split")
+    graphs = graphs or structural_graphs(crystals, model.cutoff)
+
+    network = StructuralGNN(model)
+    rng = np.random.default_rng([seed, member])
+    variables = _initial_variables(network, graphs, train, e_form, int(rng.integers(2**31)), init_from)
+    statistics = variables["statistics"]
+    plan = EpochPlan(graphs, train, e_form, training.batch_size, model.cutoff, (seed, member), training.volume_jitter)
+    optimizer = _optimizer(training, plan.steps_per_epoch)
+    params = variables["params"]
+    state = TrainState(params, optimizer.init(params), params, params, jnp.float32(jnp.inf), jnp.int32(0))
+    step = _train_step(network, optimizer, training, statistics)
+    predict = jax.jit(lambda params, graph: network.apply({"params": params, "statistics": statistics}, graph))
+
+    digest = _run_digest(graphs, e_form, is_train, model, training, member, seed, init_from)
+    checkpoints = Checkpoints(out_dir / "checkpoints" / digest)
+    curve_file = out_dir / "checkpoints" / f"{digest}.json"
+    epoch, curve = 0, []
+    if (restored := checkpoints.restore_newest(state)) is not None:
+        epoch, state = restored
+        curve = [row for row in json.loads(curve_file.read_text()) if row["epoch"] <= epoch]
+    stopped = False
+    while epoch < training.epochs and not stopped:
+        losses = []
+        for batch in plan.epoch(epoch):
+            *trained, loss = step(state.params, state.optimizer, state.average, *batch)
+            state = state._replace(params=trained[0], optimizer=trained[1], average=trained[2])
+            losses.append(loss)
+        epoch += 1
+        row = {"epoch": epoch, "train_loss": float(np.mean([float(x) for x in losses]))}
+        if len(val) and (epoch % training.validate_every == 0 or epoch == training.epochs):
+            row["val_mae"] = _mean_error(predict, state.average, graphs, val, e_form, model.cutoff)
+            if row["val_mae"] < float(state.best_mae):
+                best = state.average
+                state = state._replace(best=best, best_mae=jnp.float32(row["val_mae"]), best_epoch=jnp.int32(epoch))
+            stopped = training.patience is not None and epoch - int(state.best_epoch) >= training.patience
+        curve.append(row)
+        if epoch % training.checkpoint_every == 0 and epoch < training.epochs:
+            curve_file.write_text(json.dumps(curve))  # before the state: rows beyond a restored epoch are dropped
+            checkpoints.save(epoch, state)
+        if progress is not None:
+            progress(row)
+    checkpoints.close()
+
+    final = state.best if training.patience is not None and len(val) else state.average
+    train_mae = _mean_error(predict, final, graphs, train, e_form, model.cutoff)
+    val_mae = _mean_error(predict, final, graphs, val, e_form, model.cutoff) if len(val) else None
+    record = MemberRecord(
+        model="structural",
+        config=model.model_dump(),
+        member=member,
+        seed=seed,
+        elements=sorted({int(z) for c in train for z in crystals[c].numbers}),
+        **{name: float(value) for name, value in statistics.items()},
+        n_train=len(train),
+        n_val=len(val),
+        train_mae=train_mae,
+        val_mae=val_mae,
+        epochs=epoch,
+        training=training.model_dump(),
+        init_from=init_from,
+        curve=curve,
+    )
+    path = out_dir / "member.npz"
+    save_member(path, {"params": final, "statistics": statistics}, record)
+    return MemberResult(str(path), train_mae, val_mae, epoch, curve)
+
+
+def _initial_variables(
+    network: nn.Module, graphs: GraphTable, train: np.ndarray, e_form: np.ndarray, seed: int, init_from: str | None
+) -> dict:
+    if init_from is not None:
+        variables, record = load_member(init_from)
+        if record.network() != network:
+            raise ValueError(f"{init_from} is a {record.network()}; fine-tuning needs the same configuration")
+        return jax.tree.map(jnp.asarray, variables)
+    _, one = next(batches(graphs, train[:1], np.ones(1), network.config.cutoff))
+    params = jax.jit(network.init)(jax.random.key(seed), one)["params"]
+    # An element or a batch of one label has no spread; 1 eV/atom keeps the scale finite.
+    statistics = {
+        "mean_adjacency": max(float(graphs.degrees(network.config.cutoff)[train].mean()), 1.0),
+        "shift": float(e_form[train].mean()),
+        "scale": float(e_form[train].std()) or 1.0,
+    }
+    return {"params": params, "statistics": {name: jnp.float32(value) for name, value in statistics.items()}}
+
+
+def _optimizer(training: TrainingConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+    schedule = optax.linear_schedule(training.learning_rate, 0.0, training.epochs * steps_per_epoch)
+    return optax.adamw(schedule, weight_decay=training.weight_decay)
+
+
+def _train_step(
+    network: nn.Module, optimizer: optax.GradientTransformation, training: TrainingConfig, statistics: dict
+) -> Callable:
+    def loss(params: Any, graph: GraphBatch, labels: jax.Array, weights: jax.Array) -> jax.Array:
+        predicted = network.apply({"params": params, "statistics": statistics}, graph)
+        return energy_loss(training.loss, predicted, labels, weights)
+
+    @jax.jit
+    def step(params: Any, state: Any, average: Any, *batch: Any) -> tuple[Any, Any, Any, jax.Array]:
+        value, gradient = jax.value_and_grad(loss)(params, *batch)
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        decay = training.ema_decay
+        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
+        return params, state, average, value
+
+    return step
+
+
+def _mean_error(
+    predict: Callable, params: Any, graphs: GraphTable, rows: np.ndarray, e_form: np.ndarray, cutoff: float
+) -> float:
+    """Mean absolute error of the rows at their own volume, eV/atom."""
+    errors = np.empty(len(rows))
+    for items, batch in batches(graphs, rows, np.ones(len(rows)), cutoff):
+        errors[items] = np.asarray(predict(params, batch))[: items.stop - items.start] - e_form[rows[items]]
+    return float(np.abs(errors).mean())
+
+
+def _run_digest(graphs: GraphTable, e_form: np.ndarray, is_train: np.ndarray, *settings: Any) -> str:
+    """What a checkpoint belongs to: other data or settings start afresh instead of resuming."""
+    digest = hashlib.blake2b(digest_size=8)
+    for array in (graphs.numbers, graphs.senders, graphs.lengths, e_form, is_train):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.graphs.batching import LADDER, Bucket, GraphTooLarge, batches, pack
+from gnome_core.graphs.featurize import structural_graphs
+
+
+def random_crystals(n: int, seed: int = 0, n_atoms: int = 6) -> list[Crystal]:
+    rng = np.random.default_rng(seed)
+    return [
+        Crystal(
+            np.eye(3) * (15.0 * n_atoms) ** (1 / 3) + rng.normal(size=(3, 3)) * 0.3,
+            rng.random((n_atoms, 3)),
+            rng.integers(1, 95, n_atoms),
+        )
+        for _ in range(n)
+    ]
+
+
+def test_packing_is_greedy_in_order_and_within_the_bucket():
+    rng = np.random.default_rng(0)
+    nodes, edges = rng.integers(1, 9, 200), rng.integers(0, 90, 200)
+    bucket = Bucket(40, 400, 10)
+    runs = pack(nodes, edges, bucket)
+    assert runs[0][0] == 0
+    assert runs[-1][1] == 200
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(runs))
+    for start, stop in runs:
+        assert nodes[start:stop].sum() < bucket.n_nodes
+        assert edges[start:stop].sum() <= bucket.n_edges
+        assert stop - start < bucket.n_graphs
+        full = stop == 200 or (
+            nodes[start : stop + 1].sum() >= bucket.n_nodes
+            or edges[start : stop + 1].sum() > bucket.n_edges
+            or stop + 1 - start >= bucket.n_graphs
+        )
+        assert full, "a run was cut before it was full"
+
+
+def test_batches_hold_every_item_once_with_its_own_edges():
+    table = structural_graphs(random_crystals(30))
+    graphs = np.repeat(np.arange(30), 3)
+    factors = np.tile([0.8, 1.0, 1.2], 30)
+    seen = 0
+    for items, batch in batches(table, graphs, factors):
+        assert items.start == seen
+        seen = items.stop
+        assert (np.diff(batch.receivers) >= 0).all()
+        assert (batch.lengths[batch.weights > 0] < 4.0).all()
+        for place, item in enumerate(range(items.start, items.stop)):
+            own = (batch.node_graphs[batch.receivers] == place) & (batch.weights > 0)
+            graph = graphs[item]
+            lengths = table.lengths[table.edge_offsets[graph] : table.edge_offsets[graph + 1]]
+            lengths = lengths * np.cbrt(factors[item])
+            np.testing.assert_allclose(batch.lengths[own], lengths[lengths < 4.0], rtol=1e-6)
+            assert (batch.node_graphs[batch.senders[own]] == place).all()
+    assert seen == 90
+
+
+def test_ladder_is_short_and_grows():
+    assert len(LADDER) <= 8
+    assert sorted(LADDER) == list(LADDER)
+
+
+def test_a_graph_beyond_the_ladder_is_an_error_with_its_index():
+    table = structural_graphs(random_crystals(3))
+    with pytest.raises(GraphTooLarge) as caught:
+        list(batches(table, np.arange(3), np.ones(3), ladder=(Bucket(4, 8, 2),), packing=Bucket(4, 8, 2)))
+    assert caught.value.index == 0
