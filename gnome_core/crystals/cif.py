@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnome_core.crystals.convert import from_structure
-from gnome_core.crystals.crystal import Crystal, InvalidCrystal
+from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
 from gnome_core.crystals.formulas import NUMBERS, SYMBOLS, composition_key, reduced_formula
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _COORDINATES = ["_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z"
 def parse_cif(text: str) -> Crystal:
     """The one ordered crystal that a CIF describes, its symmetry expanded to the whole cell.
 
-    Raises InvalidCrystal: unreadable_file, multiple_structures, bad_lattice, no_sites, not_finite, unknown_element,
-    partial_occupancy, overlapping_atoms or formula_mismatch. `check_crystal` is left to the caller.
+    Raises InvalidCrystal: unreadable_file, multiple_structures, no_sites, partial_occupancy, formula_mismatch (sites
+    are missing) or what `check_crystal` raises.
     """
     from pymatgen.io.cif import CifParser
 
@@ -47,6 +47,7 @@ def parse_cif(text: str) -> Crystal:
                 "overlapping_atoms", f"{site.species.num_atoms:g} atoms on one site; remove the copies"
             )
     crystal = from_structure(structure)
+    check_crystal(crystal)
     _check_formula(blocks, structure, crystal)
     return crystal
 
@@ -89,6 +90,10 @@ def _check_block(blocks: list[dict]) -> None:
             raise InvalidCrystal("bad_lattice", f"{tag} is {block[tag]!r}; it must be a positive number")
     if not any(tag in block for tag in _CELL):
         raise InvalidCrystal("bad_lattice", "the CIF gives no cell lengths and angles; add the _cell_ tags")
+    # The square of cell volume / product of lengths; pymatgen fails on flat cells in ways that do not say so.
+    cosines = np.cos(np.radians([_number(block.get(tag, "90")) for tag in _CELL[3:]]))
+    if 1 + 2 * cosines.prod() - cosines @ cosines < 1e-4:
+        raise InvalidCrystal("bad_lattice", "the cell angles enclose no volume; check the _cell_angle_ tags")
     symbols = block.get("_atom_site_type_symbol") or block.get("_atom_site_label") or []
     if not symbols:
         raise InvalidCrystal("no_sites", "the CIF lists no atom sites; export it with its atoms")
@@ -139,6 +144,6 @@ def _number(text: str) -> float:
 
 def _is_element(symbol: str, exact: bool) -> bool:
     """Whether a type symbol ("Fe3+", exact) or a site label ("FE1A", its first one or two letters) is an element."""
-    letters = re.match(r"[A-Za-z]*", symbol).group().capitalize()
+    letters = re.sub(r"[^A-Za-z].*", "", symbol).capitalize()
     spellings = (letters,) if exact else (letters[:2], letters[:1])
     return any(one in NUMBERS or one in ("D", "T") for one in spellings)

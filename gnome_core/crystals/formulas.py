@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -72,5 +73,7 @@ def _formula(key: Composition) -> str:
     from pymatgen.core.composition import Composition as PymatgenComposition
     from pymatgen.core.composition import reduce_formula
 
-    formula, _ = reduce_formula({SYMBOLS[z]: count for z, count in key})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noble gases have no electronegativity; they come last
+        formula, _ = reduce_formula({SYMBOLS[z]: count for z, count in key})
     return PymatgenComposition.special_formulas.get(formula, formula)

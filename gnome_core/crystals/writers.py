@@ -20,7 +20,7 @@ def write_parquet(entries: pa.Table, path: str | Path) -> None:
 
 def write_csv(entries: pa.Table, path: str | Path) -> None:
     """One line an entry: all plain columns, and the number of sites instead of the structure."""
-    sites = pc.cast(pc.list_value_length(entries["numbers"]), pa.int32())
+    sites = pc.call_function("list_value_length", [entries["numbers"]])
     plain = [name for name in entries.column_names if not pa.types.is_nested(entries.schema.field(name).type)]
     pyarrow.csv.write_csv(entries.select(plain).append_column("n_sites", sites), path)
 

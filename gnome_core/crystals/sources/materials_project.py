@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gnome_core.crystals.convert import from_structure
+from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.crystals.entries import Entry, Rejected, SourceError, read_entry
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 _FIELDS = ["material_id", "structure", "formation_energy_per_atom"]
 
@@ -17,7 +22,7 @@ def read_materials_project() -> Iterator[Entry | Rejected]:
     Raises SourceError without the package or the key. Errors of the network are the client's own and pass through.
     """
     try:
-        from mp_api.client import MPRester
+        from mp_api.client import MPRester  # ty: ignore[import-not-found] (an extra)
     except ImportError as error:
         raise SourceError("mp-api is not installed; pip install 'gnome-flywheel[snapshots]'") from error
     key = os.environ.get("MP_API_KEY")
@@ -30,7 +35,17 @@ def read_materials_project() -> Iterator[Entry | Rejected]:
             str(document.material_id or ""),
             f"Materials Project, row {row} ({document.material_id})",
             "mp",
-            lambda document=document: from_structure(document.structure),
+            lambda document=document: _crystal(document.structure),
             document.formation_energy_per_atom,
-            lambda document=document: document.structure.to(fmt="json").encode(),
+            lambda document=document: _payload(document.structure),
         )
+
+
+def _crystal(structure: Structure | None) -> Crystal:
+    if structure is None:
+        raise InvalidCrystal("missing_structure", "the document has no structure; leave it out of the query")
+    return from_structure(structure)
+
+
+def _payload(structure: Structure | None) -> bytes:
+    return structure.to_json().encode() if structure is not None else b""

@@ -100,16 +100,17 @@ def _read_structure(structure: dict, where: str) -> Entry | Rejected:
         key,
         f"{where} ({key})" if key else where,
         "optimade",
-        lambda: _crystal(structure["attributes"]),
+        lambda: _crystal(structure),
         None,
         lambda: json.dumps(structure).encode(),
     )
 
 
-def _crystal(attributes: dict) -> Crystal:
-    if attributes.get("dimension_types", [1, 1, 1]) != [1, 1, 1]:
-        raise InvalidCrystal("not_periodic", "periodic in fewer than three directions; leave it out of the query")
+def _crystal(structure: dict) -> Crystal:
     try:
+        attributes = structure["attributes"]
+        if attributes.get("dimension_types", [1, 1, 1]) != [1, 1, 1]:
+            raise InvalidCrystal("not_periodic", "periodic in fewer than three directions; leave it out of the query")
         species = {one["name"]: one for one in attributes["species"]}
         numbers = [_number(species[name]) for name in attributes["species_at_sites"]]
         lattice = np.array(attributes["lattice_vectors"], float).reshape(3, 3)
