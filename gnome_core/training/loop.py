@@ -31,10 +31,10 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(120, ge=1)
+    epochs: int = Field(120, ge=1, description="passes over the training set")
     learning_rate: float = Field(3e-3, gt=0, description="at the start; falls linearly to zero")
     batch_size: int = Field(32, ge=1, description="crystals a batch, on average: batches are filled by edges")
-    loss: Literal["mae", "huber"] = "mae"
+    loss: Literal["mae", "huber"] = Field("mae", description="mae | huber")
     weight_decay: float = Field(0.0, ge=0, description="decoupled (AdamW)")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="average of the parameters that is exported; 0 = none")
     volume_jitter: float = Field(
