@@ -1,0 +1,174 @@
+"""round.toml: every setting of a round, checked when it is read and fixed for the round when it starts."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gnome_core.generation.config import GenerationConfig
+from gnome_core.models.structural import StructuralConfig
+from gnome_core.potentials.relax import RelaxConfig
+from gnome_core.training.loop import TrainingConfig
+from pipelines.errors import UserError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScoringConfig(Section):
+    """How candidates are scored."""
+
+    members: int = Field(10, ge=1, description="models in the ensemble")
+    max_candidates: int = Field(100_000, ge=1, description="candidates scored a round; a fixed random choice of more")
+
+
+class SelectionConfig(Section):
+    """Which candidates are evaluated."""
+
+    threshold: float = Field(0.05, description="eV/atom above the hull at which a candidate is still worth evaluating")
+    budget: int = Field(100, ge=0, description="candidates chosen by the models")
+    random_baseline: int = Field(10, ge=0, description="candidates chosen at random, to compare hit rates with")
+    per_formula: int = Field(1, ge=1, description="structures of one composition that may be evaluated")
+    clustered_per_formula: int = Field(8, ge=1, description="best structures of a composition that are clustered first")
+    per_chemsys: int = Field(10, ge=1, description="candidates of one chemical system that may be evaluated")
+
+
+class EvaluationConfig(RelaxConfig):
+    """How chosen candidates are relaxed."""
+
+    evaluator: Literal["embedded"] = Field("embedded", description="embedded: CHGNet 0.3.0 in this process")
+    batch_size: int = Field(32, ge=1, description="crystals relaxed together; a killed stage repeats at most one batch")
+
+
+class MemberTrainingConfig(TrainingConfig):
+    """How ensemble members are trained on everything labelled so far."""
+
+    init: Literal["fine_tune", "scratch"] = Field("fine_tune", description="where members of later rounds start")
+    fine_tune_epochs: int = Field(30, ge=1, description="epochs when starting from the last round's member")
+    fine_tune_learning_rate: float = Field(1e-3, gt=0, description="learning rate when fine-tuning")
+
+    def of_round(self, round_: int) -> TrainingConfig:
+        """The optimisation settings of a round's members."""
+        values = {name: getattr(self, name) for name in TrainingConfig.model_fields}
+        if round_ and self.init == "fine_tune":
+            values |= {"epochs": self.fine_tune_epochs, "learning_rate": self.fine_tune_learning_rate}
+        return TrainingConfig(**values)
+
+
+class RoundConfig(Section):
+    """All settings of a round."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="same seed and inputs, same rows")
+    holdout: Literal["none", "holdout-v1"] = Field(
+        "none", description="holdout-v1: neither generate nor train on the withheld 15 % of chemical systems"
+    )
+    max_dead_fraction: float = Field(
+        0.001, ge=0, le=1, description="rows of a stage that may fail before it is refused"
+    )
+    snapshot: str = Field("embedded", description="known crystals of round 0; what `gnome init --snapshot` was given")
+    part_files: int = Field(2, ge=1, description="Parquet files a table; about 100,000 rows each is a good size")
+    generation: GenerationConfig = Field(GenerationConfig(), description="substitution and SAPS")
+    model: StructuralConfig = Field(StructuralConfig(), description="the structural network")
+    scoring: ScoringConfig = Field(ScoringConfig(), description="the ensemble and what it is shown")
+    selection: SelectionConfig = Field(SelectionConfig(), description="what is evaluated")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="relaxation of chosen candidates")
+    training: MemberTrainingConfig = Field(MemberTrainingConfig(), description="of every ensemble member")
+
+    def document(self) -> dict:
+        """The settings as plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+def derived_seed(config: RoundConfig, *purpose: object) -> int:
+    """A 63-bit seed for one purpose ("train", round, member): unrelated for different purposes."""
+    text = "|".join(map(str, (config.seed, *purpose)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def load_config(path: str) -> RoundConfig:
+    """Read a round.toml. Raises UserError naming the file, the key and the nearest valid key."""
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror.lower()}; `gnome config > {path}` writes one") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not TOML: {error}") from None
+    return parse_config(values, path)
+
+
+def parse_config(values: dict[str, Any], origin: str) -> RoundConfig:
+    """Check plain values. `origin` is named in the UserError."""
+    try:
+        return RoundConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_complaint(error.errors()[0])}") from None
+
+
+def _complaint(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{key or 'config'}: {error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r})"
+    known = _keys(RoundConfig)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if not near:  # the right key in the wrong table, perhaps
+        last = key.rpartition(".")[2]
+        near = difflib.get_close_matches(last, [k.rpartition(".")[2] for k in known], n=1, cutoff=0.6)
+        near = [k for k in known if near and k.rpartition(".")[2] == near[0]][:1]
+    hint = f"did you mean {near[0]}?" if near else "`gnome config` prints the valid keys"
+    return f"unknown key {key}; {hint}"
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def config_toml(config: RoundConfig) -> str:
+    """The config as a round.toml with a comment for every key; unset optional keys are commented out."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment("Settings of a round of the flywheel; keys left out keep these values."))
+    _add_fields(document, config)
+    return tomlkit.dumps(document)
+
+
+def _add_fields(container, model: BaseModel) -> None:
+    fields = type(model).model_fields
+    tables = [name for name in fields if isinstance(getattr(model, name), BaseModel)]
+    for name, field in fields.items():
+        if name in tables:
+            continue
+        value = getattr(model, name)
+        comment = field.description or ""
+        if value is None:
+            container.add(tomlkit.comment(f"{name} = {_placeholder(field.annotation)}  # {comment}"))
+            continue
+        item = tomlkit.item(list(value) if isinstance(value, tuple) else value)
+        container.add(name, item.comment(comment) if comment else item)
+    for name in tables:
+        table = tomlkit.table()
+        if description := fields[name].description:
+            table.comment(description)
+        _add_fields(table, getattr(model, name))
+        container.add(tomlkit.nl())
+        container.add(name, table)
+
+
+def _placeholder(annotation: Any) -> str:
+    """An example value of an optional field's type."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    kind = next(k for k in kinds if k is not type(None))
+    return {int: "1000", float: "0.5", str: '""'}.get(kind, "[]")

@@ -1,0 +1,9 @@
+"""The two kinds of failure a command reports: a user's mistake, and a store that cannot be trusted."""
+
+
+class UserError(Exception):
+    """A mistake the user can mend. The command line prints the message as one line and exits with code 2."""
+
+
+class StoreError(Exception):
+    """Committed data that does not match its commit, or a stage whose counts do not add up."""

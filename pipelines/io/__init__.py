@@ -1,0 +1,1 @@
+"""Beam transforms between committed files and Arrow batches."""

@@ -1,0 +1,204 @@
+"""The driver: runs the stages of a round in order, each in an attempt of its own that only its commit makes exist."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+from pipelines.config import RoundConfig, parse_config
+from pipelines.errors import StoreError, UserError
+from pipelines.runners import runner_flags
+from pipelines.store import Attempt, Commit, Counts, Store, stage_key, table_digests
+
+FIRST_ROUND = ("snapshot", "hull", "train")
+PROPOSE = ("generate", "score", "select", "emit")
+LEARN = ("evaluate", "ingest", "hull", "train")
+
+
+def stages_of(round_: int) -> tuple[str, ...]:
+    return FIRST_ROUND if round_ == 0 else PROPOSE + LEARN
+
+
+def inputs_of(round_: int, stage: str) -> list[tuple[int, str]]:
+    """(round, stage) of the commits that a stage reads."""
+    last = round_ - 1
+    earlier = range(1, round_)
+    snapshot = [(0, "snapshot")]
+    labelled = snapshot + [(r, "ingest") for r in range(1, round_ + 1)]
+    proposed = [(r, "emit") for r in earlier]
+    return {
+        "snapshot": [],
+        "generate": snapshot + [(r, "ingest") for r in earlier] + proposed + [(last, "hull")],
+        "score": [(round_, "generate"), (last, "hull"), (last, "train")],
+        "select": [(round_, "score"), (last, "hull")],
+        "emit": [(round_, "select"), (last, "hull"), *proposed],
+        "evaluate": [(round_, "emit")],
+        "ingest": [*snapshot, (round_, "emit"), (round_, "evaluate")],
+        "hull": labelled,
+        "train": labelled + ([(last, "train")] if round_ else []),
+    }[stage]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a stage's `run(job) -> Manifest` is given. It reads `inputs` and writes only below `attempt.path`."""
+
+    store: Store
+    round: int
+    config: RoundConfig
+    inputs: Mapping[str, Commit]  # "r0000/hull" -> commit
+    attempt: Attempt
+    flags: Sequence[str]  # Beam options
+
+    def input(self, stage: str) -> Commit:
+        """The newest input commit of that stage."""
+        return self.all_inputs(stage)[-1]
+
+    def all_inputs(self, stage: str) -> list[Commit]:
+        """Input commits of that stage, by round."""
+        return sorted((c for c in self.inputs.values() if c.stage == stage), key=lambda c: c.round)
+
+
+@dataclass(frozen=True)
+class Started:
+    round: int
+    stage: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    commit: Commit
+    reused: bool  # it was committed before
+
+
+Event = Started | Finished
+
+
+def run_stages(store: Store, round_: int, stages: Sequence[str], flags: Sequence[str] = ()) -> Iterator[Event]:
+    """Run or skip the stages of a started round, in order; the round closes once all its stages are committed.
+
+    Raises UserError for a missing earlier stage or too many dead letters, StoreError for data that cannot be trusted.
+    """
+    config = load_round_config(store, round_)
+    flags = runner_flags(flags)
+    for stage in stages:
+        yield Started(round_, stage)
+        yield _run_stage(store, round_, stage, config, flags)
+    commits = [store.commit(round_, stage) for stage in stages_of(round_)]
+    if all(commits):
+        store.close_round(round_, [commit for commit in commits if commit])
+
+
+def _run_stage(store: Store, round_: int, stage: str, config: RoundConfig, flags: list[str]) -> Finished:
+    inputs = _read_inputs(store, round_, stage)
+    job_file = {
+        "stage": stage,
+        "inputs": {key: commit.digest for key, commit in inputs.items()},
+        "config": store.start_round(round_, config.document()),
+        "code": metadata.version("gnome-flywheel"),
+    }
+    committed = store.commit(round_, stage)
+    if committed:
+        if (committed.inputs, committed.config) != (job_file["inputs"], job_file["config"]):
+            raise StoreError(f"{committed.key} was made from other inputs than the store now holds; restore the store")
+        return Finished(committed, reused=True)
+
+    done = store.finished_attempt(round_, stage, job_file)
+    if done is None:
+        attempt = store.new_attempt(round_, stage, job_file)
+        _crash_point(stage, "before_write")
+        start = time.monotonic()
+        run = importlib.import_module(f"pipelines.stages.{stage}").run
+        manifest = run(Job(store, round_, config, inputs, attempt, flags))
+        seconds = round(time.monotonic() - start, 2)
+        _crash_point(stage, "after_write")
+        store.finish_attempt(attempt, manifest, seconds)
+        _crash_point(stage, "after_job")
+    else:
+        attempt, manifest, seconds = done
+    if stage != "snapshot":  # a user's files may be as broken as they are
+        _check_dead(store, attempt, manifest.counts, config.max_dead_fraction)
+    commit = Commit(
+        **job_file,
+        round=round_,
+        attempt=attempt.id,
+        files=manifest.files,
+        rows_digests=table_digests(manifest.files),
+        counts=manifest.counts,
+        seconds=seconds,
+        metrics=manifest.metrics,
+    )
+    winner = store.publish(commit)
+    _crash_point(stage, "after_commit")
+    return Finished(winner, reused=False)
+
+
+def _read_inputs(store: Store, round_: int, stage: str) -> dict[str, Commit]:
+    inputs = {}
+    for key in inputs_of(round_, stage):
+        commit = store.commit(*key)
+        if commit is None:
+            raise UserError(f"{stage_key(round_, stage)} needs {stage_key(*key)}, which is not committed; run it first")
+        inputs[commit.key] = commit
+    return inputs
+
+
+def _check_dead(store: Store, attempt: Attempt, counts: Counts, limit: float) -> None:
+    if counts.n_dead > limit * counts.n_in:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.dead.items()))
+        raise UserError(
+            f"{stage_key(attempt.round, attempt.stage)}: {counts.n_dead} of {counts.n_in} rows died ({reasons}), more "
+            f"than max_dead_fraction = {limit}; the rows are in {store.root}/{attempt.path}/dead"
+        )
+
+
+def _crash_point(stage: str, point: str) -> None:
+    """Die here as by power cut if GNOME_CRASH_AT says so: the crash tests' only hook."""
+    if os.environ.get("GNOME_CRASH_AT") == f"{stage}:{point}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+# Which round comes next
+
+
+def load_round_config(store: Store, round_: int) -> RoundConfig:
+    return parse_config(store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json")
+
+
+def open_round(store: Store) -> int | None:
+    """The round that was started and is not closed."""
+    newest = store.rounds()[-1]
+    return None if store.is_closed(newest) else newest
+
+
+def start_round(store: Store, config: RoundConfig | None) -> int:
+    """Start the next round with `config`, or with the last round's settings. One round is open at a time."""
+    newest = store.rounds()[-1]
+    if not store.is_closed(newest):
+        raise UserError(f"round {newest} is not finished; `gnome round resume {store.root}` finishes it")
+    config = config or load_round_config(store, newest)
+    store.start_round(newest + 1, config.document())
+    return newest + 1
+
+
+def init_store(root: str, config: RoundConfig) -> Store:
+    """Make a store whose round 0 is yet to run. Raises UserError if there is one, SourceError for a wrong snapshot."""
+    from gnome_core.crystals.readers import read_snapshot
+
+    store = Store(root)
+    if store.rounds() and store.is_closed(0):
+        raise UserError(f"{root} is a store already; `gnome round run {root}` runs its next round")
+    next(read_snapshot(config.snapshot), None)  # a wrong source must not leave half a store behind
+    store.start_round(0, config.document())
+    return store
+
+
+def newest_commit(store: Store, stage: str) -> Commit | None:
+    """The last round's commit of a stage that has one."""
+    commits = (store.commit(round_, stage) for round_ in reversed(store.rounds()))
+    return next((commit for commit in commits if commit), None)

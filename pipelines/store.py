@@ -1,0 +1,304 @@
+"""The round store: what a stage wrote exists only once its COMMIT.json does.
+
+ROOT/rounds/r0007/config.json                  once per round
+ROOT/rounds/r0007/<stage>/attempts/<id>/...    a job writes only here
+ROOT/rounds/r0007/<stage>/COMMIT.json          create-if-absent; lists the attempt's files
+ROOT/rounds/r0007/ROUND.json                   last
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.digests import add_digests, json_digest, rows_digest
+from pipelines.errors import StoreError, UserError
+from pipelines.storage import storage_for
+
+ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages work on
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class FileStat(_Record):
+    """One file of an attempt. `rows_digest` sums over files to the table's; blobs (no table rows) have rows 0."""
+
+    table: str
+    path: str  # relative to the store's root
+    rows: int
+    bytes: int
+    crc32c: str  # 8 hex characters
+    rows_digest: str = "0"  # hex
+
+
+class Counts(_Record):
+    """What happened to the rows a stage took: in = out + rejected + dead."""
+
+    n_in: int = Field(alias="in")
+    n_out: int = Field(alias="out")
+    rejected: dict[str, int] = {}
+    dead: dict[str, int] = {}
+
+    @property
+    def n_rejected(self) -> int:
+        return sum(self.rejected.values())
+
+    @property
+    def n_dead(self) -> int:
+        return sum(self.dead.values())
+
+    def check(self, where: str) -> None:
+        """Raise StoreError unless the counts add up and none is negative."""
+        negative = [k for d in (self.rejected, self.dead) for k, n in d.items() if n < 0]
+        if self.n_in != self.n_out + self.n_rejected + self.n_dead or negative or min(self.n_in, self.n_out) < 0:
+            raise StoreError(
+                f"{where}: in {self.n_in} != out {self.n_out} + rejected {self.rejected} + dead {self.dead}; "
+                "rows were lost or counted twice, nothing was committed"
+            )
+
+
+class Manifest(_Record):
+    """What a finished job says it did; becomes a Commit once the driver has verified it."""
+
+    files: list[FileStat]
+    counts: Counts
+    metrics: dict[str, float | int | str] = {}
+
+
+class Commit(_Record):
+    """A stage that exists. Readers open only the files listed here."""
+
+    format: int = 1
+    stage: str
+    round: int
+    attempt: str
+    files: list[FileStat]
+    rows_digests: dict[str, str]  # table -> 32 hex characters
+    counts: Counts
+    inputs: dict[str, str]  # "r0000/hull" -> digest of the commit that was read
+    config: str
+    code: str
+    seconds: float
+    metrics: dict[str, float | int | str] = {}
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal rows from equal inputs, whoever ran the stage, when and where."""
+        parts = ("stage", "round", "rows_digests", "counts", "inputs", "config")
+        return json_digest(self.model_dump(mode="json", by_alias=True, include=set(parts)))
+
+    @property
+    def key(self) -> str:
+        return stage_key(self.round, self.stage)
+
+    def rows(self, table: str) -> int:
+        return sum(f.rows for f in self.files if f.table == table)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a stage; its job writes only below `path` (store-relative)."""
+
+    round: int
+    stage: str
+    id: str
+
+    @property
+    def path(self) -> str:
+        return f"{_stage_path(self.round, self.stage)}/attempts/{self.id}"
+
+
+def stage_key(round_: int, stage: str) -> str:
+    return f"r{round_:04d}/{stage}"
+
+
+def _stage_path(round_: int, stage: str) -> str:
+    return f"rounds/{stage_key(round_, stage)}"
+
+
+class Store:
+    """A flywheel's data. Cheap to construct and to pickle; holds no open files."""
+
+    def __init__(self, root: str):
+        self.root = root
+        self.storage = storage_for(root)
+
+    def __repr__(self) -> str:
+        return f"Store({self.root!r})"
+
+    @classmethod
+    def open(cls, root: str) -> Store:
+        """Raises UserError where `root` holds no store."""
+        store = cls(root)
+        if not store.rounds():
+            raise UserError(f"{root} is not a store; make one with `gnome init {root}`")
+        return store
+
+    # rounds
+
+    def rounds(self) -> list[int]:
+        """Rounds that were started, ascending."""
+        names = [n for n in self.storage.children("rounds") if n.startswith("r") and n[1:].isdigit()]
+        return [int(n[1:]) for n in names if self.storage.exists(f"rounds/{n}/config.json")]
+
+    def start_round(self, round_: int, config: dict) -> str:
+        """Fix the round's config and return its digest. Raises UserError if it was started with another."""
+        self.storage.create(f"rounds/r{round_:04d}/config.json", _json_bytes(config))
+        kept = self.round_config(round_)
+        if kept != json.loads(_json_bytes(config)):
+            keys = ", ".join(_changed_keys(kept, config))
+            raise UserError(
+                f"round {round_} was started with another configuration ({keys}); resume it without --config"
+            )
+        return json_digest(kept)
+
+    def round_config(self, round_: int) -> dict:
+        return json.loads(self.storage.read(f"rounds/r{round_:04d}/config.json"))
+
+    def close_round(self, round_: int, commits: Iterable[Commit]) -> None:
+        """Write ROUND.json, the round's last file."""
+        document = {"format": 1, "round": round_, "stages": {c.stage: c.digest for c in commits}}
+        self.storage.create(f"rounds/r{round_:04d}/ROUND.json", _json_bytes(document))
+
+    def is_closed(self, round_: int) -> bool:
+        return self.storage.exists(f"rounds/r{round_:04d}/ROUND.json")
+
+    # attempts
+
+    def new_attempt(self, round_: int, stage: str, job: dict) -> Attempt:
+        """A fresh attempt with its JOB.json (inputs, config, options: what it will do)."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        attempt = Attempt(round_, stage, f"{stamp}-{secrets.token_hex(3)}")
+        self.storage.create(f"{attempt.path}/JOB.json", _json_bytes(job))
+        return attempt
+
+    def finish_attempt(self, attempt: Attempt, manifest: Manifest, seconds: float) -> None:
+        document = {"seconds": seconds, "manifest": manifest.model_dump(mode="json", by_alias=True)}
+        self.storage.write(f"{attempt.path}/DONE.json", _json_bytes(document))
+
+    def finished_attempt(self, round_: int, stage: str, job: dict) -> tuple[Attempt, Manifest, float] | None:
+        """The newest attempt at exactly this job that finished without being committed."""
+        for name in reversed(self.storage.children(f"{_stage_path(round_, stage)}/attempts")):
+            attempt = Attempt(round_, stage, name)
+            if not self.storage.exists(f"{attempt.path}/DONE.json"):
+                continue
+            if json.loads(self.storage.read(f"{attempt.path}/JOB.json")) != json.loads(_json_bytes(job)):
+                continue
+            document = json.loads(self.storage.read(f"{attempt.path}/DONE.json"))
+            return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
+        return None
+
+    # commits
+
+    def commit(self, round_: int, stage: str) -> Commit | None:
+        try:
+            data = self.storage.read(f"{_stage_path(round_, stage)}/COMMIT.json")
+        except FileNotFoundError:
+            return None
+        return Commit.model_validate_json(data)
+
+    def publish(self, commit: Commit) -> Commit:
+        """Make the stage exist and return its commit: ours, or that of whoever was first.
+
+        Raises StoreError, committing nothing, if the counts do not add up or a file is not what the job said.
+        """
+        commit.counts.check(commit.key)
+        for stat in commit.files:
+            self.read_file(stat)
+        path = f"{_stage_path(commit.round, commit.stage)}/COMMIT.json"
+        self.storage.create(path, commit.model_dump_json(by_alias=True, indent=1).encode())
+        winner = self.commit(commit.round, commit.stage)
+        assert winner is not None
+        return winner
+
+    # files
+
+    def write_table(self, path: str, table: str, rows: pa.Table) -> FileStat:
+        """Write Parquet (row groups of ROW_GROUP rows) and say what was written."""
+        sink = io.BytesIO()
+        pq.write_table(rows, sink, row_group_size=ROW_GROUP, compression="zstd")
+        return self._write(path, table, sink.getvalue(), len(rows), rows_digest(rows))
+
+    def write_blob(self, path: str, table: str, data: bytes) -> FileStat:
+        """Write a file that is no table (model weights)."""
+        return self._write(path, table, data, 0, 0)
+
+    def _write(self, path: str, table: str, data: bytes, rows: int, digest: int) -> FileStat:
+        self.storage.write(path, data)
+        crc = f"{google_crc32c.value(data):08x}"
+        return FileStat(table=table, path=path, rows=rows, bytes=len(data), crc32c=crc, rows_digest=f"{digest:032x}")
+
+    def read_file(self, stat: FileStat) -> bytes:
+        """A committed file's bytes. Raises StoreError unless they are the committed ones."""
+        try:
+            data = self.storage.read(stat.path)
+        except FileNotFoundError:
+            raise StoreError(f"{self.root}/{stat.path} is missing; restore it, or start a new store") from None
+        if len(data) != stat.bytes or f"{google_crc32c.value(data):08x}" != stat.crc32c:
+            raise StoreError(
+                f"{self.root}/{stat.path} has changed since it was committed "
+                f"({len(data)} bytes, {stat.bytes} committed); restore it from a copy"
+            )
+        return data
+
+    def open_parquet(self, stat: FileStat) -> pq.ParquetFile:
+        return pq.ParquetFile(pa.BufferReader(self.read_file(stat)))
+
+    def read_table(self, commit: Commit, table: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+        """All rows of one committed table, files in path order."""
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        parts = [self.open_parquet(stat).read(columns=schema.names) for stat in table_files(commit, table)]
+        return pa.concat_tables([schema.empty_table(), *(part.cast(schema) for part in parts)])
+
+    def verify(self) -> Iterator[tuple[str, str]]:
+        """(stage key, complaint) for every committed stage that cannot be trusted."""
+        for round_ in self.rounds():
+            for stage in self.storage.children(f"rounds/r{round_:04d}"):
+                if not self.storage.exists(f"{_stage_path(round_, stage)}/COMMIT.json"):
+                    continue
+                commit = self.commit(round_, stage)
+                try:
+                    commit.counts.check(commit.key)
+                    for stat in commit.files:
+                        self.read_file(stat)
+                except StoreError as error:
+                    yield commit.key, str(error)
+
+
+def table_files(commit: Commit, table: str) -> list[FileStat]:
+    return sorted((stat for stat in commit.files if stat.table == table), key=lambda stat: stat.path)
+
+
+def table_digests(files: Iterable[FileStat]) -> dict[str, str]:
+    """Order-independent digest of each table's rows."""
+    sums: dict[str, int] = {}
+    for stat in files:
+        sums[stat.table] = add_digests(sums.get(stat.table, 0), int(stat.rows_digest, 16))
+    return {table: f"{value:032x}" for table, value in sorted(sums.items())}
+
+
+def _json_bytes(document: dict) -> bytes:
+    return (json.dumps(document, sort_keys=True, indent=1) + "\n").encode()
+
+
+def _changed_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
+    changed: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            changed += _changed_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            changed.append(f"{prefix}{key}")
+    return changed

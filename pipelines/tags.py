@@ -1,0 +1,21 @@
+"""Names of the side outputs that row-wise steps have beside their rows, and the counters they emit."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+COUNTS = "counts"  # (counter, rows) pairs
+DEAD = "dead"  # record batches of dead_letters.DEAD_SCHEMA
+
+IN = "in"
+
+
+def rejected(reason: str) -> str:
+    return f"rejected/{reason}"
+
+
+def dead(reason: str) -> str:
+    return f"dead/{reason}"
+
+
+HINTS = {COUNTS: tuple[str, int], DEAD: pa.RecordBatch}
