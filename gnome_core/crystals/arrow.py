@@ -64,7 +64,9 @@ def crystals_to_arrays(crystals: Sequence[Crystal]) -> dict[str, pa.Array]:
     }
 
 
-def record_batch(schema: pa.Schema, ids: Sequence[str], crystals: Sequence[Crystal], **columns) -> pa.RecordBatch:
+def record_batch(
+    schema: pa.Schema, ids: Sequence[str] | pa.Array, crystals: Sequence[Crystal], **columns
+) -> pa.RecordBatch:
     """A batch of `schema`, which holds `CRYSTAL_FIELDS` and whatever else `columns` gives.
 
     columns: name -> sequence, numpy or Arrow array of one value a crystal, or one scalar (string, number or None)
@@ -74,7 +76,7 @@ def record_batch(schema: pa.Schema, ids: Sequence[str], crystals: Sequence[Cryst
     if unknown := set(columns) - set(schema.names):
         raise ValueError(f"columns {sorted(unknown)} are not in the schema, which has {schema.names}")
     rows = len(crystals)
-    columns = {"id": list(ids), **crystals_to_arrays(crystals), **columns}
+    columns = {"id": ids, **crystals_to_arrays(crystals), **columns}
     arrays = []
     for field in schema:
         value = columns.get(field.name)

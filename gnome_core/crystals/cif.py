@@ -21,7 +21,7 @@ _COORDINATES = ["_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z"
 
 
 def parse_cif(text: str) -> Crystal:
-    """The one ordered crystal that a CIF describes, its symmetry expanded to the whole cell.
+    """The one ordered crystal that a CIF describes, its symmetry expanded, its sites grouped by element.
 
     Raises InvalidCrystal: unreadable_file, multiple_structures, no_sites, partial_occupancy, formula_mismatch (sites
     are missing) or what `check_crystal` raises.

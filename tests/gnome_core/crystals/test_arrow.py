@@ -85,6 +85,13 @@ def test_wrong_columns_are_named(change, message):
         record_batch(ENTRY_SCHEMA, ["a", "b"], random_crystals(2), **(ENTRY_COLUMNS | change))
 
 
+def test_columns_may_be_arrow_arrays_of_kindred_types():
+    ids = pa.chunked_array([["a"], ["b"]], pa.large_string())
+    batch = record_batch(ENTRY_SCHEMA, ids, random_crystals(2), parent=pa.array(["x", None]), **ENTRY_COLUMNS)
+    assert batch["id"].to_pylist() == ["a", "b"]
+    assert batch["parent"].to_pylist() == ["x", None]
+
+
 def test_inconsistent_row_is_named():
     batch = record_batch(SCHEMA, ["a", "b"], random_crystals(2, sites=2))
     short = batch.set_column(3, SCHEMA.field("numbers"), pa.array([[1, 2], [1]], pa.list_(pa.uint8())))
