@@ -1,0 +1,138 @@
+"""The generator protocol, the shards that make generation parallel, and discovery of installed generators.
+
+A generator is a class without arguments under an entry point of group "gnome.generators" (see pyproject.toml). It needs
+the five names of `Generator`; it must be deterministic given the shard, and it must hold nothing in memory but the
+batch it is about to yield.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.generation.config import GenerationConfig
+from gnome_core.generation.parents import ParentTable
+from gnome_core.generation.recipe import RECIPE_SCHEMA, Recipe, recipe_rows
+
+ENTRY_POINT_GROUP = "gnome.generators"
+BATCH_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A unit of work: `generator` applied to parent rows [start, stop) with `seed`."""
+
+    generator: str
+    start: int
+    stop: int
+    seed: int
+
+
+class Generator(Protocol):
+    """What a plug-in provides.
+
+    name: that of the entry point. code: 1..255, stored in every recipe; 1-15 are ours.
+    """
+
+    name: str
+    code: int
+
+    def shards(self, parents: ParentTable, config: GenerationConfig) -> list[Shard]:
+        """Independent pieces of the whole work."""
+        ...
+
+    def recipes(
+        self, shard: Shard, parents: ParentTable, config: GenerationConfig, counts: Counter[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of `RECIPE_SCHEMA`, about `BATCH_ROWS` each; `counts` collects what is skipped or cut, by reason."""
+        ...
+
+    def expand(self, recipe: Recipe, parents: ParentTable) -> Crystal:
+        """The candidate: a pure function of its arguments."""
+        ...
+
+
+@lru_cache(maxsize=1)
+def installed_generators() -> dict[str, Generator]:
+    """All generators that installed packages offer, by name. Raises ValueError when two share a name or a code."""
+    found: dict[str, Generator] = {}
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
+        generator = point.load()()
+        if clash := [g.name for g in found.values() if g.name == generator.name or g.code == generator.code]:
+            raise ValueError(f"generators {generator.name!r} and {clash[0]!r} share a name or code; rename one of them")
+        found[generator.name] = generator
+    return found
+
+
+def get_generator(name: str) -> Generator:
+    """The installed generator `name`. Raises ValueError naming the ones there are."""
+    generators = installed_generators()
+    if name not in generators:
+        raise ValueError(f"no generator {name!r}; installed: {', '.join(generators) or 'none (reinstall the package)'}")
+    return generators[name]
+
+
+def all_shards(parents: ParentTable, config: GenerationConfig) -> list[Shard]:
+    """The shards of every generator that the configuration names."""
+    return [shard for name in config.generators for shard in get_generator(name).shards(parents, config)]
+
+
+def shard_recipes(
+    shard: Shard, parents: ParentTable, config: GenerationConfig, counts: Counter[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The recipes of one shard."""
+    return get_generator(shard.generator).recipes(shard, parents, config, counts)
+
+
+def expand(recipes: pa.RecordBatch | pa.Table, parents: ParentTable) -> list[Crystal]:
+    """The candidate of every row, each by the generator that made its recipe."""
+    by_code = {generator.code: generator for generator in installed_generators().values()}
+    return [by_code[recipe.generator].expand(recipe, parents) for recipe in recipe_rows(recipes)]
+
+
+def parent_shards(name: str, n_parents: int, config: GenerationConfig) -> list[Shard]:
+    """Consecutive ranges of `config.parents_per_shard` parents. No row depends on where the ranges end."""
+    size = config.parents_per_shard
+    return [Shard(name, i, min(i + size, n_parents), config.seed) for i in range(0, n_parents, size)]
+
+
+def parent_rng(shard: Shard, parent_id: str) -> np.random.Generator:
+    """Random numbers that depend on seed, generator and parent only, not on the shard's range."""
+    key = hashlib.blake2b(f"{shard.seed}|{shard.generator}|{parent_id}".encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(key, "little"))
+
+
+def draw(log_weight: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` distinct indices, ascending, drawn without replacement with probability proportional to the weights.
+
+    Gumbel top-k (Kool et al., arXiv:1903.06059), which needs no normalisation and one pass.
+    """
+    keys = log_weight + rng.gumbel(size=len(log_weight))
+    return np.sort(np.argpartition(-keys, size - 1)[:size])
+
+
+def batched(parts: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """Regroup batches of any length into batches of exactly `rows`, the last one shorter."""
+    held: list[pa.RecordBatch] = []
+    n_held = 0
+    for part in parts:
+        held.append(part)
+        n_held += part.num_rows
+        if n_held >= rows:
+            table = pa.Table.from_batches(held, RECIPE_SCHEMA).combine_chunks()
+            full = n_held - n_held % rows
+            for start in range(0, full, rows):
+                yield table.slice(start, rows).combine_chunks().to_batches()[0]
+            held = table.slice(full).combine_chunks().to_batches()
+            n_held -= full
+    if n_held:
+        yield pa.Table.from_batches(held, RECIPE_SCHEMA).combine_chunks().to_batches()[0]

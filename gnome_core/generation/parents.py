@@ -1,0 +1,158 @@
+"""The parent table: the known crystals that candidates are made from, decorated with oxidation states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.formulas import SYMBOLS, Composition, composition_key, formula_of_composition
+from gnome_core.generation.species import species_model
+
+PARENT_SCHEMA = pa.schema(
+    [
+        *CRYSTAL_FIELDS,
+        pa.field("formula", pa.string(), nullable=False),  # pymatgen's reduced formula
+        pa.field("oxidation", pa.list_(pa.field("element", pa.int8())), nullable=False),  # one charge a site
+    ],
+    metadata={"schema": "gnome.parent", "schema_version": "1", "unit.lattice": "angstrom", "unit.oxidation": "e"},
+)
+
+# pymatgen tries every multiset of states for each element; a few compositions would take it seconds or minutes.
+MAX_GUESS_WORK = 20_000
+
+
+@lru_cache(maxsize=1 << 17)
+def oxidation_states(key: Composition) -> dict[int, int]:
+    """Charge of each element (atomic number -> e) in a reduced composition ((Z, count), ...).
+
+    pymatgen's most probable neutral guess (`Composition.oxi_state_guesses`), an average over the element's sites,
+    rounded to the nearest species of the extended list; 0 for every element when no guess is neutral or the search
+    would exceed `MAX_GUESS_WORK`, a limit in steps rather than seconds so that every machine decides alike.
+    """
+    from pymatgen.core import Composition as PymatgenComposition
+    from pymatgen.core import Element
+
+    neutral = {z: 0 for z, _ in key}
+    if len(key) == 1:
+        return neutral
+    work, sums = 0, 1
+    for z, count in key:
+        element = Element.from_Z(z)
+        states = element.icsd_oxidation_states or element.oxidation_states
+        if not states:
+            return neutral
+        work += math.comb(count + len(states) - 1, count)
+        sums *= 1 + count * (max(states) - min(states))
+    if work + sums > MAX_GUESS_WORK:
+        return neutral
+    guesses = PymatgenComposition({SYMBOLS[z]: n for z, n in key}).oxi_state_guesses()
+    if not guesses:
+        return neutral
+    model = species_model("extended")
+    charges = {}
+    for z, _ in key:
+        row = model.nearest(z, guesses[0][SYMBOLS[z]])
+        charges[z] = 0 if row is None else int(model.charges[row])
+    return charges
+
+
+@dataclass(frozen=True, eq=False)
+class ParentTable:
+    """Parents by row number, which is what recipes refer to. A worker loads it once per process.
+
+    ids: entry ids. crystals: their crystals. oxidation: per parent (n_sites,) int8, the charge of each site, equal on
+    all sites of an element. formulas: reduced formulas.
+    """
+
+    ids: list[str]
+    crystals: list[Crystal]
+    oxidation: list[np.ndarray]
+    formulas: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_crystals(cls, ids: Sequence[str], crystals: Sequence[Crystal]) -> ParentTable:
+        """Decorate the crystals: one oxidation guess a reduced composition."""
+        oxidation, formulas = [], []
+        for crystal in crystals:
+            key = composition_key(crystal.numbers)
+            charges = oxidation_states(key)
+            oxidation.append(np.array([charges[z] for z in crystal.numbers.tolist()], np.int8))
+            formulas.append(formula_of_composition(key))
+        return cls(list(ids), list(crystals), oxidation, formulas)
+
+    @classmethod
+    def from_entries(cls, entries: pa.Table | pa.RecordBatch) -> ParentTable:
+        """Every row of a table with the columns of `CRYSTAL_FIELDS` (an entries table, say) becomes a parent."""
+        return cls.from_crystals(entries.column("id").to_pylist(), crystals_from_batch(entries))
+
+    def to_batch(self) -> pa.RecordBatch:
+        """The table as one batch of `PARENT_SCHEMA`."""
+        ends = np.cumsum([0, *(len(charges) for charges in self.oxidation)]).astype(np.int32)
+        flat = np.concatenate(self.oxidation) if self.oxidation else np.empty(0, np.int8)
+        oxidation = pa.ListArray.from_arrays(pa.array(ends), pa.array(flat), type=PARENT_SCHEMA.field("oxidation").type)
+        return record_batch(PARENT_SCHEMA, self.ids, self.crystals, formula=self.formulas, oxidation=oxidation)
+
+    @classmethod
+    def from_batch(cls, table: pa.Table | pa.RecordBatch) -> ParentTable:
+        """The inverse of `to_batch`."""
+        crystals = crystals_from_batch(table)
+        column = table.column("oxidation")
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.int8)
+        oxidation = np.split(flat, np.cumsum([c.n_sites for c in crystals])[:-1]) if crystals else []
+        return cls(table.column("id").to_pylist(), crystals, oxidation, table.column("formula").to_pylist())
+
+    def save(self, path: str) -> None:
+        """Write Parquet to a local path or any fsspec URL."""
+        with fsspec.open(path, "wb") as file:
+            pq.write_table(pa.Table.from_batches([self.to_batch()]), file, compression="zstd")
+
+    @classmethod
+    def load(cls, path: str) -> ParentTable:
+        """Read what `save` wrote."""
+        with fsspec.open(path, "rb") as file:
+            return cls.from_batch(pq.read_table(file))
+
+    def species(self, row: int) -> tuple[tuple[int, int], ...]:
+        """((atomic number, charge), ...) of the parent, one per element, atomic numbers ascending."""
+        pairs = zip(self.crystals[row].numbers.tolist(), self.oxidation[row].tolist(), strict=True)
+        return tuple(sorted(dict(pairs).items()))
+
+    @cached_property
+    def elements(self) -> list[int]:
+        """Atomic numbers present in any parent, ascending."""
+        return np.unique(np.concatenate([c.numbers for c in self.crystals])).tolist() if self.crystals else []
+
+    @cached_property
+    def element_slots(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compositions and element positions of all parents in padded arrays, for work on whole recipe batches.
+
+        numbers: (p, m) uint8 atomic numbers ascending, 0 = no element. counts: (p, m) int32.
+        masks: (p, m, 16) uint8, bit i of the 128 (little-endian) set where site i holds the element; parents of more
+        than 128 sites have all-zero masks, as no recipe selects sites of them.
+        """
+        keys = [np.unique(c.numbers) for c in self.crystals]
+        width = max((len(key) for key in keys), default=1)
+        numbers = np.zeros((len(self), width), np.uint8)
+        counts = np.zeros((len(self), width), np.int32)
+        masks = np.zeros((len(self), width, 16), np.uint8)
+        for row, (crystal, key) in enumerate(zip(self.crystals, keys, strict=True)):
+            held = crystal.numbers == key[:, None]
+            numbers[row, : len(key)] = key
+            counts[row, : len(key)] = held.sum(axis=1)
+            if crystal.n_sites <= 128:
+                bits = np.packbits(held, axis=1, bitorder="little")
+                masks[row, : len(key), : bits.shape[1]] = bits
+        return numbers, counts, masks
