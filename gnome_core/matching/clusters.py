@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.matching.prefilter import Cell, may_match
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+
+class Reduced(NamedTuple):
+    """A crystal ready for matching."""
+
+    structure: Structure  # pymatgen's, primitive and Niggli reduced
+    cell: Cell
+    content: tuple[int, ...]  # sorted atomic numbers of the reduced cell
 
 
 class Matcher:
@@ -25,23 +34,25 @@ class Matcher:
 
         self._matcher = StructureMatcher()
 
-    def reduce(self, crystal: Crystal) -> Structure:
-        """The reduced primitive cell that the matcher would compare."""
+    def reduce(self, crystal: Crystal) -> Reduced:
+        """The primitive Niggli cell that the matcher compares."""
         from pymatgen.core import Lattice, Structure
 
         structure = Structure(Lattice(crystal.lattice), crystal.numbers.tolist(), crystal.frac_coords)
         # The reduction that StructureMatcher.fit applies to both of its arguments.
-        return structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+        structure = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+        numbers = np.array(structure.atomic_numbers)
+        cell = Cell.of(structure.lattice.matrix, structure.frac_coords, numbers)
+        return Reduced(structure, cell, tuple(np.sort(numbers).tolist()))
 
-    def fit(self, first: Structure, second: Structure) -> bool:
-        """Whether two reduced structures match. The order counts: a few pairs match one way only."""
-        return bool(self._matcher.fit(first, second, skip_structure_reduction=True))
-
-
-def cell_content(structure: Structure) -> tuple[tuple[int, int], ...]:
-    """((Z, atoms in the reduced cell), ...): structures that differ in it never match, since no supercell is tried."""
-    numbers, counts = np.unique(structure.atomic_numbers, return_counts=True)
-    return tuple(zip(numbers.tolist(), counts.tolist(), strict=True))
+    def fit(self, first: Reduced, second: Reduced) -> bool:
+        """Whether two reduced crystals match. The order counts: a few pairs match one way only."""
+        return (
+            # Without supercells, cells that hold different atoms never match.
+            first.content == second.content
+            and may_match(first.cell, second.cell)
+            and bool(self._matcher.fit(first.structure, second.structure, skip_structure_reduction=True))
+        )
 
 
 def cluster_structures(crystals: Sequence[Crystal], energies: np.ndarray) -> np.ndarray:
@@ -49,8 +60,8 @@ def cluster_structures(crystals: Sequence[Crystal], energies: np.ndarray) -> np.
 
     crystals: n crystals of any compositions; energies: (n,) eV/atom, which only name the clusters: label 0 holds the
     lowest energy, 1 the lowest of the rest, and so on (equal energies: first position). The partition is that of
-    StructureMatcher().fit(crystals[i], crystals[j]) over all i < j; pairs already joined through others, and pairs of
-    different cell content, are not tried.
+    StructureMatcher().fit(crystals[i], crystals[j]) over all i < j; pairs already joined through others, and those
+    that `may_match` excludes, are not tried.
 
     Raises ValueError when an energy is not finite or the lengths differ.
     """
@@ -62,8 +73,8 @@ def cluster_structures(crystals: Sequence[Crystal], energies: np.ndarray) -> np.
     matcher = Matcher()
     reduced = [matcher.reduce(crystal) for crystal in crystals]
     same_content = defaultdict(list)
-    for position, structure in enumerate(reduced):
-        same_content[cell_content(structure)].append(position)
+    for position, crystal in enumerate(reduced):
+        same_content[crystal.content].append(position)
     parent = list(range(len(crystals)))
     for members in same_content.values():
         for i, j in _nearest_first(members, reduced):
@@ -84,11 +95,9 @@ def representatives(labels: np.ndarray, energies: np.ndarray) -> np.ndarray:
     return order[first]
 
 
-def _nearest_first(members: list[int], reduced: Sequence[Structure]) -> Iterator[tuple[int, int]]:
+def _nearest_first(members: list[int], reduced: Sequence[Reduced]) -> Iterator[tuple[int, int]]:
     """All pairs i < j, those of the most similar cell shapes first: matches found early spare later fits."""
-    shape = np.array([reduced[i].lattice.parameters for i in members])
-    shape[:, :3] /= np.array([reduced[i].volume for i in members])[:, None] ** (1 / 3)
-    shape[:, 3:] /= 60.0
+    shape = np.array([np.append(reduced[i].cell.lengths, reduced[i].cell.angles / 60) for i in members])
     left, right = np.triu_indices(len(members), 1)
     for pair in np.argsort(np.abs(shape[left] - shape[right]).sum(axis=1), kind="stable"):
         yield members[left[pair]], members[right[pair]]
