@@ -1,0 +1,1 @@
+"""The round report: one self-contained HTML file written from a plain `ReportData`."""

@@ -1,0 +1,149 @@
+"""What the report shows, as plain data: the round driver fills `ReportData` from committed stages, html.py draws it.
+
+Nothing here reads a store. Energies are eV/atom on one `scale`; times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from gnome_core.crystals.crystal import Crystal
+
+JOBS = pa.schema(
+    [
+        pa.field("round", pa.int32()),
+        pa.field("id", pa.string()),  # candidate or job digest
+        pa.field("formula", pa.string()),
+        pa.field("chemsys", pa.string()),
+        pa.field("selected_by_model", pa.bool_()),  # chosen by the ensemble's ranking
+        pa.field("selected_by_random", pa.bool_()),  # chosen by the random baseline; both may be true
+        pa.field("predicted_e_form", pa.float64()),  # ensemble median, eV/atom
+        pa.field("predicted_iqr", pa.float64()),  # interquartile range over the members, eV/atom
+        pa.field("e_form", pa.float64()),  # evaluated, eV/atom; null when the evaluation failed
+        pa.field("e_above_hull", pa.float64()),  # evaluated, against the hull before this round; negative = below it
+        pa.field("status", pa.string()),  # "done", or why there is no energy
+    ]
+)
+"""One row a job whose evaluation has ended, of every round."""
+
+HULL_ENTRIES = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("formula", pa.string()),
+        pa.field("chemsys", pa.string()),
+        pa.field("numbers", pa.list_(pa.uint8())),  # atomic number of every site: the composition
+        pa.field("e_form_per_atom", pa.float64()),
+        pa.field("e_above_hull", pa.float64()),  # against the newest hull, >= 0
+        pa.field("round", pa.int32()),  # 0 = snapshot
+        pa.field("source", pa.string()),
+    ]
+)
+"""One row an entry of the newest hull: the snapshot and everything ingested since."""
+
+
+@dataclass(frozen=True)
+class StageCounts:
+    """Rows through one committed stage: n_in = n_out + rejected + dead."""
+
+    round: int
+    stage: str
+    n_in: int
+    n_out: int
+    rejected: Mapping[str, int] = field(default_factory=dict)  # reason -> rows that a rule turned away
+    dead: Mapping[str, int] = field(default_factory=dict)  # reason -> rows that could not be processed
+    seconds: float = 0.0  # wall time of the committed attempt
+
+    @property
+    def n_rejected(self) -> int:
+        return sum(self.rejected.values())
+
+    @property
+    def n_dead(self) -> int:
+        return sum(self.dead.values())
+
+    @property
+    def balanced(self) -> bool:
+        return self.n_in == self.n_out + self.n_rejected + self.n_dead
+
+
+@dataclass(frozen=True)
+class MemberError:
+    """Validation error of one retrained ensemble member, eV/atom."""
+
+    round: int
+    member: int
+    val_mae: float
+
+
+@dataclass(frozen=True)
+class ProvenanceStep:
+    """One crystal of a chain and how it was made.
+
+    mapping: old symbol -> new symbol of the recipe that made it from its parent, the next step; empty for a root.
+    """
+
+    id: str
+    formula: str
+    round: int  # 0 = snapshot
+    generator: str = ""  # "substitution", "saps"; empty for a root
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    n_replaced_sites: int | None = None  # None = all sites of the mapped ions
+
+
+@dataclass(frozen=True)
+class StableCrystal:
+    """A new crystal on the newest hull. `chain` runs from the crystal itself to its root parent in the snapshot."""
+
+    id: str
+    formula: str
+    chemsys: str
+    round: int
+    crystal: Crystal
+    e_form: float  # eV/atom
+    e_above_hull: float  # eV/atom, against the newest hull without itself: negative = how far it lowers the hull
+    chain: tuple[ProvenanceStep, ...]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything in one report. Tables are checked against `JOBS` and `HULL_ENTRIES` (columns may come in any order).
+
+    Raises ValueError, naming the table and the columns, when a table lacks a column or holds one of another type.
+    """
+
+    title: str
+    scale: str  # e.g. "chgnet-0.3.0": functional + corrections + engine of every energy shown
+    stages: tuple[StageCounts, ...]  # in the order they ran
+    jobs: pa.Table
+    hull_entries: pa.Table
+    stable: tuple[StableCrystal, ...]
+    members: tuple[MemberError, ...]
+    config: Mapping[str, Any]  # the round config as nested plain values
+    versions: Mapping[str, str]  # package -> version, and "gnome-flywheel" -> code version
+
+    def __post_init__(self):
+        object.__setattr__(self, "jobs", _conform("jobs", self.jobs, JOBS))
+        object.__setattr__(self, "hull_entries", _conform("hull_entries", self.hull_entries, HULL_ENTRIES))
+
+    @property
+    def rounds(self) -> list[int]:
+        """Every round that ran a stage, ascending; 0 is the snapshot."""
+        return sorted({s.round for s in self.stages})
+
+
+def _conform(name: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    missing = [column for column in schema.names if column not in table.column_names]
+    if missing:
+        raise ValueError(
+            f"ReportData.{name} lacks the columns {', '.join(missing)}; it needs {', '.join(schema.names)}"
+        )
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise ValueError(
+            f"ReportData.{name} has a column of the wrong type: {error}; see pipelines/report/data.py"
+        ) from error

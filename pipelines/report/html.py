@@ -1,0 +1,393 @@
+"""`write_report`: `ReportData` -> one HTML file that opens without a network. Called by the driver and `gnome report`.
+
+The page's frame, style and script are page.html, page.css and page.js beside this module.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from pipelines.report import plots
+from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, StageCounts
+from pipelines.report.labels import NOTHING, count, duration, formula_html, mapping_text, milli, number
+from pipelines.report.structure_view import cell_view, space_group
+from pipelines.report.summary import RoundSummary, Share, summarize
+
+MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a crystal
+MAX_HULLS = 24
+# Nothing but what the file itself holds; plotly.js draws its icons and downloads as data and blob addresses.
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
+HULL_KEY = "".join(
+    f'<span><span aria-hidden="true" style="color:{color}">{mark}</span> {meaning}</span> '
+    for mark, color, meaning in (
+        ("◆", plots.NEW, "new, on the hull"),
+        ("◇", plots.NEW, "new, above it"),
+        ("●", plots.MODEL, "known, on the hull"),
+        ("•", plots.KNOWN, "known, above it"),
+        ("━", plots.MODEL, "hull now"),
+        ("┅", plots.KNOWN, "hull of the snapshot"),
+    )
+)
+
+
+def write_report(data: ReportData, path: str | Path) -> Path:
+    """Write the report to `path` (its folder is made) and return it. The same data gives the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(data), encoding="utf-8")
+    return path
+
+
+def render(data: ReportData) -> str:
+    """The whole document."""
+    page = _Page(data)
+    sections = [
+        ("summary", "Summary", page.summary()),
+        ("funnel", "Funnel", page.funnel()),
+        ("hit-rate", "Hit rate", page.hit_rate()),
+        ("accuracy", "Predicted and evaluated", page.accuracy()),
+        ("calibration", "Uncertainty", page.calibration()),
+        ("hulls", "Hulls", page.hulls()),
+        ("crystals", "Stable new crystals", page.crystals()),
+        ("provenance", "Provenance", page.provenance()),
+        ("timings", "Timings", page.timings()),
+        ("config", "Configuration", page.config()),
+    ]
+    here = files("pipelines.report")
+    frame, style, script = (here.joinpath(name).read_text("utf-8") for name in ("page.html", "page.css", "page.js"))
+    rounds = len([r for r in data.rounds if r > 0])
+    rounds_done = f"{rounds} {'round' if rounds == 1 else 'rounds'}"
+    return Template(frame).substitute(
+        policy=CONTENT_POLICY,
+        title=escape(data.title),
+        lead=f"{rounds_done}; all energies on the scale <code>{escape(data.scale)}</code>",
+        navigation=" ".join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections),
+        sections="\n".join(
+            f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>\n{body}\n</section>'
+            for key, title, body in sections
+        ),
+        footer="One file, no network. Crystals on the hull lie at most 0.05 meV/atom above it.",
+        figures=_json(page.figures),
+        views=_json(page.views),
+        style=style,
+        plotly=get_plotlyjs(),
+        script=script,
+    )
+
+
+class _Page:
+    """The sections of one report; collects the figures and 3-D views that the page's script draws."""
+
+    def __init__(self, data: ReportData):
+        self.data = data
+        self.rounds = summarize(data)
+        self.stable = sorted(data.stable, key=lambda s: (s.e_above_hull, s.id))
+        self.figures: dict[str, dict] = {}
+        self.views: dict[str, dict] = {}
+
+    def summary(self) -> str:
+        by_round = ", ".join(
+            f"{sum(s.round == r for s in self.stable)} in round {r}" for r in sorted({s.round for s in self.stable})
+        )
+        evaluated = int(sum(self.data.jobs["e_form"].is_valid().to_pylist()))
+        generated = sum(s.n_out for s in self.data.stages if s.stage == "generate")
+        cards = [
+            ("new crystals on the hull", count(len(self.stable)), by_round),
+            ("candidates generated", count(generated), "in all rounds"),
+            ("candidates evaluated", count(evaluated), f"{count(len(self.data.jobs) - evaluated)} failed"),
+        ]
+        if self.rounds:
+            first, last = self.rounds[0], self.rounds[-1]
+            cards += [
+                (f"hit rate, round {last.round}", _percent(last.model), f"random baseline {_percent(last.random)}"),
+                ("gain over random", _gain(last), f"round {last.round}"),
+                (f"MAE, round {last.round}", f"{milli(last.mae)} <small>meV/atom</small>", _change(first, last)),
+            ]
+        total = sum(s.seconds for s in self.data.stages)
+        cards.append(("wall time of the stages", duration(total), f"{len(self.data.stages)} stages"))
+        items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{note}</dd></div>" for name, value, note in cards)
+        return f'<dl class="cards">{items}</dl>'
+
+    def funnel(self) -> str:
+        header = ("Round", "Stage", "In", "Out", "Rejected", "Dead", "In = out + rejected + dead", "Reasons")
+        rows = [
+            [
+                str(s.round),
+                escape(s.stage),
+                count(s.n_in),
+                count(s.n_out),
+                count(s.n_rejected),
+                count(s.n_dead),
+                "yes" if s.balanced else "<strong>no</strong>",
+                _reasons(s),
+            ]
+            for s in self.data.stages
+        ]
+        return (
+            "<p>Every row that enters a stage leaves it, is turned away by a named rule, or becomes a dead letter.</p>"
+            + self._figure("funnel", plots.funnel(self.data), "Rows that left each stage, by round")
+            + _table("Rows through each stage", header, rows, numeric={2, 3, 4, 5}, wide={7})
+        )
+
+    def hit_rate(self) -> str:
+        if not self.rounds:
+            return "<p>Nothing has been evaluated yet.</p>"
+        header = ("Round", "Hit rate, model", "Hit rate, random", "Gain", "Precision", "Failed evaluations")
+        rows = [
+            [str(r.round), _share(r.model), _share(r.random), _gain(r), _share(r.precision), count(r.n_failed)]
+            for r in self.rounds
+        ]
+        return (
+            "<p>A hit lies at or below the hull as it was before the round; a failed evaluation is a miss. "
+            "Precision: hits among the evaluated "
+            "crystals that the ensemble's median put at or below the hull. Bars: 95 % Wilson intervals.</p>"
+            + self._figure("hit-rate", plots.hit_rates(self.rounds), "Hit rate and precision by round against random")
+            + _table("Hits of evaluated crystals (95 % interval)", header, rows, numeric={1, 2, 3, 4, 5})
+        )
+
+    def accuracy(self) -> str:
+        if not self.rounds:
+            return "<p>Nothing has been evaluated yet.</p>"
+        figures = self._figure(
+            "parity", plots.parity(self.data, self.rounds), "Predicted against evaluated formation energies, by round"
+        )
+        if self.data.members:
+            figures += self._figure(
+                "members", plots.member_errors(self.data), "Validation error of each ensemble member after training"
+            )
+        header = ("Round", "MAE (meV/atom)", "Mean error (meV/atom)")
+        rows = [[str(r.round), milli(r.mae, 1), milli(r.bias, 1)] for r in self.rounds]
+        return f'<div class="pair">{figures}</div>' + _table(
+            "Ensemble median minus evaluation", header, rows, numeric={1, 2}
+        )
+
+    def calibration(self) -> str:
+        if not self.rounds:
+            return "<p>Nothing has been evaluated yet.</p>"
+        header = ("Round", "Errors inside the IQR (50 % expected)", "Rank correlation of |error| and IQR")
+        rows = [
+            [str(r.round), number(100 * r.inside_iqr) + " %", number(r.calibration.rank_correlation, 2)]
+            for r in self.rounds
+        ]
+        covered = self._figure(
+            "coverage",
+            plots.coverage(self.rounds),
+            "Coverage of the ensemble's intervals: below the dashed line it is too sure of itself",
+        )
+        spread = self._figure(
+            "spread",
+            plots.error_against_spread(self.data, self.rounds),
+            "Absolute error against the ensemble's spread, one point an evaluated crystal",
+        )
+        return f'<div class="pair">{covered}{spread}</div>' + _table(
+            "Does the spread tell the error?", header, rows, numeric={1, 2}
+        )
+
+    def hulls(self) -> str:
+        found: dict[str, list[str]] = {}
+        for crystal in self.stable:
+            found.setdefault(crystal.chemsys, []).append(formula_html(crystal.formula))
+        flat = [c for c in found if c.count("-") in (1, 2)]
+        figures = "".join(
+            self._figure(
+                f"hull-{chemsys}",
+                plots.hull_diagram(self.data, chemsys),
+                f"{escape(chemsys)}: {', '.join(found[chemsys])}",
+                size="hull",
+            )
+            for chemsys in flat[:MAX_HULLS]
+        )
+        notes = []
+        if len(flat) > MAX_HULLS:
+            notes.append(f"The {MAX_HULLS} systems with the deepest discoveries of {len(flat)} are drawn.")
+        if not found:
+            notes.append("No new crystal reached the hull.")
+        high = [f"{escape(c)} ({', '.join(found[c])})" for c in found if c not in flat]
+        if high:
+            notes.append(f"Systems of four or more elements with discoveries: {'; '.join(high)}.")
+        key = f'<p class="key">{HULL_KEY}</p>' if figures else ""
+        return f'{key}<div class="hulls">{figures}</div>' + "".join(f'<p class="note">{note}</p>' for note in notes)
+
+    def crystals(self) -> str:
+        if not self.stable:
+            return "<p>No new crystal reached the hull.</p>"
+        shown = self.stable[:MAX_CRYSTALS]
+        header = (
+            "Crystal",
+            "Space group",
+            "Formation energy (eV/atom)",
+            "To the hull without it (meV/atom)",
+            "Round",
+            "Parent",
+            "Id",
+        )
+        rows, attributes = [], []
+        for i, stable in enumerate(shown):
+            group, pearson = space_group(stable.crystal)
+            formula = formula_html(stable.formula)
+            parent = stable.chain[1] if len(stable.chain) > 1 else None
+            rows.append(
+                [
+                    f'<button type="button" class="crystal" aria-controls="viewer">{formula}</button>',
+                    f"{escape(group)} {escape(pearson)}",
+                    number(stable.e_form, 3),
+                    milli(stable.e_above_hull, 1),
+                    str(stable.round),
+                    formula_html(parent.formula) if parent else NOTHING,
+                    _short_id(stable.id),
+                ]
+            )
+            attributes.append(f'id="crystal-{escape(stable.id)}" data-view="{i}" aria-selected="false"')
+            atoms = f"{stable.crystal.n_sites} atoms"
+            self.views[str(i)] = {
+                "figure": _plain(cell_view(stable.crystal)),
+                "caption": f"{formula}, {escape(group)}, {atoms}, {stable.crystal.volume:.1f} Å³",
+                "alt": f"Unit cell of {stable.formula}: {atoms}",
+            }
+        note = (
+            "" if len(shown) == len(self.stable) else f" The {MAX_CRYSTALS} deepest of {len(self.stable):,} are listed."
+        )
+        table = _table(
+            "Choose a row to see its cell", header, rows, numeric={2, 3, 4}, row_attributes=attributes, tall=True
+        )
+        return (
+            f"<p>On the newest hull, and not in the snapshot.{note}</p>"
+            f'<div class="split"><div id="crystals-table">{table}</div>'
+            '<figure><div class="plot" id="viewer" role="img"></div>'
+            '<figcaption id="viewer-caption" aria-live="polite"></figcaption></figure></div>'
+        )
+
+    def provenance(self) -> str:
+        if not self.stable:
+            return "<p>No new crystal reached the hull.</p>"
+        chains = "".join(_chain(stable) for stable in self.stable[:MAX_CRYSTALS])
+        return f"<p>From each new crystal back to its root parent in the snapshot.</p>{chains}"
+
+    def timings(self) -> str:
+        header = ("Round", "Stage", "Wall time", "Rows in", "Rows per second")
+        rows = [
+            [
+                str(s.round),
+                escape(s.stage),
+                duration(s.seconds),
+                count(s.n_in),
+                number(s.n_in / s.seconds, 1) if s.seconds > 0 else NOTHING,
+            ]
+            for s in self.data.stages
+        ]
+        return self._figure("timings", plots.timings(self.data), "Wall time of each stage, stacked by round") + (
+            "<details><summary>Table</summary>"
+            + _table("Wall time of the committed attempts", header, rows, numeric={2, 3, 4})
+            + "</details>"
+        )
+
+    def config(self) -> str:
+        text = json.dumps(dict(self.data.config), indent=2, ensure_ascii=False, default=str)
+        rows = [[escape(name), escape(version)] for name, version in self.data.versions.items()]
+        return (
+            f"<details><summary>Round configuration</summary><pre><code>{escape(text)}</code></pre></details>"
+            "<details><summary>Versions</summary>" + _table("Versions", ("Package", "Version"), rows) + "</details>"
+        )
+
+    def _figure(self, key: str, figure: go.Figure, caption: str, size: str = "") -> str:
+        """A place for the figure; `caption` is HTML and, stripped of its subscripts, the alternative text."""
+        self.figures[key] = _plain(figure)
+        alt = caption.replace("<sub>", "").replace("</sub>", "").replace('"', "&quot;")
+        return (
+            f'<figure><div class="plot {size}" data-figure="{escape(key)}" role="img" aria-label="{alt}"></div>'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+
+
+def _table(
+    caption: str,
+    header: tuple[str, ...],
+    rows: list[list[str]],
+    numeric: Collection[int] = (),
+    wide: Collection[int] = (),
+    row_attributes: list[str] | None = None,
+    tall: bool = False,
+) -> str:
+    """A table whose cells are HTML already; the first cell of a row is its header. Scrolls sideways on a phone."""
+    kind = {**dict.fromkeys(numeric, ' class="n"'), **dict.fromkeys(wide, ' class="reasons"')}
+    head = "".join(f'<th scope="col"{kind.get(i, "")}>{name}</th>' for i, name in enumerate(header))
+    body = []
+    for row, attributes in zip(rows, row_attributes or [""] * len(rows), strict=True):
+        first, *rest = row
+        cells = "".join(f"<td{kind.get(i, '')}>{cell}</td>" for i, cell in enumerate(rest, start=1))
+        body.append(f'<tr {attributes}><th scope="row">{first}</th>{cells}</tr>')
+    return (
+        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{caption}">'
+        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _chain(stable: StableCrystal) -> str:
+    items = []
+    for step in stable.chain:
+        where = "snapshot" if step.round == 0 else f"round {step.round}"
+        items.append(
+            f'<li class="step">{formula_html(step.formula)} {_short_id(step.id)} <span class="how">{where}</span></li>'
+        )
+        if step.generator:
+            items.append(f'<li class="how">← {_recipe(step)}</li>')
+    return f'<ol class="chain" aria-label="Ancestors of {escape(stable.formula)}">{"".join(items)}</ol>'
+
+
+def _recipe(step: ProvenanceStep) -> str:
+    sites = "" if step.n_replaced_sites is None else f" on {step.n_replaced_sites} sites"
+    return f"{escape(step.generator)}: {mapping_text(step.mapping)}{sites} ←"
+
+
+def _short_id(id_: str) -> str:
+    """Digests are cut to 12 characters; the whole one is the tooltip."""
+    short = id_ if len(id_) <= 16 else id_[:12] + "…"
+    return f'<code title="{escape(id_)}">{escape(short)}</code>'
+
+
+def _reasons(stage: StageCounts) -> str:
+    named = [*sorted(stage.rejected.items()), *((f"dead: {reason}", n) for reason, n in sorted(stage.dead.items()))]
+    return ", ".join(f"{escape(reason.replace('_', ' '))} {count(n)}" for reason, n in named if n) or NOTHING
+
+
+def _percent(share: Share) -> str:
+    return f"{100 * share.value:.1f} %" if share.n else NOTHING
+
+
+def _share(share: Share) -> str:
+    if not share.n:
+        return NOTHING
+    return f"{_percent(share)} ({100 * share.low:.0f}–{100 * share.high:.0f} %), {share.hits} of {share.n}"
+
+
+def _gain(summary: RoundSummary) -> str:
+    if summary.gain == float("inf"):
+        return "no random hit"
+    return f"{number(summary.gain, 1)}×" if summary.gain == summary.gain else NOTHING
+
+
+def _change(first: RoundSummary, last: RoundSummary) -> str:
+    return "of the ensemble's median" if first is last else f"round {first.round}: {milli(first.mae)} meV/atom"
+
+
+def _plain(figure: go.Figure) -> dict:
+    """The figure as data and layout without plotly's template, which page.js replaces by the page's colours."""
+    content = json.loads(figure.to_json())
+    content["layout"].pop("template", None)
+    return {"data": content["data"], "layout": content["layout"]}
+
+
+def _json(value: object) -> str:
+    """JSON that cannot end the script element it stands in, whatever the strings hold."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

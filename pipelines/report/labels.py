@@ -1,0 +1,44 @@
+"""Text for pages and plots, escaped: formulas with subscripts, mappings, numbers with units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from html import escape
+
+NOTHING = "–"
+
+
+def formula_html(formula: str) -> str:
+    """ "Li2O" -> "Li<sub>2</sub>O", everything else escaped; plotly and browsers both read it."""
+    return re.sub(r"(?<=[A-Za-z)\]])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", escape(formula))
+
+
+def mapping_text(mapping: Mapping[str, str]) -> str:
+    """{"Na": "K"} -> "Na → K", escaped."""
+    return escape(", ".join(f"{old} → {new}" for old, new in mapping.items()))
+
+
+def count(value: int) -> str:
+    return f"{value:,}"
+
+
+def number(value: float, digits: int = 0) -> str:
+    """Fixed digits, a true minus sign; a dash for NaN."""
+    return f"{value:,.{digits}f}".replace("-", "−") if value == value else NOTHING
+
+
+def milli(value: float, digits: int = 0) -> str:
+    """eV as meV, fixed digits; a dash for NaN."""
+    return number(1000 * value, digits)
+
+
+def duration(seconds: float) -> str:
+    """ "0.8 s", "42 s", "3 min 05 s", "2 h 10 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,99 @@
+"""The figures of merit of each round: what was evaluated against what the model said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from gnome_core.analysis.discovery import (
+    Calibration,
+    discovery_metrics,
+    hit_rate,
+    iqr_calibration,
+    regression_metrics,
+)
+from gnome_core.stability.hull import ON_HULL
+from pipelines.report.data import ReportData
+
+
+@dataclass(frozen=True)
+class Share:
+    """`hits` of `n` with its 95 % Wilson interval; all NaN when n is 0."""
+
+    hits: int
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RoundSummary:
+    """One round's evaluated jobs against what the model said of them. Energies eV/atom.
+
+    model, random: share at or below the hull among those each way of selecting chose; a failed evaluation is a miss.
+    precision: share at or below the hull among those with an energy that the ensemble's median put there.
+    mae, bias: mean of |median - evaluated| and of median - evaluated.
+    """
+
+    round: int
+    n_failed: int
+    model: Share
+    random: Share
+    precision: Share
+    mae: float
+    bias: float
+    calibration: Calibration
+
+    @property
+    def gain(self) -> float:
+        """Hit rate of the model over the random baseline's; infinite where only that is 0, NaN when unknown."""
+        if not (self.model.n and self.random.n) or self.model.hits == self.random.hits == 0:
+            return np.nan
+        return self.model.value / self.random.value if self.random.hits else np.inf
+
+    @property
+    def inside_iqr(self) -> float:
+        """Share of errors within the interquartile range centred on the median: 0.5 when calibrated."""
+        return float(np.interp(0.5, self.calibration.levels, self.calibration.coverage))
+
+
+def summarize(data: ReportData) -> list[RoundSummary]:
+    """One summary for each round that evaluated anything, ascending."""
+    return [_summarize_round(data, round_) for round_ in sorted(set(data.jobs["round"].to_pylist()))]
+
+
+def _summarize_round(data: ReportData, round_: int) -> RoundSummary:
+    jobs = data.jobs.filter(data.jobs["round"].to_numpy() == round_)
+    # A null, the energy of a failed evaluation, becomes NaN.
+    columns = ("predicted_e_form", "predicted_iqr", "e_form", "e_above_hull")
+    predicted, iqr, e_form, above = (jobs[column].to_numpy() for column in columns)
+    by_model, by_random = (jobs[column].to_numpy() for column in ("selected_by_model", "selected_by_random"))
+    error = predicted - e_form
+    done = ~np.isnan(error)
+    # Same composition, same hull: the two distances to the hull differ by the error alone.
+    called = discovery_metrics(above, above + error, ON_HULL)
+    return RoundSummary(
+        round=round_,
+        n_failed=int((~done).sum()),
+        model=_hits(above[by_model]),
+        random=_hits(above[by_random]),
+        precision=_share(called.true_positives, called.true_positives + called.false_positives),
+        mae=regression_metrics(e_form, predicted).mae,
+        bias=float(error[done].mean()) if done.any() else np.nan,
+        calibration=iqr_calibration(e_form, predicted, iqr, bins=5),
+    )
+
+
+def _hits(e_above_hull: np.ndarray) -> Share:
+    n = len(e_above_hull)
+    return _share(round(hit_rate(e_above_hull, ON_HULL) * n) if n else 0, n)
+
+
+def _share(hits: int, n: int) -> Share:
+    if n == 0:
+        return Share(0, 0, np.nan, np.nan, np.nan)
+    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    return Share(hits, n, hits / n, float(interval.low), float(interval.high))

@@ -1,0 +1,53 @@
+"""Figures of merit of a handful of jobs whose answers can be counted by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.report.data import JOBS
+from pipelines.report.summary import summarize
+
+# model, random, predicted, iqr, e_form, e_above_hull
+ROWS = [
+    (True, False, -1.00, 0.10, -1.02, -0.01),  # hit, predicted at -0.01 + 0.02 = 0.01: not among the predicted
+    (True, False, -1.00, 0.10, -1.00, -0.02),  # hit, predicted
+    (True, True, -1.00, 0.10, -0.90, 0.05),  # miss, predicted at -0.05; error outside the interquartile range
+    (False, True, -0.50, 0.03, -0.51, 0.20),  # miss, not predicted
+    (False, True, -0.50, 0.02, None, None),  # failed
+]
+
+
+@pytest.fixture
+def summary(report_data):
+    columns = list(zip(*ROWS, strict=True))
+    names = ["selected_by_model", "selected_by_random", "predicted_e_form", "predicted_iqr", "e_form", "e_above_hull"]
+    table = {name: [""] * len(ROWS) for name in JOBS.names} | dict(zip(names, map(list, columns), strict=True))
+    table["round"] = [1] * len(ROWS)
+    (found,) = summarize(dataclasses.replace(report_data, jobs=pa.table(table)))
+    return found
+
+
+def test_counts_hits_by_the_way_of_selecting(summary):
+    assert (summary.model.hits, summary.model.n) == (2, 3)
+    assert (summary.random.hits, summary.random.n) == (0, 3)  # the failed one is a miss
+    assert summary.n_failed == 1
+    assert summary.gain == np.inf
+
+
+def test_precision_counts_only_what_was_predicted_on_the_hull(summary):
+    assert (summary.precision.hits, summary.precision.n) == (1, 2)
+
+
+def test_errors_are_median_minus_evaluation(summary):
+    assert summary.mae == pytest.approx((0.02 + 0 + 0.10 + 0.01) / 4)
+    assert summary.bias == pytest.approx((0.02 + 0 - 0.10 + 0.01) / 4)
+    assert summary.inside_iqr == pytest.approx(3 / 4)
+
+
+def test_the_interval_is_wilsons(summary):
+    # Wilson (1927) for 2 of 3 at 95 %.
+    assert (summary.model.low, summary.model.high) == pytest.approx((0.2077, 0.9385), abs=1e-4)
