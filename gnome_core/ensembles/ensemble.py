@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.graphs.batching import LADDER, PACKING_BUCKET, GraphTooLarge, batches
+from gnome_core.graphs.batching import LADDER, PACKING_BUCKET, GraphBatch, GraphTooLarge, batches
 from gnome_core.graphs.featurize import MIN_VOLUME_FACTOR, BadCrystal, structural_graphs
 from gnome_core.models.registry import BadMember, MemberRecord, load_member
 
 VOLUME_FACTORS = tuple(np.linspace(0.8, 1.2, 20))  # GNoME, Methods: 20 volumes from 80 % to 120 %
 CHUNK = 1_000  # crystals whose graphs are held at once
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _energies(network: nn.Module, over_members: str, stacked: dict, graph: GraphBatch) -> jax.Array:
+    """(m, n_graphs) energies; one trace a batch shape, whatever the members."""
+    if over_members == "vmap":
+        return jax.vmap(network.apply, in_axes=(0, None))(stacked, graph)
+    return jax.lax.map(lambda member: network.apply(member, graph), stacked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +57,11 @@ class EnsembleModel:
         networks = [record.network() for record in records]
         if not networks or any(network != networks[0] for network in networks):
             raise BadMember(f"an ensemble needs members of one configuration, got {networks}")
-        network = networks[0]
+        self._network, self._over_members = networks[0], over_members
         self.records = tuple(records)
         self.elements = frozenset.intersection(*(frozenset(record.elements) for record in records))
-        self.cutoff = network.config.cutoff
+        self.cutoff = self._network.config.cutoff
         self._stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *variables)
-
-        def energies(stacked, graph):
-            if over_members == "vmap":
-                return jax.vmap(network.apply, in_axes=(0, None))(stacked, graph)
-            return jax.lax.map(lambda member: network.apply(member, graph), stacked)
-
-        self._energies = jax.jit(energies)
 
     @classmethod
     def load(cls, paths: Sequence[str | Path], over_members: Literal["map", "vmap"] = "map") -> EnsembleModel:
@@ -87,7 +90,7 @@ class EnsembleModel:
         table = structural_graphs([hydrogen], self.cutoff)
         for bucket in LADDER[: LADDER.index(PACKING_BUCKET) + 1]:
             for _, batch in batches(table, np.zeros(1, int), np.ones(1), self.cutoff, (bucket,), bucket):
-                self._energies(self._stacked, batch)
+                _energies(self._network, self._over_members, self._stacked, batch)
 
     def _chunk(self, crystals: Sequence[Crystal], first: int, volume_factors: Sequence[float]) -> np.ndarray:
         """(n, members, volumes) energies of one chunk, whose first crystal has index `first`."""
@@ -98,7 +101,7 @@ class EnsembleModel:
             graphs = np.repeat(np.arange(table.n_graphs), n_volumes)
             # JAX runs a batch while the next one is assembled: results are collected after all are under way.
             running = [
-                (items, self._energies(self._stacked, batch))
+                (items, _energies(self._network, self._over_members, self._stacked, batch))
                 for items, batch in batches(table, graphs, np.tile(factors, table.n_graphs), self.cutoff)
             ]
         except BadCrystal as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from gnome_core.models.structural import StructuralConfig, StructuralGNN
 
@@ -65,7 +66,7 @@ def load_member(path: str | Path) -> tuple[dict, MemberRecord]:
         record = MemberRecord(**json.loads(path.with_suffix(".json").read_text()))
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise BadMember(f"{path}: not a member file with its .json beside it ({error}); train it again") from error
     if record.model not in MODELS:
         raise BadMember(f"{path}: unknown model {record.model!r}, known are {sorted(MODELS)}")

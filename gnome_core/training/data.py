@@ -31,9 +31,10 @@ class EpochPlan:
         edge_graph = np.repeat(np.arange(graphs.n_graphs), np.diff(graphs.edge_offsets))
         n_edges = np.bincount(edge_graph[graphs.lengths < cutoff], minlength=graphs.n_graphs)[train]
         n_nodes = graphs.n_nodes[train]
+        # Rounded up, so that the shape outlives a few more crystals and a compiled step serves the next round too.
         self.bucket = Bucket(
-            n_nodes=math.ceil(HEADROOM * batch_size * n_nodes.mean()) + 1,
-            n_edges=math.ceil(HEADROOM * batch_size * max(n_edges.mean(), 1)),
+            n_nodes=16 * math.ceil(HEADROOM * batch_size * n_nodes.mean() / 16 + 0.1),
+            n_edges=128 * math.ceil(HEADROOM * batch_size * max(n_edges.mean(), 1) / 128),
             n_graphs=batch_size + 1,
         )
         self._ladder = (self.bucket, *(rung for rung in LADDER if rung.n_edges > self.bucket.n_edges))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -111,11 +112,11 @@ def train_member(
     variables = _initial_variables(network, graphs, train, e_form, int(rng.integers(2**31)), init_from)
     statistics = variables["statistics"]
     plan = EpochPlan(graphs, train, e_form, training.batch_size, model.cutoff, (seed, member), training.volume_jitter)
-    optimizer = _optimizer(training, plan.steps_per_epoch)
     params = variables["params"]
-    state = TrainState(params, optimizer.init(params), params, params, jnp.float32(jnp.inf), jnp.int32(0))
-    step = _train_step(network, optimizer, training, statistics)
-    predict = jax.jit(lambda params, graph: network.apply({"params": params, "statistics": statistics}, graph))
+    state = TrainState(params, _adam(training).init(params), params, params, jnp.float32(jnp.inf), jnp.int32(0))
+
+    def error(params: Any, rows: np.ndarray) -> float:
+        return _mean_error(network, {"params": params, "statistics": statistics}, graphs, rows, e_form)
 
     digest = _run_digest(graphs, e_form, is_train, model, training, member, seed, init_from)
     checkpoints = Checkpoints(out_dir / "checkpoints" / digest)
@@ -124,21 +125,22 @@ def train_member(
     if (restored := checkpoints.restore_newest(state)) is not None:
         epoch, state = restored
         curve = [row for row in json.loads(curve_file.read_text()) if row["epoch"] <= epoch]
-    stopped = False
-    while epoch < training.epochs and not stopped:
+    while epoch < training.epochs and not _out_of_patience(epoch, state, training):
         losses = []
         for batch in plan.epoch(epoch):
-            *trained, loss = step(state.params, state.optimizer, state.average, *batch)
+            # By the epoch and the step in it: the schedule needs no state and ends at zero whatever the packing.
+            done = (epoch + len(losses) / plan.steps_per_epoch) / training.epochs
+            learning_rate = jnp.float32(training.learning_rate * max(1 - done, 0.0))
+            *trained, loss = _train_step(network, training, statistics, learning_rate, *state[:3], *batch)
             state = state._replace(params=trained[0], optimizer=trained[1], average=trained[2])
             losses.append(loss)
         epoch += 1
         row = {"epoch": epoch, "train_loss": float(np.mean([float(x) for x in losses]))}
         if len(val) and (epoch % training.validate_every == 0 or epoch == training.epochs):
-            row["val_mae"] = _mean_error(predict, state.average, graphs, val, e_form, model.cutoff)
+            row["val_mae"] = error(state.average, val)
             if row["val_mae"] < float(state.best_mae):
                 best = state.average
                 state = state._replace(best=best, best_mae=jnp.float32(row["val_mae"]), best_epoch=jnp.int32(epoch))
-            stopped = training.patience is not None and epoch - int(state.best_epoch) >= training.patience
         curve.append(row)
         if epoch % training.checkpoint_every == 0 and epoch < training.epochs:
             curve_file.write_text(json.dumps(curve))  # before the state: rows beyond a restored epoch are dropped
@@ -148,8 +150,8 @@ def train_member(
     checkpoints.close()
 
     final = state.best if training.patience is not None and len(val) else state.average
-    train_mae = _mean_error(predict, final, graphs, train, e_form, model.cutoff)
-    val_mae = _mean_error(predict, final, graphs, val, e_form, model.cutoff) if len(val) else None
+    train_mae = error(final, train)
+    val_mae = error(final, val) if len(val) else None
     record = MemberRecord(
         model="structural",
         config=model.model_dump(),
@@ -171,6 +173,10 @@ def train_member(
     return MemberResult(str(path), train_mae, val_mae, epoch, curve)
 
 
+def _out_of_patience(epoch: int, state: TrainState, training: TrainingConfig) -> bool:
+    return training.patience is not None and epoch - int(state.best_epoch) >= training.patience
+
+
 def _initial_variables(
     network: nn.Module, graphs: GraphTable, train: np.ndarray, e_form: np.ndarray, seed: int, init_from: str | None
 ) -> dict:
@@ -180,7 +186,7 @@ def _initial_variables(
             raise ValueError(f"{init_from} is a {record.network()}; fine-tuning needs the same configuration")
         return jax.tree.map(jnp.asarray, variables)
     _, one = next(batches(graphs, train[:1], np.ones(1), network.config.cutoff))
-    params = jax.jit(network.init)(jax.random.key(seed), one)["params"]
+    params = _initialise(network, seed, one)["params"]
     # An element or a batch of one label has no spread; 1 eV/atom keeps the scale finite.
     statistics = {
         "mean_adjacency": max(float(graphs.degrees(network.config.cutoff)[train].mean()), 1.0),
@@ -190,37 +196,53 @@ def _initial_variables(
     return {"params": params, "statistics": {name: jnp.float32(value) for name, value in statistics.items()}}
 
 
-def _optimizer(training: TrainingConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    schedule = optax.linear_schedule(training.learning_rate, 0.0, training.epochs * steps_per_epoch)
-    return optax.adamw(schedule, weight_decay=training.weight_decay)
+def _adam(training: TrainingConfig) -> optax.GradientTransformation:
+    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(training.weight_decay))
 
 
+# Compiled functions take everything that differs between members as arguments: members of a round share one trace.
+@partial(jax.jit, static_argnums=(0, 1))
 def _train_step(
-    network: nn.Module, optimizer: optax.GradientTransformation, training: TrainingConfig, statistics: dict
-) -> Callable:
-    def loss(params: Any, graph: GraphBatch, labels: jax.Array, weights: jax.Array) -> jax.Array:
+    network: nn.Module,
+    training: TrainingConfig,
+    statistics: dict,
+    learning_rate: jax.Array,
+    params: Any,
+    optimizer: Any,
+    average: Any,
+    graph: GraphBatch,
+    labels: jax.Array,
+    weights: jax.Array,
+) -> tuple[Any, Any, Any, jax.Array]:
+    def loss(params: Any) -> jax.Array:
         predicted = network.apply({"params": params, "statistics": statistics}, graph)
         return energy_loss(training.loss, predicted, labels, weights)
 
-    @jax.jit
-    def step(params: Any, state: Any, average: Any, *batch: Any) -> tuple[Any, Any, Any, jax.Array]:
-        value, gradient = jax.value_and_grad(loss)(params, *batch)
-        updates, state = optimizer.update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
-        decay = training.ema_decay
-        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
-        return params, state, average, value
-
-    return step
+    value, gradient = jax.value_and_grad(loss)(params)
+    updates, optimizer = _adam(training).update(gradient, optimizer, params)
+    params = jax.tree.map(lambda old, update: old - learning_rate * update, params, updates)
+    decay = training.ema_decay
+    average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
+    return params, optimizer, average, value
 
 
-def _mean_error(
-    predict: Callable, params: Any, graphs: GraphTable, rows: np.ndarray, e_form: np.ndarray, cutoff: float
-) -> float:
+@partial(jax.jit, static_argnums=0)
+def _predict(network: nn.Module, variables: dict, graph: GraphBatch) -> jax.Array:
+    return network.apply(variables, graph)
+
+
+@partial(jax.jit, static_argnums=0)
+def _initialise(network: nn.Module, seed: int, graph: GraphBatch) -> dict:
+    return network.init(jax.random.key(seed), graph)
+
+
+def _mean_error(network: nn.Module, variables: dict, graphs: GraphTable, rows: np.ndarray, e_form: np.ndarray) -> float:
     """Mean absolute error of the rows at their own volume, eV/atom."""
     errors = np.empty(len(rows))
-    for items, batch in batches(graphs, rows, np.ones(len(rows)), cutoff):
-        errors[items] = np.asarray(predict(params, batch))[: items.stop - items.start] - e_form[rows[items]]
+    for items, batch in batches(graphs, rows, np.ones(len(rows)), network.config.cutoff):
+        errors[items] = (
+            np.asarray(_predict(network, variables, batch))[: items.stop - items.start] - e_form[rows[items]]
+        )
     return float(np.abs(errors).mean())
 
 
