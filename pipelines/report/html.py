@@ -239,7 +239,7 @@ class _Page:
             rows.append(
                 [
                     f'<button type="button" class="crystal" aria-controls="viewer">{formula}</button>',
-                    f"{escape(group)} {escape(pearson)}",
+                    f'<span class="unbroken">{escape(group)}</span> {escape(pearson)}',
                     number(stable.e_form, 3),
                     milli(stable.e_above_hull, 1),
                     str(stable.round),

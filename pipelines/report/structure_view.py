@@ -52,7 +52,7 @@ def cell_view(crystal: Crystal) -> go.Figure:
             name=chemical_symbols[number],
             hovertemplate=chemical_symbols[number] + " (%{x:.2f}, %{y:.2f}, %{z:.2f}) Å<extra></extra>",
             marker={
-                "size": 8 + 10 * float(covalent_radii[number]),
+                "size": 6 + 7 * float(covalent_radii[number]),
                 "color": f"rgb({red},{green},{blue})",
                 "line": {"color": "#55595f", "width": 1},
                 "opacity": 1,
