@@ -33,12 +33,14 @@ class ScoringConfig(Section):
 class SelectionConfig(Section):
     """Which candidates are evaluated."""
 
-    threshold: float = Field(0.05, description="eV/atom above the hull at which a candidate is still worth evaluating")
+    threshold: float = Field(0.05, description="eV/atom above the hull up to which a candidate may be evaluated")
+    kappa: float = Field(0.0, ge=0, description="candidates rank by e_above_hull - kappa * interquartile range")
     budget: int = Field(100, ge=0, description="candidates chosen by the models")
     random_baseline: int = Field(10, ge=0, description="candidates chosen at random, to compare hit rates with")
     per_formula: int = Field(1, ge=1, description="structures of one composition that may be evaluated")
     clustered_per_formula: int = Field(8, ge=1, description="best structures of a composition that are clustered first")
     per_chemsys: int = Field(10, ge=1, description="candidates of one chemical system that may be evaluated")
+    parents_within: float = Field(0.1, ge=0, description="eV/atom above the hull up to which an entry is a parent")
 
 
 class EvaluationConfig(RelaxConfig):
@@ -46,6 +48,10 @@ class EvaluationConfig(RelaxConfig):
 
     evaluator: Literal["embedded"] = Field("embedded", description="embedded: CHGNet 0.3.0 in this process")
     batch_size: int = Field(32, ge=1, description="crystals relaxed together; a killed stage repeats at most one batch")
+
+    def relaxation(self) -> RelaxConfig:
+        """The settings that decide a result, which job digests depend on."""
+        return RelaxConfig(**{name: getattr(self, name) for name in RelaxConfig.model_fields})
 
 
 class MemberTrainingConfig(TrainingConfig):

@@ -41,8 +41,9 @@ def dead_letter(stage: str, key: str, error: Exception, row: pa.RecordBatch) -> 
 
 
 def reason_of(error: Exception) -> str:
-    """The error's own `reason` (InvalidCrystal and its like), else its class name."""
-    return str(getattr(error, "reason", type(error).__name__))
+    """The error's own `reason` where that is a short name (InvalidCrystal and its like), else its class name."""
+    reason = str(getattr(error, "reason", ""))
+    return reason if reason.isidentifier() else type(error).__name__
 
 
 def dead_letter_batch(letters: Iterable[DeadLetter]) -> pa.RecordBatch:

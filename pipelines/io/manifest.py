@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import pyarrow as pa
@@ -11,7 +12,11 @@ import pyarrow as pa
 from pipelines import tags
 from pipelines.dead_letters import DEAD_SCHEMA
 from pipelines.io.tables import WriteTable
+from pipelines.runners import run_pipeline
 from pipelines.store import Counts, FileStat, Manifest, Store
+
+if TYPE_CHECKING:
+    from pipelines.round import Job
 
 
 class WriteManifest(beam.PTransform):
@@ -80,3 +85,10 @@ def counts_of(totals: dict[str, int], n_out: int) -> Counts:
 
 def read_manifest(store: Store, path: str) -> Manifest:
     return Manifest.model_validate(json.loads(store.storage.read(f"{path}/MANIFEST.json")))
+
+
+def run_job(job: Job, build: Callable[[beam.Pipeline], None], metrics: dict[str, float | int | str]) -> Manifest:
+    """Run a stage's graph and return the manifest it wrote, with Beam's counters among its metrics."""
+    counters = run_pipeline(job.flags, build)
+    manifest = read_manifest(job.store, job.attempt.path)
+    return manifest.model_copy(update={"metrics": {**metrics, **counters}})

@@ -1,0 +1,32 @@
+"""The embedded evaluator: batched relaxation on CHGNet 0.3.0, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.potential import EmbeddedPotential
+from gnome_core.potentials.relax import Relaxation, RelaxationFailure, RelaxConfig, relax
+
+
+class EmbeddedEvaluator:
+    """Relaxes positions and cell; see `gnome_core.potentials.relax`."""
+
+    name = "embedded"
+    scale = EmbeddedPotential.scale
+
+    def __init__(self, config: RelaxConfig):
+        self.config = config
+
+    @property
+    def protocol(self) -> Mapping[str, object]:
+        return {"evaluator": self.name, "scale": self.scale, "relax": self.config.model_dump()}
+
+    @cached_property
+    def potential(self) -> EmbeddedPotential:
+        """Loaded when the first crystal comes."""
+        return EmbeddedPotential()
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
+        return relax(crystals, self.potential, self.config)

@@ -1,0 +1,30 @@
+"""What evaluates jobs: crystals in, relaxations or the reasons for their failure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.relax import Relaxation, RelaxationFailure, RelaxConfig
+
+
+class Evaluator(Protocol):
+    """scale: energy scale of the answers. protocol: every setting that decides them; part of the job digest."""
+
+    name: str
+    scale: str
+    protocol: Mapping[str, object]
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
+        """One outcome a crystal, in order. Equal lists give equal bits."""
+        ...
+
+
+def make_evaluator(name: str, config: RelaxConfig) -> Evaluator:
+    """The evaluator of that name. Raises ValueError naming the ones there are."""
+    if name != "embedded":
+        raise ValueError(f"no evaluator {name!r}; there is: embedded")
+    from dft.embedded import EmbeddedEvaluator
+
+    return EmbeddedEvaluator(config)

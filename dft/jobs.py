@@ -1,0 +1,125 @@
+"""Jobs, results and frames: the tables between whoever proposes crystals and whoever evaluates them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
+from gnome_core.crystals.crystal import Crystal, crystal_digest
+from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
+
+DONE = "done"
+
+
+def _list_of(value_type: pa.DataType) -> pa.ListType:
+    return pa.list_(pa.field("element", value_type))
+
+
+JOB_SCHEMA = pa.schema(
+    [
+        *CRYSTAL_FIELDS,  # the crystal to relax; id = job digest
+        pa.field("formula", pa.string(), nullable=False),
+        pa.field("chemsys", pa.string(), nullable=False),
+        pa.field("evaluator", pa.string(), nullable=False),
+        pa.field("protocol", pa.string(), nullable=False),  # JSON: every setting that decides the answer
+    ],
+    metadata={"schema": "gnome.job", "schema_version": "1", "unit.lattice": "angstrom"},
+)
+
+RESULT_SCHEMA = pa.schema(
+    [
+        *CRYSTAL_FIELDS,  # the last geometry reached; id = job digest
+        pa.field("status", pa.string(), nullable=False),  # "done", or the short name of the failure
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("energy_per_atom", pa.float64()),  # total, on `scale`; null unless done
+        pa.field("scale", pa.string(), nullable=False),
+        pa.field("steps", pa.int32(), nullable=False),
+        pa.field("magmoms", _list_of(pa.float64())),  # one an atom
+    ],
+    metadata={
+        "schema": "gnome.result",
+        "schema_version": "1",
+        "unit.lattice": "angstrom",
+        "unit.energy_per_atom": "eV/atom",
+        "unit.magmoms": "bohr magneton",
+    },
+)
+
+FRAME_SCHEMA = pa.schema(
+    [
+        pa.field("job", pa.string(), nullable=False),
+        pa.field("step", pa.int32(), nullable=False),
+        *CRYSTAL_FIELDS[1:],
+        pa.field("energy", pa.float64(), nullable=False),  # of the cell
+        pa.field("forces", _list_of(pa.float64()), nullable=False),  # 3n
+        pa.field("stress", _list_of(pa.float64()), nullable=False),  # 9, tension positive
+        pa.field("scale", pa.string(), nullable=False),
+    ],
+    metadata={
+        "schema": "gnome.frame",
+        "schema_version": "1",
+        "unit.lattice": "angstrom",
+        "unit.energy": "eV",
+        "unit.forces": "eV/angstrom",
+        "unit.stress": "eV/angstrom^3",
+    },
+)
+
+
+def protocol_json(protocol: Mapping[str, object]) -> str:
+    """The settings of an evaluation in one canonical string."""
+    return json.dumps(protocol, sort_keys=True, separators=(",", ":"))
+
+
+def job_digest(crystal: Crystal, protocol: str) -> str:
+    """32 hex characters that name the evaluation of this crystal (to 1e-6) under this protocol, whoever asks for it."""
+    return hashlib.blake2b(f"{crystal_digest(crystal)}|{protocol}".encode(), digest_size=16).hexdigest()
+
+
+def result_batch(
+    jobs: Sequence[str], starts: Sequence[Crystal], outcomes: Sequence[Relaxation | RelaxationFailure], scale: str
+) -> pa.RecordBatch:
+    """One row of RESULT_SCHEMA a job. starts: the crystals the jobs gave, kept where a job made no frame at all."""
+    rows = []
+    for start, outcome in zip(starts, outcomes, strict=True):
+        done = isinstance(outcome, Relaxation)
+        rows.append(
+            {
+                "crystal": outcome.frames[-1].crystal if outcome.frames else start,
+                "status": DONE if done else outcome.reason,
+                "message": "" if done else outcome.message,
+                "energy_per_atom": outcome.energy_per_atom if done else None,
+                "steps": len(outcome.frames),
+                "magmoms": np.asarray(outcome.magmoms, np.float64).tolist() if done else None,
+            }
+        )
+    columns = {
+        name: [row[name] for row in rows] for name in ("status", "message", "energy_per_atom", "steps", "magmoms")
+    }
+    return record_batch(RESULT_SCHEMA, jobs, [row["crystal"] for row in rows], scale=scale, **columns)
+
+
+def frame_batch(jobs: Sequence[str], outcomes: Sequence[Relaxation | RelaxationFailure], scale: str) -> pa.RecordBatch:
+    """One row of FRAME_SCHEMA for every frame of every job."""
+    frames: list[tuple[str, Frame]] = [
+        (job, frame) for job, outcome in zip(jobs, outcomes, strict=True) for frame in outcome.frames
+    ]
+    ids = [job for job, _ in frames]
+    schema = pa.schema([CRYSTAL_FIELDS[0], *FRAME_SCHEMA], metadata=FRAME_SCHEMA.metadata)
+    batch = record_batch(
+        schema,
+        ids,
+        [frame.crystal for _, frame in frames],
+        job=ids,
+        step=[frame.step for _, frame in frames],
+        energy=[float(frame.energy) for _, frame in frames],
+        forces=[np.asarray(frame.forces, np.float64).ravel() for _, frame in frames],
+        stress=[np.asarray(frame.stress, np.float64).ravel() for _, frame in frames],
+        scale=scale,
+    )
+    return batch.select(FRAME_SCHEMA.names).cast(FRAME_SCHEMA)

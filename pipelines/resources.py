@@ -1,0 +1,98 @@
+"""What a worker loads once per process: parents, hulls, known formulas. Commits never change, so neither do these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from dft.jobs import RESULT_SCHEMA
+from gnome_core.crystals.arrow import ENTRY_SCHEMA
+from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
+from gnome_core.stability.hull import Hull
+from gnome_core.stability.references import ElementalReferences
+from pipelines.schemas import PROPOSAL_SCHEMA
+from pipelines.store import Commit, Store, stage_key
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def once_per_process(load: Callable[P, T]) -> Callable[P, T]:
+    """Keep the last two results of `load`; threads of a worker wait for one load instead of repeating it."""
+    cached, lock = lru_cache(maxsize=2)(load), Lock()
+
+    @wraps(load)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with lock:
+            return cached(*args, **kwargs)
+
+    return call
+
+
+def committed(store: Store, round_: int, stage: str) -> Commit:
+    commit = store.commit(round_, stage)
+    if commit is None:
+        raise FileNotFoundError(f"{store.root}: {stage_key(round_, stage)} is not committed")
+    return commit
+
+
+def entries_until(store: Store, round_: int, columns: list[str] | None = None) -> pa.Table:
+    """All labelled entries: the snapshot with its added references, and what rounds 1..round_ ingested."""
+    snapshot = committed(store, 0, "snapshot")
+    parts = [store.read_table(snapshot, table, ENTRY_SCHEMA, columns) for table in ("entries", "references")]
+    for earlier in range(1, round_ + 1):
+        parts.append(store.read_table(committed(store, earlier, "ingest"), "entries", ENTRY_SCHEMA, columns))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+@once_per_process
+def parent_table(root: str, round_: int) -> ParentTable:
+    """Parents that the hull of `round_` offers to the next round."""
+    store = Store(root)
+    return ParentTable.from_batch(store.read_table(committed(store, round_, "hull"), "parents", PARENT_SCHEMA))
+
+
+@once_per_process
+def hull_until(root: str, round_: int) -> Hull:
+    """The hull of all entries up to a round."""
+    return Hull.from_table(entries_until(Store(root), round_, ["id", "numbers", "e_form_per_atom", "scale"]))
+
+
+@once_per_process
+def references(root: str) -> ElementalReferences:
+    """The store's elemental references: fixed by its snapshot."""
+    elements = entries_until(Store(root), 0, ["numbers", "energy_per_atom", "correction_per_atom", "scale"])
+    energies = np.add(elements["energy_per_atom"].to_numpy(), elements["correction_per_atom"].to_numpy())
+    return ElementalReferences.lowest(elements["numbers"], energies, elements["scale"][0].as_py())
+
+
+@once_per_process
+def known_formulas(root: str, round_: int) -> frozenset[str]:
+    """Formulas that a round need not propose again: of all entries, and of all earlier proposals, evaluated or not."""
+    store = Store(root)
+    known = set(entries_until(store, round_ - 1, ["formula"])["formula"].to_pylist())
+    for earlier in range(1, round_):
+        proposed = store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA, ["formula"])
+        known.update(proposed["formula"].to_pylist())
+    return frozenset(known)
+
+
+@once_per_process
+def proposals(root: str, round_: int) -> pa.Table:
+    """The jobs of a round, sorted by id."""
+    store = Store(root)
+    return store.read_table(committed(store, round_, "emit"), "jobs", PROPOSAL_SCHEMA).sort_by("id").combine_chunks()
+
+
+def evaluated_jobs(store: Store, round_: int) -> frozenset[str]:
+    """Ids of the jobs that rounds before `round_` have results for."""
+    ids: set[str] = set()
+    for earlier in range(1, round_):
+        results = store.read_table(committed(store, earlier, "evaluate"), "results", RESULT_SCHEMA, ["id"])
+        ids.update(results["id"].to_pylist())
+    return frozenset(ids)

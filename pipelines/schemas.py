@@ -1,0 +1,74 @@
+"""Schemas of the tables that stages hand to each other (crystals, entries, recipes and jobs have theirs at home)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from dft.jobs import JOB_SCHEMA
+from gnome_core.generation.recipe import RECIPE_SCHEMA
+
+
+def _extend(schema: pa.Schema, name: str, *fields: pa.Field) -> pa.Schema:
+    return pa.schema([*schema, *fields], metadata={"schema": f"gnome.{name}", "schema_version": "1"})
+
+
+CANDIDATE_SCHEMA = _extend(
+    RECIPE_SCHEMA,
+    "candidate",
+    pa.field("digest", pa.binary(16), nullable=False),  # of the recipe
+    pa.field("formula", pa.string(), nullable=False),
+    pa.field("chemsys", pa.string(), nullable=False),
+)
+
+SCORED_SCHEMA = _extend(
+    CANDIDATE_SCHEMA,
+    "scored",
+    pa.field("median", pa.float64(), nullable=False),  # formation energy over members, eV/atom
+    pa.field("iqr", pa.float64(), nullable=False),  # eV/atom
+    pa.field("best_volume_factor", pa.float64(), nullable=False),  # over the expanded recipe's volume
+    pa.field("e_above_hull", pa.float64(), nullable=False),  # of the median, eV/atom, negative = below the hull
+)
+
+SELECTED_SCHEMA = _extend(
+    SCORED_SCHEMA,
+    "selected",
+    pa.field("selected_by_model", pa.bool_(), nullable=False),
+    pa.field("selected_by_random", pa.bool_(), nullable=False),
+    pa.field("cluster_size", pa.int32(), nullable=False),  # its composition's best candidates that are this structure
+)
+
+PROPOSAL_SCHEMA = _extend(
+    JOB_SCHEMA,
+    "proposal",
+    *(field for field in SELECTED_SCHEMA if field.name not in JOB_SCHEMA.names),
+    pa.field("parent_id", pa.string(), nullable=False),  # entry id of row `parent`
+)
+
+HULL_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("formula", pa.string(), nullable=False),
+        pa.field("chemsys", pa.string(), nullable=False),
+        pa.field("round", pa.int32(), nullable=False),  # 0 = snapshot
+        pa.field("e_form_per_atom", pa.float64(), nullable=False),
+        pa.field("e_above_hull_snapshot", pa.float64(), nullable=False),  # against the snapshot's hull; may be negative
+        pa.field("e_above_hull", pa.float64(), nullable=False),  # against the hull of all entries
+        pa.field("e_above_hull_others", pa.float64()),  # against all but itself; null for an element's only entry
+        pa.field("on_hull", pa.bool_(), nullable=False),  # one a composition, within 5e-5 eV/atom
+    ],
+    metadata={"schema": "gnome.hull_entry", "schema_version": "1", "unit": "eV/atom"},
+)
+
+MEMBER_SCHEMA = pa.schema(
+    [
+        pa.field("member", pa.int32(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),  # "member-003": sorts as members do
+        pa.field("weights", pa.string(), nullable=False),  # digest of the arrays
+        pa.field("epochs", pa.int32(), nullable=False),
+        pa.field("n_train", pa.int32(), nullable=False),
+        pa.field("n_val", pa.int32(), nullable=False),
+        pa.field("train_mae", pa.float64(), nullable=False),  # eV/atom
+        pa.field("val_mae", pa.float64()),
+    ],
+    metadata={"schema": "gnome.member", "schema_version": "1", "unit": "eV/atom"},
+)

@@ -1,0 +1,60 @@
+"""select: scored candidates -> the few to evaluate, by the models' ranking and at random."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines import tags
+from pipelines.config import derived_seed
+from pipelines.io.manifest import WriteManifest, run_job
+from pipelines.io.tables import ReadTable, WriteTable
+from pipelines.round import Job
+from pipelines.schemas import SELECTED_SCHEMA
+from pipelines.store import Manifest
+from pipelines.transforms.select import RANDOM, VALUE, ClusterPolymorphs, RankAndThreshold, merge_choices, with_draws
+from pipelines.transforms.top import KeepTop
+
+
+def run(job: Job) -> Manifest:
+    root, path, settings = job.store.root, job.attempt.path, job.config.selection
+    seed = derived_seed(job.config, "random_baseline", job.round)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        scored = pipeline | "Scored" >> ReadTable(root, job.input("score"), "scored")
+
+        # The baseline: compositions drawn uniformly, a random candidate of each.
+        drawn = scored | "Draw" >> beam.Map(with_draws, seed).with_output_types(pa.RecordBatch)
+        of_formula, _ = drawn | "DrawCandidate" >> KeepTop("formula", 1, ("draw", "digest"), "")
+        baseline, _ = of_formula | "DrawFormulas" >> KeepTop(
+            None, settings.random_baseline, ("formula_draw", "digest"), ""
+        )
+        chosen_by_chance = beam.pvalue.AsList(baseline)
+
+        rank = RankAndThreshold(settings.threshold, settings.kappa)
+        low = scored | "Threshold" >> beam.ParDo(rank, chosen_by_chance).with_output_types(
+            pa.RecordBatch, **tags.HINTS
+        ).with_outputs(tags.COUNTS, main="rows")
+        best, worse = low.rows | "BestOfFormula" >> KeepTop(
+            "formula", settings.clustered_per_formula, (VALUE, "digest"), "not_lowest_of_composition", uncounted=RANDOM
+        )
+        distinct = best | "Cluster" >> beam.ParDo(
+            ClusterPolymorphs(root, job.round - 1, settings.per_formula)
+        ).with_output_types(pa.RecordBatch, **tags.HINTS).with_outputs(tags.COUNTS, main="rows")
+        spread, full = distinct.rows | "BestOfSystem" >> KeepTop(
+            "chemsys", settings.per_chemsys, (VALUE, "digest"), "chemsys_full", uncounted=RANDOM
+        )
+        chosen, over = spread | "Budget" >> KeepTop(
+            None, settings.budget, (VALUE, "digest"), "over_budget", uncounted=RANDOM
+        )
+        selected = (
+            pipeline
+            | "Once" >> beam.Create([0])
+            | "Merge"
+            >> beam.Map(merge_choices, beam.pvalue.AsList(chosen), chosen_by_chance).with_output_types(pa.RecordBatch)
+        )
+        files = selected | "Write" >> WriteTable(root, path, "selected", SELECTED_SCHEMA, ("digest",), 1)
+        counts = [low[tags.COUNTS], distinct[tags.COUNTS], *worse, *full, *over]
+        pipeline | "Manifest" >> WriteManifest(root, path, "selected", [files], counts)
+
+    return run_job(job, build, {})

@@ -1,0 +1,60 @@
+"""Selected candidates -> jobs named by what they ask for, so that asking twice changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from dft.jobs import job_digest
+from gnome_core.crystals.arrow import crystals_to_arrays
+from gnome_core.generation.generators import expand
+from pipelines import tags
+from pipelines.resources import evaluated_jobs, parent_table
+from pipelines.schemas import PROPOSAL_SCHEMA
+from pipelines.store import Store
+from pipelines.transforms.score import invalid_reason
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class MakeJobs(beam.DoFn):
+    """SELECTED_SCHEMA -> PROPOSAL_SCHEMA: the candidate at its best predicted volume, id = job digest.
+
+    Rejects crystals that cannot exist at that volume, and jobs that an earlier round has a result for.
+    """
+
+    def __init__(self, root: str, round_: int, evaluator: str, protocol: str):
+        self.root, self.round, self.evaluator, self.protocol = root, round_, evaluator, protocol
+
+    def setup(self) -> None:
+        self.parents = parent_table(self.root, self.round - 1)
+        self.evaluated = evaluated_jobs(Store(self.root), self.round)
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        factors = batch["best_volume_factor"].to_pylist()
+        crystals = [
+            crystal.scaled_to_volume(crystal.volume * factor)
+            for crystal, factor in zip(expand(batch, self.parents), factors, strict=True)
+        ]
+        jobs = [job_digest(crystal, self.protocol) for crystal in crystals]
+        reasons = [
+            invalid_reason(crystal) or ("evaluated_before" if job in self.evaluated else None)
+            for crystal, job in zip(crystals, jobs, strict=True)
+        ]
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
+        for reason in filter(None, reasons):
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        columns = {
+            **{name: batch[name] for name in batch.schema.names},
+            **crystals_to_arrays(crystals),
+            "id": pa.array(jobs, pa.string()),
+            "evaluator": pa.repeat(self.evaluator, batch.num_rows),
+            "protocol": pa.repeat(self.protocol, batch.num_rows),
+            "parent_id": pa.array([self.parents.ids[row] for row in batch["parent"].to_pylist()], pa.string()),
+        }
+        proposals = pa.RecordBatch.from_arrays([columns[n] for n in PROPOSAL_SCHEMA.names], schema=PROPOSAL_SCHEMA)
+        kept = proposals.filter(pa.array(np.array([reason is None for reason in reasons], bool)))
+        if kept.num_rows:
+            yield kept

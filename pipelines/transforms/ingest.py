@@ -1,0 +1,94 @@
+"""Results -> entries: formation energies on the store's scale, or the reason why a result is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from dft.jobs import DONE
+from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
+from gnome_core.crystals.formulas import chemsys, reduced_formula
+from gnome_core.stability.compositions import MissingReference
+from gnome_core.stability.references import ElementalReferences
+from pipelines import tags
+from pipelines.errors import StoreError
+from pipelines.resources import proposals, references
+from pipelines.transforms.score import invalid_reason
+
+PLAUSIBLE_E_FORM = 5.0  # eV/atom; no known solid is further from its elements, broken calculations are
+
+
+def unusable(status: str, e_form: float, geometry: str | None) -> str | None:
+    """Why a result is no entry, or None."""
+    if status != DONE:
+        return status
+    return geometry or (None if abs(e_form) <= PLAUSIBLE_E_FORM else "implausible_energy")
+
+
+def formation_energies(results: pa.RecordBatch, table: ElementalReferences) -> np.ndarray:
+    """(n,) eV/atom, NaN where the result has no energy or an element no reference."""
+    energies = results["energy_per_atom"].to_numpy(zero_copy_only=False)
+    e_form = np.full(len(energies), np.nan)
+    for row, numbers in enumerate(results["numbers"]):
+        try:
+            e_form[row] = table.formation_energy_per_atom([np.array(numbers.as_py())], energies[row : row + 1])[0]
+        except MissingReference:
+            continue
+    return e_form
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ToEntries(beam.DoFn):
+    """RESULT_SCHEMA -> ENTRY_SCHEMA. Raises StoreError for results on another energy scale than the store's."""
+
+    def __init__(self, root: str, round_: int):
+        self.root, self.round = root, round_
+
+    def setup(self) -> None:
+        self.references = references(self.root)
+        jobs = proposals(self.root, self.round)
+        self.parents = dict(zip(jobs["id"].to_pylist(), jobs["parent_id"].to_pylist(), strict=True))
+
+    def process(self, results: pa.RecordBatch) -> Iterator:
+        scales = set(results["scale"].to_pylist())
+        if scales - {self.references.scale}:
+            raise StoreError(f"results on {sorted(scales)} cannot join a store on {self.references.scale}")
+        crystals = crystals_from_batch(results)
+        e_form = formation_energies(results, self.references)
+        statuses = results["status"].to_pylist()
+        reasons = [
+            unusable(status, energy, invalid_reason(crystal))
+            for status, energy, crystal in zip(statuses, e_form, crystals, strict=True)
+        ]
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, results.num_rows))
+        for reason in filter(None, reasons):
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        good = [row for row, reason in enumerate(reasons) if reason is None]
+        if not good:
+            return
+        jobs = [results["id"][row].as_py() for row in good]
+        kept = [crystals[row] for row in good]
+        yield record_batch(
+            ENTRY_SCHEMA,
+            [entry_id(self.round, job) for job in jobs],
+            kept,
+            formula=[reduced_formula(crystal.numbers) for crystal in kept],
+            chemsys=[chemsys(crystal.numbers) for crystal in kept],
+            energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
+            correction_per_atom=0.0,
+            e_form_per_atom=e_form[good],
+            energy_kind="total",
+            scale=self.references.scale,
+            source="round",
+            round=self.round,
+            parent=[self.parents[job] for job in jobs],
+            job=jobs,
+        )
+
+
+def entry_id(round_: int, job: str) -> str:
+    """Id of the entry that a round made from a job: short enough to type."""
+    return f"r{round_:04d}-{job[:12]}"

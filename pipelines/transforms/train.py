@@ -1,0 +1,120 @@
+"""One element an ensemble member: trained where a worker has time, resumed from its own checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.split import is_train, is_withheld
+from gnome_core.graphs.featurize import GraphTable, structural_graphs
+from gnome_core.models.structural import StructuralConfig
+from gnome_core.training.loop import TrainingConfig, train_member
+from pipelines import tags
+from pipelines.members import WEIGHTS, member_name
+from pipelines.metrics import timer
+from pipelines.resources import entries_until, once_per_process
+from pipelines.schemas import MEMBER_SCHEMA
+from pipelines.store import Store
+
+FILES = "files"
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """A member to train. init_from: path of the member it starts from, or None."""
+
+    member: int
+    seed: int
+    init_from: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled crystals, sorted by id. e_form: (n,) eV/atom; is_train: (n,) bool."""
+
+    crystals: list[Crystal]
+    e_form: np.ndarray
+    is_train: np.ndarray
+    graphs: GraphTable
+
+
+@once_per_process
+def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
+    """Everything labelled up to a round, less the withheld chemical systems under a holdout."""
+    entries = entries_until(Store(root), round_).sort_by("id")
+    if holdout == "holdout-v1":
+        entries = entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
+    crystals = crystals_from_batch(entries)
+    train = np.array([is_train(formula) for formula in entries["formula"].to_pylist()])
+    return Dataset(crystals, entries["e_form_per_atom"].to_numpy(), train, structural_graphs(crystals, cutoff))
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class TrainMember(beam.DoFn):
+    """TrainTask -> one row of MEMBER_SCHEMA; FileStat JSON of its files on the tag FILES.
+
+    Works in `work` (store-relative), where a later attempt at the same stage finds its checkpoints.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        path: str,
+        work: str,
+        round_: int,
+        holdout: str,
+        model: StructuralConfig,
+        training: TrainingConfig,
+    ):
+        self.root, self.path, self.work, self.round, self.holdout = root, path, work, round_, holdout
+        self.model, self.training = model, training
+
+    def process(self, task: TrainTask) -> Iterator:
+        store, name = Store(self.root), member_name(task.member)
+        data = dataset(self.root, self.round, self.holdout, self.model.cutoff)
+        with timer("train"):
+            result = train_member(
+                data.crystals,
+                data.e_form,
+                data.is_train,
+                member=task.member,
+                seed=task.seed,
+                out_dir=store.storage.local_path(f"{self.work}/{name}"),
+                model=self.model,
+                training=self.training,
+                init_from=task.init_from,
+                graphs=data.graphs,
+            )
+        for suffix in (".npz", ".json"):
+            content = Path(result.path).with_suffix(suffix).read_bytes()
+            stat = store.write_blob(f"{self.path}/{WEIGHTS}/{name}{suffix}", WEIGHTS, content)
+            yield beam.pvalue.TaggedOutput(FILES, stat.model_dump_json())
+        row = {
+            "member": task.member,
+            "name": name,
+            "weights": weights_digest(result.path),
+            "epochs": result.epochs,
+            "n_train": int(data.is_train.sum()),
+            "n_val": int((~data.is_train).sum()),
+            "train_mae": result.train_mae,
+            "val_mae": result.val_mae,
+        }
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, 1))
+        yield pa.RecordBatch.from_pylist([row], schema=MEMBER_SCHEMA)
+
+
+def weights_digest(path: str) -> str:
+    """32 hex characters of a member's arrays and their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in sorted(arrays.files):
+            digest.update(name.encode() + b"\0" + arrays[name].tobytes())
+    return digest.hexdigest()
