@@ -116,9 +116,7 @@ class Hull:
         Raises ValueError for duplicate ids, energies that are not finite, empty compositions and mixed scales.
         """
         starts, numbers, amounts = sparse(compositions)
-        ids = (
-            _only_chunk(ids, pa.string()) if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
-        )
+        ids = _only_chunk(ids, pa.string())
         e_form = np.asarray(e_form, np.float64)
         if not len(ids) == len(starts) - 1 == len(e_form):
             raise ValueError(f"{len(ids)} ids for {len(starts) - 1} compositions and {len(e_form)} energies")
@@ -377,8 +375,8 @@ def _system_keys(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return padded.view(f"S{width}")[:, 0]
 
 
-def _only_chunk(column: pa.Array | pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
+def _only_chunk(column: Sequence | pa.Array | pa.ChunkedArray, data_type: pa.DataType) -> pa.Array:
     """The column as one array of the type, without a copy where it already is one."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    return column.cast(data_type)
+    return column.cast(data_type) if isinstance(column, pa.Array) else pa.array(column, data_type)
