@@ -21,7 +21,7 @@ import pyarrow as pa
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.parents import ParentTable
-from gnome_core.generation.recipe import RECIPE_SCHEMA, Recipe, recipe_rows
+from gnome_core.generation.recipe import Recipe, recipe_rows
 
 ENTRY_POINT_GROUP = "gnome.generators"
 BATCH_ROWS = 2000
@@ -128,11 +128,11 @@ def batched(parts: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterator
         held.append(part)
         n_held += part.num_rows
         if n_held >= rows:
-            table = pa.Table.from_batches(held, RECIPE_SCHEMA).combine_chunks()
+            whole = pa.concat_batches(held)
             full = n_held - n_held % rows
             for start in range(0, full, rows):
-                yield table.slice(start, rows).combine_chunks().to_batches()[0]
-            held = table.slice(full).combine_chunks().to_batches()
-            n_held -= full
+                # take copies: a slice would drag all of `whole` along wherever it is pickled.
+                yield whole.take(np.arange(start, start + rows))
+            held, n_held = [whole.take(np.arange(full, n_held))], n_held - full
     if n_held:
-        yield pa.Table.from_batches(held, RECIPE_SCHEMA).combine_chunks().to_batches()[0]
+        yield pa.concat_batches(held)

@@ -21,8 +21,10 @@ from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import MAX_MASKED_SITES, expand_recipe, pack_mapping, recipe_batch
 from gnome_core.generation.species import species_model
 
-# Classes of a level from which a capped search builds the next; only ions of many sites and little symmetry have more.
-FRONTIER = 512
+# What a capped search may spend on a level: subsets looked at, and subsets x sites x operations. Ions of up to about 16
+# sites stay within both, so their levels are complete before the cap.
+MAX_SUBSETS = 40_000
+MAX_LEVEL_WORK = 10_000_000
 _WORD = 48  # bits of a subset that a float64 dot product keeps exact
 
 
@@ -72,23 +74,26 @@ def subset_classes(permutations: np.ndarray, max_per_level: int | None = None) -
 
     permutations: (g, n) int, all elements of the group acting on n sites. Without a cap the counts are Burnside's.
     Level k + 1 grows from level k by one site; the levels above n/2 are the complements of those below. With a cap, a
-    level of more than `FRONTIER` classes goes on with the most symmetric ones.
+    level too wide for `MAX_SUBSETS` or `MAX_LEVEL_WORK` goes on with its most symmetric classes.
     """
     n = permutations.shape[1]
     group, repeats = np.unique(permutations, axis=0, return_counts=True)
     kernel = int(repeats[0])  # operations that act alike on these sites, equally many for each action
-    frontier = None if max_per_level is None else max(FRONTIER, max_per_level)
+    frontier = None
+    if max_per_level is not None:
+        frontier = max(max_per_level, min(MAX_SUBSETS // n, MAX_LEVEL_WORK // (n * n * len(group))))
     levels: dict[int, SubsetClasses] = {}
     current = np.zeros((1, n), bool)
     for size in range(1, n // 2 + 1):
         base, site = np.nonzero(~current)
         grown = current[base]
         grown[np.arange(len(grown)), site] = True
-        found = _classify(np.unique(grown, axis=0), group, kernel)
+        _, first = np.unique(np.packbits(grown, axis=1).view(f"V{-(-n // 8)}"), return_index=True)
+        found = _classify(grown[first], group, kernel)
         current = found.subsets[:frontier]
         levels[size] = found
         if n - size != size:
-            levels[n - size] = _classify(~found.subsets, group, kernel)
+            levels[n - size] = _classify(~found.subsets[:max_per_level], group, kernel)
     levels[n] = SubsetClasses(np.ones((1, n), bool), np.array([len(permutations)]))
     return [
         SubsetClasses(levels[k].subsets[:max_per_level], levels[k].stabilisers[:max_per_level]) for k in range(1, n + 1)
