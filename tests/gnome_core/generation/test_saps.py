@@ -1,4 +1,5 @@
 from collections import Counter
+from functools import cache
 from math import comb
 
 import numpy as np
@@ -26,11 +27,21 @@ def ion_permutations(crystal, number) -> np.ndarray:
     return np.searchsorted(sites, site_permutations(crystal)[:, sites])
 
 
+@cache
+def case_permutations(case: str) -> np.ndarray:
+    make, number, _ = BURNSIDE[case]
+    return ion_permutations(make(), number)
+
+
+@cache
+def case_classes(case: str):
+    return subset_classes(case_permutations(case))
+
+
 @pytest.mark.parametrize("case", BURNSIDE)
 def test_number_of_classes_is_burnsides(case):
-    make, number, expected = BURNSIDE[case]
-    permutations = ion_permutations(make(), number)
-    levels = subset_classes(permutations)
+    expected = BURNSIDE[case][2]
+    permutations, levels = case_permutations(case), case_classes(case)
     assert [len(level.subsets) for level in levels] == expected
     n = permutations.shape[1]
     for size, level in enumerate(levels, 1):
@@ -42,20 +53,19 @@ def test_number_of_classes_is_burnsides(case):
 @given(st.data())
 def test_classes_are_distinct_and_complete(data):
     """Any subset is the image of exactly one representative."""
-    make, number, _ = BURNSIDE[data.draw(st.sampled_from(["BaTiO3 2x2x2", "spinel", "LiFePO4 Fe"]))]
-    permutations = ion_permutations(make(), number)
+    case = data.draw(st.sampled_from(["BaTiO3 2x2x2", "spinel", "LiFePO4 Fe"]))
+    permutations = case_permutations(case)
     n = permutations.shape[1]
     subset = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     if not subset.any():
         return
     images = {tuple(image) for image in subset[permutations].tolist()}
-    level = subset_classes(permutations)[int(subset.sum()) - 1]
+    level = case_classes(case)[int(subset.sum()) - 1]
     assert sum(tuple(row) in images for row in level.subsets.tolist()) == 1
 
 
 def test_cap_keeps_the_most_symmetric():
-    permutations = ion_permutations(lifepo4(), 8)
-    whole, capped = subset_classes(permutations), subset_classes(permutations, 5)
+    whole, capped = case_classes("LiFePO4 O"), subset_classes(case_permutations("LiFePO4 O"), 5)
     for full, cut in zip(whole, capped, strict=True):
         assert len(cut.subsets) == min(5, len(full.subsets))
         assert cut.stabilisers.tolist() == full.stabilisers[: len(cut.stabilisers)].tolist()
