@@ -16,7 +16,7 @@ from flax import linen as nn
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.batching import LADDER, PACKING_BUCKET, GraphBatch, GraphTooLarge, batches
 from gnome_core.graphs.featurize import MIN_VOLUME_FACTOR, BadCrystal, structural_graphs
-from gnome_core.models.registry import BadMember, MemberRecord, load_member
+from gnome_core.models.registry import BadMember, MemberRecord, apply_model, load_member
 
 VOLUME_FACTORS = tuple(np.linspace(0.8, 1.2, 20))  # GNoME, Methods: 20 volumes from 80 % to 120 %
 CHUNK = 1_000  # crystals whose graphs are held at once
@@ -26,8 +26,8 @@ CHUNK = 1_000  # crystals whose graphs are held at once
 def _energies(network: nn.Module, over_members: str, stacked: dict, graph: GraphBatch) -> jax.Array:
     """(m, n_graphs) energies; one trace a batch shape, whatever the members."""
     if over_members == "vmap":
-        return jax.vmap(network.apply, in_axes=(0, None))(stacked, graph)
-    return jax.lax.map(lambda member: network.apply(member, graph), stacked)
+        return jax.vmap(lambda member: apply_model(network, member, graph))(stacked)
+    return jax.lax.map(lambda member: apply_model(network, member, graph), stacked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class EnsembleModel:
 
     def warm_up(self) -> None:
         """Compile every batch shape that packing can ask for, for a worker's set-up."""
-        hydrogen = Crystal(np.eye(3) * 10.0, np.zeros((1, 3)), [1])
+        hydrogen = Crystal(np.eye(3) * 10.0, np.zeros((1, 3)), np.ones(1, np.uint8))
         table = structural_graphs([hydrogen], self.cutoff)
         for bucket in LADDER[: LADDER.index(PACKING_BUCKET) + 1]:
             for _, batch in batches(table, np.zeros(1, int), np.ones(1), self.cutoff, (bucket,), bucket):

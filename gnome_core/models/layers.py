@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+
+Array = jax.Array | np.ndarray  # batches are built with numpy and traced by jax
 
 
 class Swish(nn.Module):
@@ -20,12 +23,12 @@ class Swish(nn.Module):
         return x * nn.sigmoid(beta * x)
 
 
-def segment_sum(values: jax.Array, segments: jax.Array, n_segments: int) -> jax.Array:
+def segment_sum(values: Array, segments: Array, n_segments: int) -> jax.Array:
     """Sum rows of one segment; segments must ascend. (r, f), (r,) -> (n_segments, f)."""
     return jax.ops.segment_sum(values, segments, n_segments, indices_are_sorted=True)
 
 
-def rows(values: jax.Array, indices: jax.Array) -> jax.Array:
+def rows(values: Array, indices: Array) -> jax.Array:
     """values[indices] for indices known to be in bounds (batches are built so)."""
     return jnp.asarray(values).at[indices].get(mode="promise_in_bounds")
 
@@ -35,6 +38,6 @@ def linear(features: int, use_bias: bool = False, name: str | None = None) -> nn
     return nn.Dense(features, use_bias=use_bias, kernel_init=nn.initializers.lecun_normal(), name=name)
 
 
-def per_atom_mean(values: jax.Array, multiplicities: jax.Array, graphs: jax.Array, n_atoms: jax.Array) -> jax.Array:
+def per_atom_mean(values: Array, multiplicities: Array, graphs: Array, n_atoms: Array) -> jax.Array:
     """Mean over the atoms of each graph of node values (n, f) -> (g, f); a mean keeps float32 safe for large cells."""
     return segment_sum(values * (multiplicities / rows(n_atoms, graphs))[:, None], graphs, n_atoms.shape[0])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
-def gaussian_basis(lengths: jax.Array, n_basis: int, cutoff: float, width: float) -> jax.Array:
+def gaussian_basis(lengths: jax.Array | np.ndarray, n_basis: int, cutoff: float, width: float) -> jax.Array:
     """exp(-((r - r_k) / width)^2) for n_basis centres from 0.05 Å to the cutoff: (e,) -> (e, n_basis).
 
     GNoME's basis has 30 centres and width 0.5 Å. It has no envelope: energies jump as an edge crosses the cutoff, so

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zipfile import BadZipFile
 
+import jax
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import BaseModel, ConfigDict
 
+from gnome_core.graphs.batching import GraphBatch
 from gnome_core.models.structural import StructuralConfig, StructuralGNN
 
 MODELS: dict[str, tuple[type[BaseModel], type[nn.Module]]] = {"structural": (StructuralConfig, StructuralGNN)}
@@ -48,6 +50,11 @@ class MemberRecord(BaseModel):
         return network_type(config_type(**self.config))
 
 
+def apply_model(network: nn.Module, variables: Any, graph: GraphBatch) -> jax.Array:
+    """(n_graphs,) energies, eV/atom, of a model without mutable state."""
+    return cast(jax.Array, network.apply(variables, graph))
+
+
 def save_member(path: str | Path, variables: dict, record: MemberRecord) -> None:
     """Write `path` (.npz, float32) and its record (.json) beside it."""
     path = Path(path)
@@ -56,7 +63,7 @@ def save_member(path: str | Path, variables: dict, record: MemberRecord) -> None
     # The record first: a member exists once its arrays do.
     path.with_suffix(".json").write_text(record.model_dump_json(indent=1))
     with path.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_member(path: str | Path) -> tuple[dict, MemberRecord]:

@@ -5,7 +5,7 @@ messages divided by the average adjacency of the data set, energy as a linear pr
 
 The first layer of every update is split: W [e, s, r, g] = W_e e + (W_s s)[senders] + (W_r r + W_g g)[receivers], so
 that only W_e runs on edges. The last, linear layer of an update is followed by linear maps alone and is merged with
-them. Both leave the family of functions as it is and cut the work on edges sixfold.
+them. Both leave the family of functions as it is and cut the work on edges fivefold.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from gnome_core.models.structural import StructuralConfig
 from gnome_core.training.loop import TrainingConfig, train_member
 
 MODEL = StructuralConfig(width=8, steps=2)
-TRAINING = TrainingConfig(epochs=8, batch_size=8, checkpoint_every=2, validate_every=2)
+TRAINING = TrainingConfig(epochs=8, volume_jitter=0.0, batch_size=8, checkpoint_every=2, validate_every=2)
 
 
 @pytest.fixture(scope="module")
