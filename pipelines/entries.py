@@ -1,0 +1,115 @@
+"""Entries of a store as a user sees them: one of them explained, or all of them written out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnome_core.crystals.formulas import SYMBOLS
+from gnome_core.generation.generators import installed_generators
+from gnome_core.generation.recipe import Recipe
+from pipelines.errors import UserError
+from pipelines.resources import entries_until, hull_until, proposals
+from pipelines.round import newest_commit
+from pipelines.schemas import HULL_SCHEMA
+from pipelines.store import Store
+
+EXPORT_FORMATS = ("csv", "cif", "parquet")
+
+
+def newest_hull(store: Store) -> tuple[pa.Table, int]:
+    """(HULL_SCHEMA table of the newest hull, its round). Raises UserError before there is one."""
+    commit = newest_commit(store, "hull")
+    if commit is None:
+        raise UserError(f"{store.root} has no hull yet; `gnome round resume {store.root}` makes it")
+    return store.read_table(commit, "hull", HULL_SCHEMA), commit.round
+
+
+def measured_entries(store: Store) -> pa.Table:
+    """All entries of the newest hull, sorted by id: ENTRY_SCHEMA and the energy columns of HULL_SCHEMA."""
+    hull, round_ = newest_hull(store)
+    hull = hull.sort_by("id")
+    entries = entries_until(store, round_).sort_by("id")
+    for name in ("e_above_hull_snapshot", "e_above_hull", "e_above_hull_others", "on_hull"):
+        entries = entries.append_column(name, hull[name])
+    return entries
+
+
+def new_on_hull(entries: pa.Table) -> pa.Table:
+    """The rows that rounds found and that are on the newest hull."""
+    return entries.filter(pc.and_(pc.greater(entries["round"], 0), entries["on_hull"]))
+
+
+def export_entries(store: Store, output: Path, *, stable_only: bool, format: str) -> int:
+    """Write the entries and return how many. Raises UserError for an unknown format."""
+    from gnome_core.crystals.writers import write_cif, write_csv, write_parquet
+
+    if format not in EXPORT_FORMATS:
+        raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
+    entries = measured_entries(store)
+    if stable_only:
+        entries = new_on_hull(entries)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    {"csv": write_csv, "cif": write_cif, "parquet": write_parquet}[format](entries, output)
+    return len(entries)
+
+
+def recipe_of_job(store: Store, round_: int, job: str) -> tuple[str, dict[str, str], int | None]:
+    """(generator, old symbol -> new symbol, replaced sites or None for all) of the recipe behind a job."""
+    jobs = proposals(store.root, round_)
+    row = jobs.slice(pc.index(jobs["id"], job).as_py(), 1).to_pylist()[0]
+    recipe = Recipe(*(row[name] for name in Recipe._fields))
+    names = {generator.code: name for name, generator in installed_generators().items()}
+    mapping = {SYMBOLS[old]: SYMBOLS[new] for old, new in recipe.replacements.items()}
+    n_sites = sum(byte.bit_count() for byte in recipe.sites) or None
+    return names.get(recipe.generator, f"generator {recipe.generator}"), mapping, n_sites
+
+
+def ancestry(entries: pa.Table, id_: str) -> list[dict]:
+    """The entry's row, its parent's, and so on to the snapshot; structures left out."""
+    columns = ["id", "formula", "chemsys", "round", "parent", "job", "e_form_per_atom"]
+    rows = {row["id"]: row for row in entries.select(columns).to_pylist()}
+    chain = []
+    current: str | None = id_
+    while current is not None:
+        chain.append(rows[current])
+        current = rows[current]["parent"]
+    return chain
+
+
+def print_entry(store: Store, id_: str) -> None:
+    """Print one entry's energies, what it decomposes into without it, and its ancestry."""
+    from rich.console import Console
+
+    entries = measured_entries(store)
+    job = pa.array([(value or "").startswith(id_) for value in entries["job"].to_pylist()])
+    found = entries.filter(pc.or_(pc.starts_with(entries["id"], id_), job))
+    exact = found.filter(pc.equal(found["id"], id_))
+    found = exact if len(exact) else found
+    if len(found) != 1:
+        what = f"{len(found)} entries start with" if len(found) else "no entry starts with"
+        raise UserError(f"{what} {id_!r} in {store.root}; `gnome export` lists the ids")
+    row = found.to_pylist()[0]
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{row['id']}[/]  {row['formula']}  {len(row['numbers'])} sites  round {row['round']}")
+    console.print(f"formation energy   {row['e_form_per_atom']:+.4f} eV/atom on {row['scale']}")
+    console.print(f"above the hull     {row['e_above_hull']:+.4f} eV/atom{'  (on it)' if row['on_hull'] else ''}")
+    if row["e_above_hull_others"] is not None:
+        console.print(f"against all others {row['e_above_hull_others']:+.4f} eV/atom")
+    _, round_ = newest_hull(store)
+    hull = hull_until(store.root, round_)
+    position = pc.index(hull.ids, row["id"]).as_py()
+    formulas = dict(zip(entries["id"].to_pylist(), entries["formula"].to_pylist(), strict=True))
+    products = hull.decomposition(hull.compositions()[position])
+    stable = [f"{p.atom_fraction:.3f} {formulas[hull.ids[p.entry].as_py()]}" for p in products]
+    console.print(f"stable phases here {' + '.join(stable)}  (by atoms)")
+    for step in ancestry(entries, row["id"]):
+        if step["round"] == 0:
+            console.print(f"from {step['id']}  {step['formula']}  (snapshot)")
+        else:
+            generator, mapping, sites = recipe_of_job(store, step["round"], step["job"])
+            swaps = ", ".join(f"{old} -> {new}" for old, new in mapping.items())
+            where = "all sites" if sites is None else f"{sites} sites"
+            console.print(f"made {step['id']}  {step['formula']}  by {generator}: {swaps} on {where}")
