@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,8 @@ BeamOptions = Annotated[Optional[list[str]], typer.Argument(metavar="[-- BEAM OP
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
+    # Beam says on every import that packages of Google's cloud are absent.
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
         app()
     except Exception as error:

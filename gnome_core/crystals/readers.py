@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from gnome_core.crystals.entries import Entry, Rejected, SourceError
 
-__all__ = ["Entry", "Rejected", "SourceError", "embedded_entries", "read_snapshot"]
+__all__ = ["Entry", "Rejected", "SourceError", "elemental_entries", "embedded_entries", "read_snapshot"]
 
 _KINDS = "embedded, FILE.parquet, DIR_OF_CIF, gnome-csv:FILE, mp-api or optimade:URL"
 
@@ -37,6 +37,12 @@ def read_snapshot(source: str) -> Iterator[Entry | Rejected]:
 def embedded_entries() -> pa.Table:
     """The snapshot shipped with the package (ENTRY_SCHEMA), its labels on the embedded evaluator's scale."""
     with resources.as_file(_embedded_file()) as path:
+        return pq.read_table(path)
+
+
+def elemental_entries() -> pa.Table:
+    """One entry an element (ENTRY_SCHEMA) on the embedded evaluator's scale, for snapshots that lack some."""
+    with resources.as_file(_embedded_file("elements.parquet")) as path:
         return pq.read_table(path)
 
 
@@ -78,8 +84,8 @@ def _read_path(source: str) -> Iterator[Entry | Rejected]:
         yield from read_parquet(path)
 
 
-def _embedded_file() -> resources.abc.Traversable:
-    file = resources.files("gnome_core.data") / "snapshot.parquet"
+def _embedded_file(name: str = "snapshot.parquet") -> resources.abc.Traversable:
+    file = resources.files("gnome_core.data") / name
     if not file.is_file():
-        raise SourceError("this installation has no embedded snapshot; install the package again or name a file")
+        raise SourceError(f"this installation lacks {name}; install the package again or name a file")
     return file

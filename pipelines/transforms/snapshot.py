@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dft.jobs import DONE, job_digest
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, crystals_from_batch, record_batch
 from gnome_core.crystals.formulas import chemsys, reduced_formula
-from gnome_core.crystals.readers import Entry, Rejected, embedded_entries, read_snapshot
+from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, embedded_entries, read_snapshot
 from gnome_core.stability.references import ElementalReferences
 from pipelines import tags
 from pipelines.dead_letters import DeadLetter
@@ -78,10 +78,12 @@ def added_references(crystals: pa.Table, scale: str) -> pa.Table:
     wanted = set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
     if not wanted:
         return ENTRY_SCHEMA.empty_table()
-    shipped = embedded_entries().select(ENTRY_SCHEMA.names).cast(ENTRY_SCHEMA)
+    shipped = elemental_entries().select(ENTRY_SCHEMA.names).cast(ENTRY_SCHEMA)
     shipped = shipped.filter(pc.equal(shipped["scale"], scale))
-    useful = [set(numbers) <= wanted and len(set(numbers)) == 1 for numbers in shipped["numbers"].to_pylist()]
-    return shipped.filter(pa.array(useful, pa.bool_()))
+    shipped = shipped.filter(pa.array([numbers[0] in wanted for numbers in shipped["numbers"].to_pylist()], pa.bool_()))
+    # Ids of their own, which no snapshot uses.
+    ids = pa.array([f"element-{symbol}" for symbol in shipped["chemsys"].to_pylist()], pa.string())
+    return shipped.set_column(0, ENTRY_SCHEMA.field("id"), ids)
 
 
 def results_of_elements(results: pa.RecordBatch) -> pa.RecordBatch:

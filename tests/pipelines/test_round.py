@@ -14,6 +14,7 @@ from gnome_core.generation.generators import expand
 from gnome_core.generation.recipe import recipe_digests, recipe_formulas
 from gnome_core.stability.selection import select
 from pipelines import round as driver
+from pipelines.dead_letters import DEAD_SCHEMA
 from pipelines.errors import StoreError, UserError
 from pipelines.report.collect import collect
 from pipelines.resources import known_formulas, parent_table
@@ -132,22 +133,36 @@ def test_command_line_reads_the_store(two_rounds, tmp_path):
     assert gnome("show", str(two_rounds), "no-such-id").returncode == 2
 
 
-@pytest.mark.parametrize(("stage", "point"), [("evaluate", point) for point in POINTS])
-def test_a_killed_round_resumes_to_the_same_rows(stage, point, initialised, two_rounds, tmp_path):
-    store = tmp_path / "store"
-    shutil.copytree(initialised, store)
-    killed = gnome("round", "run", str(store), crash_at=f"{stage}:{point}")
+@pytest.fixture(scope="module")
+def proposed(initialised, tmp_path_factory) -> Path:
+    """A store whose round 1 has proposed."""
+    path = tmp_path_factory.mktemp("proposed") / "store"
+    shutil.copytree(initialised, path)
+    store = Store(str(path))
+    for _ in driver.run_stages(store, driver.start_round(store, None), driver.PROPOSE):
+        pass
+    return path
+
+
+@pytest.mark.parametrize(("stage", "point"), [*(("evaluate", point) for point in POINTS), ("train", "after_write")])
+def test_a_killed_round_resumes_to_the_same_rows(stage, point, proposed, two_rounds, tmp_path):
+    path = tmp_path / "store"
+    shutil.copytree(proposed, path)
+    killed = gnome("round", "run", str(path), crash_at=f"{stage}:{point}")
     assert killed.returncode == -9
-    committed_stages = digests(Store(str(store)))
-    assert ("1/evaluate" in committed_stages) == (point == "after_commit")
-    assert not Store(str(store)).is_closed(1)
-    resumed = gnome("round", "resume", str(store))
+    store = Store(str(path))
+    assert (store.commit(1, stage) is not None) == (point == "after_commit")
+    assert not store.is_closed(1)
+    resumed = gnome("round", "resume", str(path))
     assert resumed.returncode == 0, resumed.stderr
     expected = {key: value for key, value in digests(Store(str(two_rounds))).items() if key[0] in "01"}
-    assert digests(Store(str(store))) == expected
-    attempts = Path(store, "rounds/r0001/evaluate/attempts").iterdir()
+    assert digests(store) == expected
     # A finished job is adopted; one that may be half written is left alone and done again.
-    assert len(list(attempts)) == (1 if point in ("after_job", "after_commit") else 2)
+    attempts = list(Path(path, f"rounds/r0001/{stage}/attempts").iterdir())
+    assert len(attempts) == (1 if point in ("after_job", "after_commit") else 2)
+    if (stage, point) == ("evaluate", "after_write"):
+        metrics = store.commit(1, "evaluate").metrics
+        assert metrics["batches_reused"] == metrics["batches"], "finished batches are not computed again"
 
 
 def test_two_workers_give_the_same_rows(initialised, two_rounds, tmp_path):
@@ -194,3 +209,69 @@ def test_rows_that_die_beyond_the_limit_stop_the_round(initialised, tmp_path, mo
     shutil.rmtree(path / "rounds/r0001/generate")
     with pytest.raises(StoreError, match="lost or counted twice"):
         list(driver.run_stages(store, round_, ["generate"]))
+
+
+def test_a_folder_of_cifs_with_broken_ones(tmp_path):
+    """Good files become entries on the evaluator's scale, broken ones dead letters with their reasons."""
+    folder = tmp_path / "cifs"
+    folder.mkdir()
+    for name, edge in (("LiF", 4.03), ("LiCl", 5.14), ("NaF", 4.63)):
+        first, second = ("Li", name[2:]) if name.startswith("Li") else ("Na", "F")
+        (folder / f"{name}.cif").write_text(ROCK_SALT.format(edge=edge, first=first, second=second))
+    (folder / "truncated.cif").write_text(ROCK_SALT[:150].format(edge=4.0))
+    (folder / "flat.cif").write_text(ROCK_SALT.format(edge=0.0, first="Li", second="F"))
+    (folder / "unknown.cif").write_text(ROCK_SALT.format(edge=4.0, first="Xx", second="F"))
+    config = tmp_path / "round.toml"
+    config.write_text("""
+[evaluation]
+fmax = 5.0
+[scoring]
+members = 1
+[model]
+width = 4
+steps = 1
+[training]
+epochs = 1
+""")
+    result = gnome("init", str(tmp_path / "store"), "--snapshot", str(folder), "--config", str(config))
+    assert result.returncode == 0, result.stderr
+    store = Store(str(tmp_path / "store"))
+    commit = store.commit(0, "snapshot")
+    assert (commit.counts.n_in, commit.counts.n_out, commit.counts.n_dead) == (6, 3, 3)
+    letters = store.read_table(commit, "dead", DEAD_SCHEMA).to_pylist()
+    assert {letter["key"] for letter in letters} >= {"flat", "unknown"}
+    assert all(letter["reason"] and letter["message"] for letter in letters)
+    entries = store.read_table(commit, "entries", ENTRY_SCHEMA).to_pylist()
+    # Elements that the folder does not hold come with the package.
+    assert sorted(store.read_table(commit, "references", ENTRY_SCHEMA)["chemsys"].to_pylist()) == [
+        "Cl",
+        "F",
+        "Li",
+        "Na",
+    ]
+    assert all(-4 < entry["e_form_per_atom"] < -1 for entry in entries)
+
+
+ROCK_SALT = """data_x
+_cell_length_a {edge}
+_cell_length_b {edge}
+_cell_length_c {edge}
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+A1 {first} 0.0 0.0 0.0
+A2 {first} 0.0 0.5 0.5
+A3 {first} 0.5 0.0 0.5
+A4 {first} 0.5 0.5 0.0
+B1 {second} 0.5 0.5 0.5
+B2 {second} 0.5 0.0 0.0
+B3 {second} 0.0 0.5 0.0
+B4 {second} 0.0 0.0 0.5
+"""
