@@ -14,7 +14,9 @@ class Evaluator(Protocol):
 
     name: str
     scale: str
-    protocol: Mapping[str, object]
+
+    @property
+    def protocol(self) -> Mapping[str, object]: ...
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
         """One outcome a crystal, in order. Equal lists give equal bits."""

@@ -85,23 +85,18 @@ def result_batch(
     jobs: Sequence[str], starts: Sequence[Crystal], outcomes: Sequence[Relaxation | RelaxationFailure], scale: str
 ) -> pa.RecordBatch:
     """One row of RESULT_SCHEMA a job. starts: the crystals the jobs gave, kept where a job made no frame at all."""
-    rows = []
-    for start, outcome in zip(starts, outcomes, strict=True):
-        done = isinstance(outcome, Relaxation)
-        rows.append(
-            {
-                "crystal": outcome.frames[-1].crystal if outcome.frames else start,
-                "status": DONE if done else outcome.reason,
-                "message": "" if done else outcome.message,
-                "energy_per_atom": outcome.energy_per_atom if done else None,
-                "steps": len(outcome.frames),
-                "magmoms": np.asarray(outcome.magmoms, np.float64).tolist() if done else None,
-            }
-        )
-    columns = {
-        name: [row[name] for row in rows] for name in ("status", "message", "energy_per_atom", "steps", "magmoms")
-    }
-    return record_batch(RESULT_SCHEMA, jobs, [row["crystal"] for row in rows], scale=scale, **columns)
+    done = [outcome if isinstance(outcome, Relaxation) else None for outcome in outcomes]
+    return record_batch(
+        RESULT_SCHEMA,
+        jobs,
+        [o.frames[-1].crystal if o.frames else start for start, o in zip(starts, outcomes, strict=True)],
+        status=[o.reason if isinstance(o, RelaxationFailure) else DONE for o in outcomes],
+        message=[o.message if isinstance(o, RelaxationFailure) else "" for o in outcomes],
+        energy_per_atom=[relaxation and float(relaxation.energy_per_atom) for relaxation in done],
+        steps=[len(outcome.frames) for outcome in outcomes],
+        magmoms=[relaxation and np.asarray(relaxation.magmoms, np.float64) for relaxation in done],
+        scale=scale,
+    )
 
 
 def frame_batch(jobs: Sequence[str], outcomes: Sequence[Relaxation | RelaxationFailure], scale: str) -> pa.RecordBatch:

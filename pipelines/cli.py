@@ -24,8 +24,9 @@ BeamOptions = Annotated[Optional[list[str]], typer.Argument(metavar="[-- BEAM OP
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
-    # Beam says on every import that packages of Google's cloud are absent.
-    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+    # What Beam says of optional packages that nothing here needs.
+    chatter = ("apitools not found", "Resource module is not available")
+    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith(chatter))
     try:
         app()
     except Exception as error:
@@ -238,7 +239,7 @@ def _follow(events: Iterable) -> None:
             if isinstance(event, Started):
                 spinner.update(f"{stage_key(event.round, event.stage)} ...")
             else:
-                console.print(stage_line(event.commit, event.reused), highlight=False)
+                console.print(stage_line(event.commit, event.reused), highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

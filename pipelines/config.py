@@ -104,7 +104,9 @@ def load_config(path: str) -> RoundConfig:
     try:
         text = Path(path).read_text()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror.lower()}; `gnome config > {path}` writes one") from None
+        raise UserError(
+            f"{path}: {(error.strerror or str(error)).lower()}; `gnome config > {path}` writes one"
+        ) from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

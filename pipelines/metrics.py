@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from apache_beam.metrics import Metrics
@@ -16,7 +16,7 @@ def inc(name: str, n: int = 1) -> None:
 
 
 @contextmanager
-def timer(name: str) -> Iterator[None]:
+def timer(name: str) -> Generator[None]:
     """Add the block's wall time to the counter `<name>_ms`."""
     start = time.perf_counter()
     try:

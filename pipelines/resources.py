@@ -28,8 +28,9 @@ def once_per_process(load: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(load)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        assert not kwargs, "positional arguments only, so that equal calls have equal keys"
         with lock:
-            return cached(*args, **kwargs)
+            return cached(*args)
 
     return call
 

@@ -13,7 +13,7 @@ from importlib import metadata
 from pipelines.config import RoundConfig, parse_config
 from pipelines.errors import StoreError, UserError
 from pipelines.runners import runner_flags
-from pipelines.store import Attempt, Commit, Counts, Store, stage_key, table_digests
+from pipelines.store import Attempt, Commit, Counts, JobFile, Store, stage_key, table_digests
 
 FIRST_ROUND = ("snapshot", "hull", "train")
 PROPOSE = ("generate", "score", "select", "emit")
@@ -96,15 +96,15 @@ def run_stages(store: Store, round_: int, stages: Sequence[str], flags: Sequence
 
 def _run_stage(store: Store, round_: int, stage: str, config: RoundConfig, flags: list[str]) -> Finished:
     inputs = _read_inputs(store, round_, stage)
-    job_file = {
-        "stage": stage,
-        "inputs": {key: commit.digest for key, commit in inputs.items()},
-        "config": store.start_round(round_, config.document()),
-        "code": metadata.version("gnome-flywheel"),
-    }
+    job_file = JobFile(
+        stage=stage,
+        inputs={key: commit.digest for key, commit in inputs.items()},
+        config=store.start_round(round_, config.document()),
+        code=metadata.version("gnome-flywheel"),
+    )
     committed = store.commit(round_, stage)
     if committed:
-        if (committed.inputs, committed.config) != (job_file["inputs"], job_file["config"]):
+        if (committed.inputs, committed.config) != (job_file.inputs, job_file.config):
             raise StoreError(f"{committed.key} was made from other inputs than the store now holds; restore the store")
         return Finished(committed, reused=True)
 
@@ -124,7 +124,7 @@ def _run_stage(store: Store, round_: int, stage: str, config: RoundConfig, flags
     if stage != "snapshot":  # a user's files may be as broken as they are
         _check_dead(store, attempt, manifest.counts, config.max_dead_fraction)
     commit = Commit(
-        **job_file,
+        **dict(job_file),
         round=round_,
         attempt=attempt.id,
         files=manifest.files,

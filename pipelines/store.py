@@ -76,6 +76,15 @@ class Manifest(_Record):
     metrics: dict[str, float | int | str] = {}
 
 
+class JobFile(_Record):
+    """JOB.json: what an attempt will do. A finished attempt is adopted only for an equal job."""
+
+    stage: str
+    inputs: dict[str, str]  # "r0000/hull" -> digest of the commit that is read
+    config: str  # digest
+    code: str  # version of this package
+
+
 class Commit(_Record):
     """A stage that exists. Readers open only the files listed here."""
 
@@ -176,24 +185,24 @@ class Store:
 
     # attempts
 
-    def new_attempt(self, round_: int, stage: str, job: dict) -> Attempt:
-        """A fresh attempt with its JOB.json (inputs, config, options: what it will do)."""
+    def new_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt:
+        """A fresh attempt with its JOB.json."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         attempt = Attempt(round_, stage, f"{stamp}-{secrets.token_hex(3)}")
-        self.storage.create(f"{attempt.path}/JOB.json", _json_bytes(job))
+        self.storage.create(f"{attempt.path}/JOB.json", job.model_dump_json(indent=1).encode())
         return attempt
 
     def finish_attempt(self, attempt: Attempt, manifest: Manifest, seconds: float) -> None:
         document = {"seconds": seconds, "manifest": manifest.model_dump(mode="json", by_alias=True)}
         self.storage.write(f"{attempt.path}/DONE.json", _json_bytes(document))
 
-    def finished_attempt(self, round_: int, stage: str, job: dict) -> tuple[Attempt, Manifest, float] | None:
+    def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
         """The newest attempt at exactly this job that finished without being committed."""
         for name in reversed(self.storage.children(f"{_stage_path(round_, stage)}/attempts")):
             attempt = Attempt(round_, stage, name)
             if not self.storage.exists(f"{attempt.path}/DONE.json"):
                 continue
-            if json.loads(self.storage.read(f"{attempt.path}/JOB.json")) != json.loads(_json_bytes(job)):
+            if JobFile.model_validate_json(self.storage.read(f"{attempt.path}/JOB.json")) != job:
                 continue
             document = json.loads(self.storage.read(f"{attempt.path}/DONE.json"))
             return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
@@ -266,9 +275,8 @@ class Store:
         """(stage key, complaint) for every committed stage that cannot be trusted."""
         for round_ in self.rounds():
             for stage in self.storage.children(f"rounds/r{round_:04d}"):
-                if not self.storage.exists(f"{_stage_path(round_, stage)}/COMMIT.json"):
+                if "." in stage or (commit := self.commit(round_, stage)) is None:
                     continue
-                commit = self.commit(round_, stage)
                 try:
                     commit.counts.check(commit.key)
                     for stat in commit.files:

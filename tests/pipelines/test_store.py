@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from pipelines.errors import StoreError, UserError
-from pipelines.store import Commit, Counts, Manifest, Store, table_digests
+from pipelines.store import Commit, Counts, JobFile, Manifest, Store, table_digests
 
 SCHEMA = pa.schema([("id", pa.string()), ("x", pa.float64())])
-JOB = {"stage": "score", "inputs": {}, "config": "c", "code": "0"}
+JOB = JobFile(stage="score", inputs={}, config="c", code="0")
 
 
 @pytest.fixture
@@ -25,7 +25,9 @@ def write_commit(store: Store, ids: list[str], counts: Counts | None = None) -> 
     files = [store.write_table(f"{attempt.path}/rows/part-0.parquet", "rows", rows)]
     counts = counts or Counts(n_in=len(ids), n_out=len(ids))
     digests = table_digests(files)
-    return Commit(**JOB, round=0, attempt=attempt.id, files=files, rows_digests=digests, counts=counts, seconds=1.0)
+    return Commit(
+        **dict(JOB), round=0, attempt=attempt.id, files=files, rows_digests=digests, counts=counts, seconds=1.0
+    )
 
 
 def test_committed_rows_read_back(store):
@@ -103,7 +105,7 @@ def test_finished_attempts_are_adopted_only_for_the_same_job(store):
     found = store.finished_attempt(0, "score", JOB)
     assert found is not None
     assert (found[0], found[2]) == (attempt, 1.5)
-    assert store.finished_attempt(0, "score", {**JOB, "config": "other"}) is None
+    assert store.finished_attempt(0, "score", JOB.model_copy(update={"config": "other"})) is None
 
 
 def test_no_store_is_a_users_mistake(tmp_path):
