@@ -41,29 +41,35 @@ class LayerNorm(NamedTuple):
     bias: jax.Array
 
     def __call__(self, x):
-        x = x - x.mean(-1, keepdims=True)
+        return self.scale(x - x.mean(-1, keepdims=True))
+
+    def scale(self, x):
+        """The norm of features whose mean is zero already."""
         return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5) * self.weight + self.bias
 
 
-class GatedMLP(NamedTuple):
-    """silu(norm(core(x))) * sigmoid(norm(gate(x))). `first` maps the inputs to core and gate side by side;
-    `core` and `gate` are the second layers, absent where the published network has one layer only."""
+class Branch(NamedTuple):
+    """One or two layers and a norm. The norm's subtraction of the mean is folded into the last layer's weights."""
 
-    first: jax.Array  # (inputs, 128)
-    bias: jax.Array  # (128,)
-    core: Linear | None
-    gate: Linear | None
-    core_norm: LayerNorm
-    gate_norm: LayerNorm
+    inputs: tuple[jax.Array, ...]  # first-layer weights of each input, (64, 64)
+    bias: jax.Array
+    second: Linear | None
+    norm: LayerNorm
 
     def finish(self, first_layer):
-        """From the first layer's sum (..., 128) to the message (..., 64)."""
-        if self.core is None:
-            core, gate = jnp.split(first_layer, 2, axis=-1)
-        else:
-            core, gate = jnp.split(jax.nn.silu(first_layer), 2, axis=-1)
-            core, gate = self.core(core), self.gate(gate)
-        return jax.nn.silu(self.core_norm(core)) * jax.nn.sigmoid(self.gate_norm(gate))
+        """From the sum of the first layer's terms (..., 64) to normed features."""
+        x = first_layer if self.second is None else self.second(jax.nn.silu(first_layer))
+        return self.norm.scale(x)
+
+
+class GatedMLP(NamedTuple):
+    """silu(core) * sigmoid(gate)."""
+
+    core: Branch
+    gate: Branch
+
+    def __call__(self, core_sum, gate_sum):
+        return jax.nn.silu(self.core.finish(core_sum)) * jax.nn.sigmoid(self.gate.finish(gate_sum))
 
 
 class Params(NamedTuple):
@@ -99,17 +105,16 @@ def load_params() -> Params:
     def norm(name: str) -> LayerNorm:
         return LayerNorm(w[f"{name}.weight"], w[f"{name}.bias"])
 
-    def gated(name: str, layers: list[int]) -> GatedMLP:
-        first = [linear(f"{name}.mlp_{part}.layers.{layers[0]}") for part in ("core", "gate")]
-        second = [linear(f"{name}.mlp_{part}.layers.{i}") for i in layers[1:] for part in ("core", "gate")]
-        core, gate = second or (None, None)
+    def branch(name: str, norm_name: str, layers: list[int], n_inputs: int) -> Branch:
+        *first, last = [linear(f"{name}.layers.{i}") for i in layers]
+        last = Linear(*(x - x.mean(-1, keepdims=True) for x in last))
+        opening, second = (first[0], last) if first else (last, None)
+        return Branch(tuple(jnp.split(opening.weight, n_inputs)), jnp.asarray(opening.bias), second, norm(norm_name))
+
+    def gated(name: str, layers: list[int], n_inputs: int) -> GatedMLP:
         return GatedMLP(
-            jnp.concatenate([f.weight for f in first], axis=1),
-            jnp.concatenate([f.bias for f in first]),
-            core,
-            gate,
-            norm(f"{name}.bn1"),
-            norm(f"{name}.bn2"),
+            branch(f"{name}.mlp_core", f"{name}.bn1", layers, n_inputs),
+            branch(f"{name}.mlp_gate", f"{name}.bn2", layers, n_inputs),
         )
 
     return Params(
@@ -123,15 +128,15 @@ def load_params() -> Params:
         bond_weights=linear("bond_weights_bg"),
         angle_embedding=linear("angle_embedding"),
         atom_convs=[
-            (gated(f"atom_conv_layers.{i}.twoBody_atom", [0, 3]), linear(f"atom_conv_layers.{i}.mlp_out.layers.1"))
+            (gated(f"atom_conv_layers.{i}.twoBody_atom", [0, 3], 3), linear(f"atom_conv_layers.{i}.mlp_out.layers.1"))
             for i in range(4)
         ],
         bond_convs=[
-            (gated(f"bond_conv_layers.{i}.twoBody_bond", [0, 3]), linear(f"bond_conv_layers.{i}.mlp_out.layers.1"))
+            (gated(f"bond_conv_layers.{i}.twoBody_bond", [0, 3], 4), linear(f"bond_conv_layers.{i}.mlp_out.layers.1"))
             for i in range(3)
         ],
         # The third published angle update feeds nothing and is left out.
-        angle_updates=[gated(f"angle_layers.{i}.twoBody_bond", [1]) for i in range(2)],
+        angle_updates=[gated(f"angle_layers.{i}.twoBody_bond", [1], 4) for i in range(2)],
         magmom=linear("site_wise"),
         readout_norm=norm("readout_norm"),
         readout=[linear(f"mlp.layers.{i}") for i in (0, 2, 4, 7)],
@@ -154,20 +159,6 @@ def angular_basis(cosine, frequencies):
     return jnp.concatenate([constant, jnp.sin(angle), jnp.cos(angle)], axis=1) / np.sqrt(np.pi)
 
 
-def _both_ways(gated: GatedMLP, side1, side2, shared1, shared2, at1, at2):
-    """Messages of an unordered pair seen from either side, stacked (2, pairs, 64).
-
-    side1, side2: (rows, 128) first-layer terms of the near and the far partner; at1, at2: rows of each pair.
-    shared1, shared2: (pairs, 128) terms of the pair itself, per direction.
-    """
-    near = jnp.concatenate([side1, side2], axis=1)
-    from1, from2 = near[at1], near[at2]
-    width = side1.shape[1]
-    forward = from1[:, :width] + from2[:, width:] + shared1
-    backward = from2[:, :width] + from1[:, width:] + shared2
-    return gated.finish(jnp.stack([forward, backward]))
-
-
 def energies(params: Params, vectors, batch: BondBatch, n_short: int):
     """Energy per graph (G,) in eV and magnetic moments (N,) in Bohr magnetons.
 
@@ -184,36 +175,50 @@ def energies(params: Params, vectors, batch: BondBatch, n_short: int):
     unit = vectors[:n_short] / short_distance[:, None]
     cosine = batch.sign * (unit[batch.bond1] * unit[batch.bond2]).sum(-1)
     angle = params.angle_embedding(angular_basis(cosine, params.angular_frequencies))
-    angle = jnp.stack([angle, angle])  # seen from bond1, from bond2
+    angles = (angle, angle)  # seen from bond1, from bond2
     pair_weights = bond_weights[batch.bond1] * bond_weights[batch.bond2]
 
     def atom_conv(atom, bond, layer):
         gated, out = layer
-        center, middle, neighbor = jnp.split(gated.first, 3)
-        shared = bond @ middle + gated.bias
-        message = _both_ways(gated, atom @ center, atom @ neighbor, shared, shared, first, second) * atom_weights
-        gathered = jax.ops.segment_sum(message[0], first, n_atoms) + jax.ops.segment_sum(message[1], second, n_atoms)
+
+        def sums(branch):
+            center, middle, neighbor = branch.inputs
+            shared = bond @ middle + branch.bias
+            near, far = atom @ center, atom @ neighbor
+            return near[first] + far[second] + shared, near[second] + far[first] + shared
+
+        to_first, to_second = map(gated, sums(gated.core), sums(gated.gate))
+        gathered = jax.ops.segment_sum(to_first * atom_weights, first, n_atoms)
+        gathered += jax.ops.segment_sum(to_second * atom_weights, second, n_atoms)
         return atom + out(gathered)
 
-    def angle_messages(atom, bond, angle, gated):
-        near, far, between, middle = jnp.split(gated.first, 4)
-        shared = (atom @ middle + gated.bias)[batch.center] + angle @ between
+    def angle_messages(atom, bond, angles, gated):
         short = bond[:n_short]
-        return _both_ways(gated, short @ near, short @ far, shared[0], shared[1], batch.bond1, batch.bond2)
 
-    def bond_conv(atom, bond, angle, layer):
+        def sums(branch):
+            one, other, between, middle = branch.inputs
+            shared = (atom @ middle + branch.bias)[batch.center]
+            near, far = short @ one, short @ other
+            to_bond1 = near[batch.bond1] + far[batch.bond2] + angles[0] @ between + shared
+            to_bond2 = near[batch.bond2] + far[batch.bond1] + angles[1] @ between + shared
+            return to_bond1, to_bond2
+
+        return tuple(map(gated, sums(gated.core), sums(gated.gate)))
+
+    def bond_conv(atom, bond, angles, layer):
         gated, out = layer
-        message = angle_messages(atom, bond, angle, gated) * pair_weights
-        gathered = jax.ops.segment_sum(message[0], batch.bond1, n_short)
-        gathered += jax.ops.segment_sum(message[1], batch.bond2, n_short)
+        to_bond1, to_bond2 = angle_messages(atom, bond, angles, gated)
+        gathered = jax.ops.segment_sum(to_bond1 * pair_weights, batch.bond1, n_short)
+        gathered += jax.ops.segment_sum(to_bond2 * pair_weights, batch.bond2, n_short)
         return bond.at[:n_short].add(out(gathered))
 
     atom = params.embedding[batch.species]
     for layer in range(3):
         atom = atom_conv(atom, bond, params.atom_convs[layer])
-        bond = bond_conv(atom, bond, angle, params.bond_convs[layer])
+        bond = bond_conv(atom, bond, angles, params.bond_convs[layer])
         if layer < 2:
-            angle = angle + angle_messages(atom, bond, angle, params.angle_updates[layer])
+            updates = angle_messages(atom, bond, angles, params.angle_updates[layer])
+            angles = (angles[0] + updates[0], angles[1] + updates[1])
     magmom = jnp.abs(params.magmom(atom)[:, 0])
     atom = atom_conv(atom, bond, params.atom_convs[3])
     hidden = params.readout_norm(atom)
