@@ -74,7 +74,9 @@ class RoundConfig(Section):
 
     seed: int = Field(0, ge=0, lt=2**32, description="same seed and inputs, same rows")
     holdout: Literal["none", "holdout-v1"] = Field(
-        "none", description="holdout-v1: neither generate nor train on the withheld 15 % of chemical systems"
+        "none",
+        description="holdout-v1: train on nothing of the withheld 15 % of chemical systems and generate nothing that "
+        "holds one; what the embedded snapshot was made with",
     )
     max_dead_fraction: float = Field(
         0.001, ge=0, le=1, description="rows of a stage that may fail before it is refused"

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dft.jobs import RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
@@ -49,6 +50,20 @@ def entries_until(store: Store, round_: int, columns: list[str] | None = None) -
     for earlier in range(1, round_ + 1):
         parts.append(store.read_table(committed(store, earlier, "ingest"), "entries", ENTRY_SCHEMA, columns))
     return pa.concat_tables(parts).combine_chunks()
+
+
+def proposed_entries(store: Store, round_: int) -> list[pa.Table]:
+    """The entries of rounds 1..round_ in the geometry they were proposed with; ids end in "-proposed"."""
+    tables = []
+    for earlier in range(1, round_ + 1):
+        entries = store.read_table(committed(store, earlier, "ingest"), "entries", ENTRY_SCHEMA)
+        jobs = proposals(store.root, earlier)
+        rows = pc.index_in(entries["job"].combine_chunks(), jobs["id"].combine_chunks())
+        replaced = {name: jobs[name].take(rows) for name in ("lattice", "frac_coords", "numbers")}
+        replaced["id"] = pa.array([f"{id_}-proposed" for id_ in entries["id"].to_pylist()], pa.string())
+        columns = [replaced.get(name, entries[name]) for name in ENTRY_SCHEMA.names]
+        tables.append(pa.table(columns, schema=ENTRY_SCHEMA))
+    return tables
 
 
 @once_per_process

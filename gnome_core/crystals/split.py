@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 
 
 def is_train(formula: str) -> bool:
@@ -23,3 +25,11 @@ def is_withheld(chemsys: str) -> bool:
         return False
     digest = hashlib.sha256(f"holdout-v1|{'-'.join(elements)}".encode()).hexdigest()
     return int(digest[:8], 16) / 2**32 < 0.15
+
+
+@functools.lru_cache(maxsize=100_000)
+def holds_withheld(chemsys: str) -> bool:
+    """Whether a chemical system or a system within it is withheld, so that its hull lacks known compounds."""
+    elements = sorted(chemsys.split("-"))
+    subsets = (part for n in range(2, len(elements) + 1) for part in itertools.combinations(elements, n))
+    return any(is_withheld("-".join(part)) for part in subsets)

@@ -74,7 +74,8 @@ class BondBatch(NamedTuple):
     """Several graphs in one padded set of arrays. Padding belongs to the last graph, atom and bond of each block.
 
     species: (N,) int32, atomic number - 1. graph: (N,) int32. n_atoms: (G,) float32, at least 1.
-    first, second: (S + L,) int32; vectors: (S + L, 3) float32; bond1, bond2 (< S), center: (A,) int32; sign: (A,) float32.
+    first, second: (S + L,) int32; vectors: (S + L, 3) float32; bond1, bond2 (< S), center: (A,) int32;
+    sign: (A,) float32.
     """
 
     species: np.ndarray

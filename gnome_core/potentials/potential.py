@@ -16,7 +16,8 @@ from gnome_core.models import chgnet
 
 @dataclass(frozen=True)
 class Evaluation:
-    """energy: eV per cell. forces: (n, 3) eV/Å. stress: (3, 3) eV/Å^3, tension positive. magmoms: (n,) Bohr magnetons."""
+    """energy: eV per cell. forces: (n, 3) eV/Å. stress: (3, 3) eV/Å^3, tension positive. magmoms: (n,) in Bohr
+    magnetons."""
 
     energy: float
     forces: np.ndarray

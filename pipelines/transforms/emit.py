@@ -15,14 +15,13 @@ from pipelines import tags
 from pipelines.resources import evaluated_jobs, parent_table
 from pipelines.schemas import PROPOSAL_SCHEMA
 from pipelines.store import Store
-from pipelines.transforms.score import invalid_reason
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class MakeJobs(beam.DoFn):
-    """SELECTED_SCHEMA -> PROPOSAL_SCHEMA: the candidate at its best predicted volume, id = job digest.
+    """SELECTED_SCHEMA -> PROPOSAL_SCHEMA: the candidate as its recipe makes it, id = job digest.
 
-    Rejects crystals that cannot exist at that volume, and jobs that an earlier round has a result for.
+    Rejects jobs that an earlier round has a result for.
     """
 
     def __init__(self, root: str, round_: int, evaluator: str, protocol: str):
@@ -33,16 +32,9 @@ class MakeJobs(beam.DoFn):
         self.evaluated = evaluated_jobs(Store(self.root), self.round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
-        factors = batch["best_volume_factor"].to_pylist()
-        crystals = [
-            crystal.scaled_to_volume(crystal.volume * factor)
-            for crystal, factor in zip(expand(batch, self.parents), factors, strict=True)
-        ]
+        crystals = expand(batch, self.parents)
         jobs = [job_digest(crystal, self.protocol) for crystal in crystals]
-        reasons = [
-            invalid_reason(crystal) or ("evaluated_before" if job in self.evaluated else None)
-            for crystal, job in zip(crystals, jobs, strict=True)
-        ]
+        reasons = ["evaluated_before" if job in self.evaluated else None for job in jobs]
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
         for reason in filter(None, reasons):
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnome_core.crystals.formulas import SYMBOLS, formula_of_composition
-from gnome_core.crystals.split import is_withheld
+from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import Shard, shard_recipes
 from gnome_core.generation.parents import ParentTable
@@ -37,7 +37,8 @@ def candidate_batch(recipes: pa.RecordBatch, parents: ParentTable) -> pa.RecordB
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class GenerateCandidates(beam.DoFn):
-    """Shard -> batches of CANDIDATE_SCHEMA. Rejects known formulas and, under a holdout, withheld chemical systems."""
+    """Shard -> batches of CANDIDATE_SCHEMA. Rejects known formulas and, under a holdout, chemical systems
+    that hold a withheld one: the snapshot lacks its compounds, next to which anything would look stable."""
 
     def __init__(self, root: str, round_: int, config: GenerationConfig, holdout: str):
         self.root, self.round, self.config, self.holdout = root, round_, config, holdout
@@ -58,7 +59,7 @@ class GenerateCandidates(beam.DoFn):
         known = np.array([formula in self.known for formula in batch["formula"].to_pylist()], bool)
         withheld = np.zeros(len(known), bool)
         if self.holdout == "holdout-v1":
-            withheld = np.array([is_withheld(system) for system in batch["chemsys"].to_pylist()], bool) & ~known
+            withheld = np.array([holds_withheld(system) for system in batch["chemsys"].to_pylist()], bool) & ~known
         counts = {
             tags.IN: batch.num_rows,
             tags.rejected("known_formula"): int(known.sum()),

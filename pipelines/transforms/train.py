@@ -20,7 +20,7 @@ from gnome_core.training.loop import TrainingConfig, train_member
 from pipelines import tags
 from pipelines.members import WEIGHTS, member_name
 from pipelines.metrics import timer
-from pipelines.resources import entries_until, once_per_process
+from pipelines.resources import entries_until, once_per_process, proposed_entries
 from pipelines.schemas import MEMBER_SCHEMA
 from pipelines.store import Store
 
@@ -48,8 +48,13 @@ class Dataset:
 
 @once_per_process
 def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
-    """Everything labelled up to a round, less the withheld chemical systems under a holdout."""
-    entries = entries_until(Store(root), round_).sort_by("id")
+    """Everything labelled up to a round, less the withheld chemical systems under a holdout.
+
+    Crystals that rounds evaluated come twice: relaxed, and as they were proposed under their relaxed energy. Scoring
+    sees unrelaxed cells, and these are the only ones with a label.
+    """
+    store = Store(root)
+    entries = pa.concat_tables([entries_until(store, round_), *proposed_entries(store, round_)]).sort_by("id")
     if holdout == "holdout-v1":
         entries = entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
     crystals = crystals_from_batch(entries)
