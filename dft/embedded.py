@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.potential import EmbeddedPotential
-from gnome_core.potentials.relax import Relaxation, RelaxationFailure, RelaxConfig, relax
+from gnome_core.potentials.relax import Relaxation, RelaxationFailure, relax
 
 
 class EmbeddedEvaluator:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.relax import Relaxation, RelaxationFailure, RelaxConfig
+from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 
 
 class Evaluator(Protocol):

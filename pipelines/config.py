@@ -13,9 +13,9 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gnome_core.generation.config import GenerationConfig
-from gnome_core.models.structural import StructuralConfig
-from gnome_core.potentials.relax import RelaxConfig
-from gnome_core.training.loop import TrainingConfig
+from gnome_core.models.config import StructuralConfig
+from gnome_core.potentials.config import RelaxConfig
+from gnome_core.training.config import TrainingConfig
 from pipelines.errors import UserError
 
 

@@ -14,7 +14,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import BaseModel, ConfigDict
 
 from gnome_core.graphs.batching import GraphBatch
-from gnome_core.models.structural import StructuralConfig, StructuralGNN
+from gnome_core.models.config import StructuralConfig
+from gnome_core.models.structural import StructuralGNN
 
 MODELS: dict[str, tuple[type[BaseModel], type[nn.Module]]] = {"structural": (StructuralConfig, StructuralGNN)}
 

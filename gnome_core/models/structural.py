@@ -13,32 +13,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from pydantic import BaseModel, ConfigDict, Field
 
 from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
 from gnome_core.graphs.batching import GraphBatch
-from gnome_core.graphs.featurize import CUTOFF
+from gnome_core.models.config import StructuralConfig
 from gnome_core.models.elements import element_properties
 from gnome_core.models.layers import Swish, linear, per_atom_mean, rows, segment_sum
 from gnome_core.models.radial import gaussian_basis
-
-
-class StructuralConfig(BaseModel):
-    """Shape of a StructuralGNN. `PAPER` holds the published one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(64, ge=1, description="features of edges, nodes and the global state")
-    steps: int = Field(3, ge=1, le=8, description="message-passing steps")
-    cutoff: float = Field(CUTOFF, gt=0, description="Å; graphs must be built with the same")
-    n_basis: int = Field(30, ge=2, description="Gaussian functions of an edge length")
-    basis_width: float = Field(0.5, gt=0, description="Å")
-    trainable_swish: bool = Field(False, description="one trainable slope per feature")
-    element_properties: bool = Field(True, description="periodic-table properties beside one-hot elements")
-    residual: bool = Field(True, description="each update is added to the state it updates")
-
-
-PAPER = StructuralConfig(width=256, trainable_swish=True, residual=False, element_properties=False)
 
 
 class StructuralGNN(nn.Module):

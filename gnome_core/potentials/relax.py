@@ -8,25 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import expm
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.potential import Evaluation, Potential
+from gnome_core.potentials.config import RelaxConfig
 
-
-class RelaxConfig(BaseModel):
-    """When a relaxation ends."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fmax: float = Field(0.05, gt=0, description="largest force at the end, eV/Å; the cell's share is virial / atoms")
-    max_steps: int = Field(300, gt=0, description="evaluations after which a crystal counts as not converged")
-    max_volume_ratio: float = Field(
-        3.0, gt=1, description="a crystal whose volume grows or shrinks by more than this factor has exploded"
-    )
+if TYPE_CHECKING:  # what reads results must not load jax
+    from gnome_core.potentials.potential import Evaluation, Potential
 
 
 @dataclass(frozen=True)

@@ -8,52 +8,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from pydantic import BaseModel, ConfigDict, Field
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.batching import GraphBatch, batches
 from gnome_core.graphs.featurize import GraphTable, structural_graphs
+from gnome_core.models.config import StructuralConfig
 from gnome_core.models.registry import MemberRecord, apply_model, load_member, save_member
-from gnome_core.models.structural import StructuralConfig, StructuralGNN
+from gnome_core.models.structural import StructuralGNN
 from gnome_core.training.checkpoint import Checkpoints
+from gnome_core.training.config import TrainingConfig
 from gnome_core.training.data import EpochPlan
 from gnome_core.training.losses import energy_loss
-
-
-class TrainingConfig(BaseModel):
-    """Optimisation of one member. The defaults suit some 2,000 crystals on a CPU; `PAPER_TRAINING` is the paper's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(60, ge=1, description="passes over the training set")
-    learning_rate: float = Field(3e-3, gt=0, description="at the start; falls linearly to zero")
-    batch_size: int = Field(32, ge=1, description="crystals a batch, on average: batches are filled by edges")
-    loss: Literal["mae", "huber"] = Field("mae", description="mae | huber")
-    weight_decay: float = Field(0.1, ge=0, description="decoupled (AdamW)")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="average of the parameters that is exported; 0 = none")
-    volume_jitter: float = Field(
-        0.1,
-        ge=0,
-        le=0.2,
-        description="cells are scaled to 1 ± this of their volume under the same label, so that the model learns the "
-        "relaxed energy from an unrelaxed cell; the paper has none",
-    )
-    patience: int | None = Field(None, ge=1, description="epochs without a better validation MAE before stopping")
-    validate_every: int = Field(10, ge=1, description="epochs")
-    checkpoint_every: int = Field(20, ge=1, description="epochs")
-
-
-# Adam from 5.55e-4 linearly to zero in 1,000 epochs (Nature 624, 80, Methods).
-PAPER_TRAINING = TrainingConfig(
-    epochs=1000, learning_rate=5.55e-4, batch_size=256, weight_decay=0.0, ema_decay=0.0, volume_jitter=0.0
-)
 
 
 @dataclass(frozen=True)

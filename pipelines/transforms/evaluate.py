@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from dft.evaluator import Evaluator, make_evaluator
 from dft.jobs import frame_batch, result_batch
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.potentials.relax import RelaxConfig
+from gnome_core.potentials.config import RelaxConfig
 from pipelines import coders, tags  # noqa: F401  registers the Arrow coders
 from pipelines.digests import json_digest
 from pipelines.metrics import inc, timer

@@ -15,8 +15,9 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.graphs.featurize import GraphTable, structural_graphs
-from gnome_core.models.structural import StructuralConfig
-from gnome_core.training.loop import TrainingConfig, train_member
+from gnome_core.models.config import StructuralConfig
+from gnome_core.training.config import TrainingConfig
+from gnome_core.training.loop import train_member
 from pipelines import tags
 from pipelines.members import WEIGHTS, member_name
 from pipelines.metrics import timer

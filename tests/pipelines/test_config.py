@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -48,3 +50,16 @@ def test_seeds_differ_by_purpose_and_fit_63_bits():
     assert len(seeds) == 400
     assert max(seeds) < 2**63
     assert derived_seed(config, "a", 1) != derived_seed(RoundConfig(seed=8), "a", 1)
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("pipelines.config", ("jax", "apache_beam", "pymatgen", "scipy", "pyarrow")),
+        ("pipelines.status, pipelines.round, pipelines.report.collect", ("jax", "apache_beam", "pymatgen")),
+    ],
+)
+def test_reading_settings_and_status_loads_nothing_heavy(modules, heavy):
+    code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

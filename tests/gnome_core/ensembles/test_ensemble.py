@@ -7,8 +7,8 @@ from gnome_core.ensembles import ensemble as ensemble_module
 from gnome_core.ensembles.ensemble import VOLUME_FACTORS, EnsembleModel
 from gnome_core.graphs.batching import LADDER, batches
 from gnome_core.graphs.featurize import BadCrystal, structural_graphs
+from gnome_core.models.config import StructuralConfig
 from gnome_core.models.registry import BadMember, MemberRecord, load_member, save_member
-from gnome_core.models.structural import StructuralConfig
 
 CONFIG = StructuralConfig(width=8, steps=2)
 

@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.batching import LADDER, Bucket, batches
 from gnome_core.graphs.featurize import structural_graphs
-from gnome_core.models.structural import PAPER, StructuralConfig, StructuralGNN
+from gnome_core.models.config import PAPER, StructuralConfig
+from gnome_core.models.structural import StructuralGNN
 
 NETWORK = StructuralGNN(StructuralConfig(width=16, trainable_swish=True))
 ROCKSALT = Crystal(np.array([[0.0, 2.1, 2.1], [2.1, 0.0, 2.1], [2.1, 2.1, 0.0]]), [[0, 0, 0], [0.5, 0.5, 0.5]], [12, 8])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.models.config import StructuralConfig
 from gnome_core.models.registry import load_member
-from gnome_core.models.structural import StructuralConfig
-from gnome_core.training.loop import TrainingConfig, train_member
+from gnome_core.training.config import TrainingConfig
+from gnome_core.training.loop import train_member
 
 MODEL = StructuralConfig(width=8, steps=2)
 TRAINING = TrainingConfig(epochs=8, volume_jitter=0.0, batch_size=8, checkpoint_every=2, validate_every=2)
