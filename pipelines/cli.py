@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,14 +18,12 @@ app.add_typer(rounds, name="round")
 StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
 ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045
 EvaluatorOption = Annotated[Optional[str], typer.Option("--evaluator", help="Overrides evaluation.evaluator.")]  # noqa: UP045
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what Beam, jax and XLA report.")]
 BeamOptions = Annotated[Optional[list[str]], typer.Argument(metavar="[-- BEAM OPTIONS]", help="As Beam has them.")]  # noqa: UP045
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
-    # What Beam says of optional packages that nothing here needs.
-    chatter = ("apitools not found", "Resource module is not available")
-    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith(chatter))
     try:
         app()
     except Exception as error:
@@ -54,6 +51,7 @@ def init(
         typer.Option(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | mp-api | optimade:URL"),
     ] = None,
     config: ConfigOption = None,
+    verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
     """Make a store: read a snapshot of known crystals, build its hull, train the first ensemble."""
@@ -62,7 +60,7 @@ def init(
 
     runner_flags(beam_options or [])  # complain before anything is made
     made = driver.init_store(store, _config(config, snapshot=snapshot))
-    _follow(driver.run_stages(made, 0, driver.stages_of(0), beam_options or []))
+    _follow(driver.run_stages(made, 0, driver.stages_of(0), _prepare(verbose, beam_options)))
 
 
 @rounds.command()
@@ -71,6 +69,7 @@ def run(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds to run; a round that was interrupted counts.")] = 1,
     config: ConfigOption = None,
     evaluator: EvaluatorOption = None,
+    verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
     """Run whole rounds."""
@@ -82,7 +81,7 @@ def run(
         round_ = driver.open_round(opened)
         if round_ is None:
             round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
-        _follow(driver.run_stages(opened, round_, driver.stages_of(round_), beam_options or []))
+        _follow(driver.run_stages(opened, round_, driver.stages_of(round_), _prepare(verbose, beam_options)))
     status(store)
 
 
@@ -91,6 +90,7 @@ def propose(
     store: StoreArg,
     config: ConfigOption = None,
     evaluator: EvaluatorOption = None,
+    verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
     """Generate, score, select and emit jobs; evaluate them when you like, then `gnome round learn`."""
@@ -101,11 +101,11 @@ def propose(
     round_ = driver.open_round(opened)
     if round_ is None:
         round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
-    _follow(driver.run_stages(opened, round_, driver.PROPOSE, beam_options or []))
+    _follow(driver.run_stages(opened, round_, driver.PROPOSE, _prepare(verbose, beam_options)))
 
 
 @rounds.command()
-def learn(store: StoreArg, beam_options: BeamOptions = None) -> None:
+def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOptions = None) -> None:
     """Evaluate what was proposed, ingest the results, update the hull, retrain."""
     from pipelines import round as driver
     from pipelines.errors import UserError
@@ -115,12 +115,12 @@ def learn(store: StoreArg, beam_options: BeamOptions = None) -> None:
     round_ = driver.open_round(opened)
     if not round_ or opened.commit(round_, "emit") is None:
         raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
-    _follow(driver.run_stages(opened, round_, driver.LEARN, beam_options or []))
+    _follow(driver.run_stages(opened, round_, driver.LEARN, _prepare(verbose, beam_options)))
     status(store)
 
 
 @rounds.command()
-def resume(store: StoreArg, beam_options: BeamOptions = None) -> None:
+def resume(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOptions = None) -> None:
     """Finish the round that was interrupted; committed stages are kept as they are."""
     from pipelines import round as driver
     from pipelines.store import Store
@@ -130,7 +130,7 @@ def resume(store: StoreArg, beam_options: BeamOptions = None) -> None:
     if round_ is None:
         typer.echo(f"nothing to resume: round {opened.rounds()[-1]} is finished")
         return
-    _follow(driver.run_stages(opened, round_, driver.stages_of(round_), beam_options or []))
+    _follow(driver.run_stages(opened, round_, driver.stages_of(round_), _prepare(verbose, beam_options)))
 
 
 @rounds.command()
@@ -222,6 +222,15 @@ def _next_config(store, path: Path | None, evaluator: str | None):
     from pipelines.round import load_round_config
 
     return _config(path, base=load_round_config(store, store.rounds()[-1]), evaluator=evaluator)
+
+
+def _prepare(verbose: bool, beam_options: list[str] | None) -> list[str]:
+    """Set this process up and give the Beam options; before anything loads Beam or jax."""
+    from pipelines.environment import set_up
+    from pipelines.runners import VERBOSE_FLAG
+
+    set_up(verbose)
+    return [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])]
 
 
 def _follow(events: Iterable) -> None:

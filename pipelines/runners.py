@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 
 from pipelines.errors import UserError
 
 # DirectRunner would pick its engine by whether a download succeeds; this is the one that tests cover.
-DEFAULT_FLAGS = ("--runner=FnApiRunner", "--direct_running_mode=in_memory")
+DEFAULT_FLAGS = ("--runner=FnApiRunner", "--direct_running_mode=in_memory", "--default_sdk_harness_log_level=ERROR")
+VERBOSE_FLAG = "--default_sdk_harness_log_level=INFO"
 
 
 def runner_flags(user_flags: Sequence[str]) -> list[str]:
@@ -25,14 +28,29 @@ def runner_flags(user_flags: Sequence[str]) -> list[str]:
 def run_pipeline(flags: Sequence[str], build: Callable) -> dict[str, int]:
     """Run the graph that `build(pipeline)` makes, wait, and return its counters. Raises what a step raised."""
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines.metrics import counters
 
-    pipeline = beam.Pipeline(options=PipelineOptions(list(flags), save_main_session=False))
+    pipeline = beam.Pipeline(**_runner_and_options(flags))
     build(pipeline)
     result = pipeline.run()
     state = result.wait_until_finish()
     if state != "DONE":
         raise RuntimeError(f"the pipeline ended in state {state}; its log says why")
     return counters(result)
+
+
+def _runner_and_options(flags: Sequence[str]) -> dict:
+    """Beam's own, but for worker processes on this machine: they run `pipelines.worker`."""
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+
+    options = PipelineOptions(list(flags), save_main_session=False)
+    direct, runner = options.view_as(DirectOptions), options.view_as(StandardOptions).runner
+    if runner != "FnApiRunner" or direct.direct_running_mode != "multi_processing":
+        return {"options": options}
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    direct.direct_running_mode = None  # else the runner puts its own environment in place of this one
+    workers = SubprocessSDKEnvironment.from_command_string(f"{shlex.quote(sys.executable)} -m pipelines.worker")
+    return {"runner": FnApiRunner(default_environment=workers), "options": options}

@@ -1,14 +1,10 @@
 """Settings shared by all tests."""
 
+import os
 from pathlib import Path
-
-import jax
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    # Compiling is most of the time of small networks: keep it between runs.
-    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+# Compiling is most of the time of small networks: keep it between runs, and for the processes that tests start.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

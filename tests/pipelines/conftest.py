@@ -39,9 +39,9 @@ fine_tune_epochs = 1
 """
 
 
-def gnome(*arguments: str, crash_at: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command line as users do, or until it is killed at `crash_at`."""
-    environment = {**os.environ, "GNOME_CRASH_AT": crash_at, "OMP_NUM_THREADS": "1"}
+def gnome(*arguments: str, crash_at: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as users do, or until it is killed at `crash_at`; `variables` of the environment win."""
+    environment = {**os.environ, "GNOME_CRASH_AT": crash_at, "OMP_NUM_THREADS": "1", **variables}
     command = [str(Path(sys.executable).with_name("gnome")), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
 
