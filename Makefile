@@ -18,9 +18,7 @@ demo: $(STAMP)
 	$(BIN)/gnome round run demo-store --rounds 2
 	$(BIN)/gnome report demo-store
 
-test: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+test: lint
 	$(BIN)/pytest
 
 lint: $(STAMP)

@@ -160,7 +160,7 @@ def iqr_calibration(true: np.ndarray, median: np.ndarray, iqr: np.ndarray, bins:
         bin_mae=np.array([error[g].mean() for g in groups]),
         bin_rmse=np.array([np.sqrt(np.square(error[g]).mean()) for g in groups]),
         bin_count=np.array([len(g) for g in groups], np.int64),
-        rank_correlation=float(np.corrcoef(ranks)[0, 1]) if varied else np.nan,
+        rank_correlation=float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if varied else np.nan,
     )
 
 

@@ -131,9 +131,9 @@ def recipe_compositions(batch: pa.RecordBatch | pa.Table, parents: ParentTable) 
     parent = _numpy_column(batch, "parent")
     mapping, sites = _bytes_column(batch, "mapping", 12), _bytes_column(batch, "sites", 16)
     slot_numbers, slot_counts, slot_masks = (array[parent] for array in parents.element_slots)
-    partial = sites.any(axis=1)
+    partial = sites.any(axis=1, keepdims=True)
     selected = np.where(
-        partial[:, None], np.bitwise_count(slot_masks & sites[:, None, :]).sum(axis=2, dtype=np.int32), slot_counts
+        partial, np.bitwise_count(slot_masks & sites[:, None, :]).sum(axis=2, dtype=np.int32), slot_counts
     )
     compositions = np.zeros((len(parent), 256), np.int32)
     row = np.arange(len(parent))

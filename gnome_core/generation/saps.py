@@ -165,8 +165,8 @@ class SapsGenerator:
         if not {z for z, _ in ions} <= set(allowed):
             return "parents_with_other_elements", [], 0  # part of every ion stays
         model = species_model(config.species, config.scoring)
-        columns = [model.nearest(z, q) for z, q in ions]
-        if None in columns:
+        columns = [column for z, q in ions if (column := model.nearest(z, q)) is not None]
+        if len(columns) < len(ions):
             return "parents_without_species", [], 0
         try:
             permutations = site_permutations(crystal, config.symprec)

@@ -72,7 +72,7 @@ def _lambda_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             value = table.get_lambda(a, species[j])
             if value != table.alpha:
                 weights[i, j] = weights[j, i] = value
-    return np.array([s.Z for s in species]), np.array([int(s.oxi_state) for s in species]), weights
+    return np.array([s.Z for s in species]), np.array([int(s.oxi_state or 0) for s in species]), weights
 
 
 @lru_cache(maxsize=8)

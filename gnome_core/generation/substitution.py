@@ -78,8 +78,8 @@ def species_substitutions(
     species for one of the ions.
     """
     model = species_model(species, scoring)
-    columns = [model.nearest(z, q) for z, q in ions]
-    if None in columns:
+    columns = [column for z, q in ions if (column := model.nearest(z, q)) is not None]
+    if len(columns) < len(ions):
         return None
     order, ranked = _ranked(species, scoring, allowed)
     if not len(order):

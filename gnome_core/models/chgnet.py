@@ -107,7 +107,7 @@ def load_params() -> Params:
 
     def branch(name: str, norm_name: str, layers: list[int], n_inputs: int) -> Branch:
         *first, last = [linear(f"{name}.layers.{i}") for i in layers]
-        last = Linear(*(x - x.mean(-1, keepdims=True) for x in last))
+        last = Linear(*(x - x.mean(-1, keepdims=True) for x in map(jnp.asarray, last)))
         opening, second = (first[0], last) if first else (last, None)
         return Branch(tuple(jnp.split(opening.weight, n_inputs)), jnp.asarray(opening.bias), second, norm(norm_name))
 

@@ -193,7 +193,7 @@ class Hull:
     def has_references(self, compositions: np.ndarray) -> np.ndarray:
         """(n,) whether every element of a composition has an elemental entry, so that it can be queried."""
         known = np.isin(np.arange(compositions.shape[1]), list(self.elements))
-        return ~(np.asarray(compositions)[:, ~known] > 0).any(axis=1)
+        return np.asarray(~(np.asarray(compositions)[:, ~known] > 0).any(axis=1))
 
     # ---- queries --------------------------------------------------------------------------------------------------
 

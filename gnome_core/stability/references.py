@@ -75,7 +75,7 @@ class ElementalReferences:
         if len(missing):
             row = int(np.flatnonzero(fractions[:, missing].any(axis=1))[0])
             raise MissingReference(
-                missing, f"first in row {row}, scale {self.scale}", "add the element's crystal to the snapshot"
+                missing.tolist(), f"first in row {row}, scale {self.scale}", "add the element's crystal to the snapshot"
             )
         return np.asarray(energy_per_atom, np.float64) - fractions @ np.nan_to_num(reference)
 
