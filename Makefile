@@ -16,7 +16,6 @@ demo: $(STAMP)
 	rm -rf demo-store
 	$(BIN)/gnome init demo-store --snapshot embedded --config examples/demo.toml
 	$(BIN)/gnome round run demo-store --rounds 2
-	$(BIN)/gnome report demo-store
 
 test: lint
 	$(BIN)/pytest

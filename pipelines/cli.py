@@ -72,7 +72,7 @@ def run(
     verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
-    """Run whole rounds."""
+    """Run whole rounds, then show the status and write the report."""
     from pipelines import round as driver
     from pipelines.store import Store
 
@@ -83,6 +83,7 @@ def run(
             round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
         _follow(driver.run_stages(opened, round_, driver.stages_of(round_), _prepare(verbose, beam_options)))
     status(store)
+    report(store)
 
 
 @rounds.command()
@@ -106,7 +107,7 @@ def propose(
 
 @rounds.command()
 def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOptions = None) -> None:
-    """Evaluate what was proposed, ingest the results, update the hull, retrain."""
+    """Evaluate what was proposed, ingest the results, update the hull, retrain, report."""
     from pipelines import round as driver
     from pipelines.errors import UserError
     from pipelines.store import Store
@@ -117,6 +118,7 @@ def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOpt
         raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
     _follow(driver.run_stages(opened, round_, driver.LEARN, _prepare(verbose, beam_options)))
     status(store)
+    report(store)
 
 
 @rounds.command()
@@ -185,7 +187,10 @@ def show(
 @app.command()
 def export(
     store: StoreArg,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File, or folder for cif.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="File, or folder for cif; STORE/export.FORMAT."),
+    ] = None,
     stable: Annotated[bool, typer.Option("--stable", help="Only new crystals on the hull.")] = False,
     format: Annotated[str, typer.Option(help="csv | cif | parquet")] = "csv",
 ) -> None:
@@ -193,6 +198,7 @@ def export(
     from pipelines.entries import export_entries
     from pipelines.store import Store
 
+    output = output or Path(store) / f"export.{format}"
     n = export_entries(Store.open(store), output, stable_only=stable, format=format)
     typer.echo(f"{n} entries written to {output}")
 

@@ -28,6 +28,10 @@ class GenerationConfig(BaseModel):
     max_sites: int = Field(128, ge=1, le=128, description="larger parents are skipped and counted")
     max_per_level: int | None = Field(32, ge=1, description="SAPS: site subsets kept per number of replaced atoms")
     saps_charge_balance: bool = Field(False, description="SAPS: keep only charge-neutral candidates")
+    oxidation_rule: bool = Field(
+        False,
+        description="only compositions that can be neutral by the relaxed oxidation-state rule; intermetallics can",
+    )
     symprec: float = Field(0.1, gt=0, description="Å, tolerance of the symmetry search")
     max_recipes_per_parent: int | None = Field(
         None, ge=1, description="per generator; drawn by substitution probability with the seed; empty = all"

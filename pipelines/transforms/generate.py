@@ -13,6 +13,7 @@ from gnome_core.crystals.formulas import SYMBOLS, formula_of_composition
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import Shard, shard_recipes
+from gnome_core.generation.oxidation import can_be_neutral
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import recipe_compositions, recipe_digests
 from pipelines import tags
@@ -60,13 +61,17 @@ class GenerateCandidates(beam.DoFn):
         withheld = np.zeros(len(known), bool)
         if self.holdout == "holdout-v1":
             withheld = np.array([holds_withheld(system) for system in batch["chemsys"].to_pylist()], bool) & ~known
+        unbalanced = np.zeros(len(known), bool)
+        if self.config.oxidation_rule:
+            unbalanced = ~can_be_neutral(recipe_compositions(batch, self.parents)) & ~known & ~withheld
         counts = {
             tags.IN: batch.num_rows,
             tags.rejected("known_formula"): int(known.sum()),
             tags.rejected("withheld_system"): int(withheld.sum()),
+            tags.rejected("not_neutral"): int(unbalanced.sum()),
         }
         for name, n in counts.items():
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (name, n))
-        kept = batch.filter(pa.array(~(known | withheld)))
+        kept = batch.filter(pa.array(~(known | withheld | unbalanced)))
         if kept.num_rows:
             yield kept
