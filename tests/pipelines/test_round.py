@@ -1,25 +1,40 @@
 """Two rounds end to end; what is killed and resumed, or run on two workers, gives the same rows."""
 
 import shutil
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from dft.jobs import FRAME_SCHEMA, RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
+from gnome_core.crystals.cif import format_cif
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.formulas import NUMBERS
+from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.generators import expand
 from gnome_core.generation.recipe import recipe_digests, recipe_formulas
 from gnome_core.stability.selection import select
 from pipelines import round as driver
+from pipelines.config import load_config
 from pipelines.dead_letters import DEAD_SCHEMA
 from pipelines.errors import StoreError, UserError
 from pipelines.report.collect import collect
-from pipelines.resources import known_formulas, parent_table
-from pipelines.schemas import CANDIDATE_SCHEMA, HULL_SCHEMA, PROPOSAL_SCHEMA, SCORED_SCHEMA, SELECTED_SCHEMA
+from pipelines.resources import entries_until, known_formulas, parent_table, proposed_entries
+from pipelines.schemas import (
+    CANDIDATE_SCHEMA,
+    HULL_SCHEMA,
+    MEMBER_SCHEMA,
+    PROPOSAL_SCHEMA,
+    SCORED_SCHEMA,
+    SELECTED_SCHEMA,
+)
 from pipelines.store import Store
+from tests.gnome_core.crystals.test_readers import broken_cifs
 from tests.pipelines.conftest import digests, gnome
 
 POINTS = ("before_write", "after_write", "after_job", "after_commit")
@@ -144,7 +159,9 @@ def proposed(initialised, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("stage", "point"), [*(("evaluate", point) for point in POINTS), ("train", "after_write")])
+@pytest.mark.parametrize(
+    ("stage", "point"), [("evaluate", "after_write"), ("evaluate", "after_commit"), ("train", "after_write")]
+)
 def test_a_killed_round_resumes_to_the_same_rows(stage, point, proposed, two_rounds, tmp_path):
     path = tmp_path / "store"
     shutil.copytree(proposed, path)
@@ -165,16 +182,114 @@ def test_a_killed_round_resumes_to_the_same_rows(stage, point, proposed, two_rou
         assert metrics["batches_reused"] == metrics["batches"], "finished batches are not computed again"
 
 
-def test_two_workers_give_the_same_rows(initialised, two_rounds, tmp_path):
+class Killed(BaseException):
+    """Stands for SIGKILL in this process: nothing after the crash point runs."""
+
+
+@pytest.mark.parametrize(
+    ("round_", "stage", "point"),
+    [
+        *((round_, stage, point) for round_, stage in ((0, "snapshot"), (1, "ingest")) for point in POINTS),
+        *((1, stage, "after_write") for stage in ("generate", "score", "emit", "evaluate")),
+        (1, "select", "after_job"),
+        (1, "hull", "before_write"),
+    ],
+)
+def test_every_stage_resumes_after_a_crash(round_, stage, point, two_rounds, tmp_path, monkeypatch):
+    expected = Store(str(two_rounds)).commit(round_, stage)
+    shutil.copytree(two_rounds, tmp_path / "store")
+    store = Store(str(tmp_path / "store"))
+    shutil.rmtree(tmp_path / f"store/rounds/r{round_:04d}/{stage}")
+
+    def crash(*where: str) -> None:
+        if where == (stage, point):
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_crash_point", crash)
+        with pytest.raises(Killed):
+            list(driver.run_stages(store, round_, [stage]))
+    assert (store.commit(round_, stage) is not None) == (point == "after_commit")
+    list(driver.run_stages(store, round_, [stage]))
+    assert store.commit(round_, stage).digest == expected.digest
+    assert list(store.verify()) == []
+
+
+def test_two_workers_give_the_same_rows_at_every_stage_and_print_progress_only(initialised, two_rounds, tmp_path):
     store = tmp_path / "store"
     shutil.copytree(initialised, store)
     workers = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    result = gnome("round", "propose", str(store), "--", *workers)
+    result = gnome("round", "run", str(store), "--", *workers)
     assert result.returncode == 0, result.stderr
-    reference = digests(Store(str(two_rounds)))
-    got = digests(Store(str(store)))
-    assert got["1/emit"] == reference["1/emit"]
-    assert got == {key: reference[key] for key in got}
+    expected = {key: value for key, value in digests(Store(str(two_rounds))).items() if key[0] in "01"}
+    assert digests(Store(str(store))) == expected
+    assert [line.split()[0] for line in result.stderr.splitlines()] == [
+        f"r0001/{stage}" for stage in driver.stages_of(1)
+    ]
+
+
+def test_kept_compiled_programs_give_the_same_results(proposed, two_rounds, tmp_path):
+    """The evaluator's programs compiled afresh, and the same read from the cache, by processes of their own."""
+    expected = digests(Store(str(two_rounds)))["1/evaluate"]
+    written = []
+    for turn in ("cold", "warm"):
+        shutil.copytree(proposed, tmp_path / turn)
+        cache = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        killed = gnome("round", "learn", str(tmp_path / turn), crash_at="evaluate:after_commit", **cache)
+        assert killed.returncode == -9, killed.stderr
+        assert digests(Store(str(tmp_path / turn)))["1/evaluate"] == expected
+        written.append({path.name for path in (tmp_path / "cache").rglob("*-cache")})
+    assert written[0]
+    assert written[0] == written[1], "the second process compiled nothing"
+
+
+def test_evaluated_crystals_train_relaxed_and_as_proposed(two_rounds):
+    store = Store(str(two_rounds))
+    tables = proposed_entries(store, 2)
+    for round_, proposed_ in enumerate(tables, start=1):
+        relaxed = store.read_table(store.commit(round_, "ingest"), "entries", ENTRY_SCHEMA).to_pylist()
+        jobs = {
+            job["id"]: job
+            for job in store.read_table(store.commit(round_, "emit"), "jobs", PROPOSAL_SCHEMA).to_pylist()
+        }
+        assert len(proposed_) == len(relaxed) > 0
+        for row, entry in zip(proposed_.to_pylist(), relaxed, strict=True):
+            geometry = ("lattice", "frac_coords", "numbers")
+            assert {name: row[name] for name in geometry} == {name: jobs[entry["job"]][name] for name in geometry}
+            assert row["id"] == f"{entry['id']}-proposed"
+            labels = set(row) - {"id", *geometry}
+            assert {name: row[name] for name in labels} == {name: entry[name] for name in labels}
+    members = store.read_table(store.commit(2, "train"), "members", MEMBER_SCHEMA).to_pylist()
+    expected = len(entries_until(store, 2)) + sum(map(len, tables))
+    assert {member["n_train"] + member["n_val"] for member in members} == {expected}
+
+
+def test_a_holdout_neither_trains_on_nor_proposes_withheld_systems(tiny, tmp_path):
+    """Al-Li is withheld; the snapshot holds a compound of it all the same."""
+    entries = pq.read_table(tiny / "snapshot.parquet")
+    compound = next(row for row in entries.to_pylist() if row["chemsys"] == "Li-Mg")
+    element = next(row for row in entries.to_pylist() if row["chemsys"] == "Mg")
+    added = [
+        {**row, "id": f"added-{system}", "formula": system.replace("-", ""), "chemsys": system}
+        | {"numbers": [13 if z == 12 else z for z in row["numbers"]]}
+        for row, system in ((compound, "Al-Li"), (element, "Al"))
+    ]
+    pq.write_table(pa.concat_tables([entries, pa.Table.from_pylist(added, entries.schema)]), tmp_path / "x.parquet")
+    settings = load_config(str(tiny / "round.toml"))
+    config = settings.model_copy(update={"holdout": "holdout-v1", "snapshot": str(tmp_path / "x.parquet")})
+    store = driver.init_store(str(tmp_path / "store"), config)
+    list(driver.run_stages(store, 0, driver.stages_of(0)))
+    list(driver.run_stages(store, driver.start_round(store, None), driver.stages_of(1)))
+
+    candidates = store.read_table(store.commit(1, "generate"), "candidates", CANDIDATE_SCHEMA)["chemsys"].to_pylist()
+    assert candidates
+    assert not any(holds_withheld(system) for system in candidates)
+    assert any("Al" in system for system in candidates), "the element itself is not withheld"
+    assert store.commit(1, "generate").counts.rejected["withheld_system"] > 0
+    proposed_ = sum(map(len, proposed_entries(store, 1)))
+    for round_, more in ((0, 0), (1, proposed_)):
+        members = store.read_table(store.commit(round_, "train"), "members", MEMBER_SCHEMA).to_pylist()
+        assert {m["n_train"] + m["n_val"] for m in members} == {len(entries_until(store, round_)) + more - 1}
 
 
 def test_a_started_round_keeps_its_settings_and_order(initialised, tiny, tmp_path):
@@ -211,20 +326,20 @@ def test_rows_that_die_beyond_the_limit_stop_the_round(initialised, tmp_path, mo
         list(driver.run_stages(store, round_, ["generate"]))
 
 
-def test_a_folder_of_cifs_with_broken_ones(tmp_path):
+def test_a_folder_of_50_good_and_10_broken_cifs(tmp_path):
     """Good files become entries on the evaluator's scale, broken ones dead letters with their reasons."""
     folder = tmp_path / "cifs"
     folder.mkdir()
-    for name, edge in (("LiF", 4.03), ("LiCl", 5.14), ("NaF", 4.63)):
-        first, second = ("Li", name[2:]) if name.startswith("Li") else ("Na", "F")
-        (folder / f"{name}.cif").write_text(ROCK_SALT.format(edge=edge, first=first, second=second))
-    (folder / "truncated.cif").write_text(ROCK_SALT[:150].format(edge=4.0))
-    (folder / "flat.cif").write_text(ROCK_SALT.format(edge=0.0, first="Li", second="F"))
-    (folder / "unknown.cif").write_text(ROCK_SALT.format(edge=4.0, first="Xx", second="F"))
+    for first, second in PAIRS:
+        crystal = Crystal(np.eye(3) * 3.4, [[0, 0, 0], [0.5, 0.5, 0.5]], [NUMBERS[first], NUMBERS[second]])
+        (folder / f"{first}{second}.cif").write_text(format_cif(crystal, first + second))
+    broken = broken_cifs()
+    for name, (content, _) in broken.items():
+        (folder / f"{name}.cif").write_text(content)
     config = tmp_path / "round.toml"
     config.write_text("""
 [evaluation]
-fmax = 5.0
+fmax = 1000.0
 [scoring]
 members = 1
 [model]
@@ -237,41 +352,22 @@ epochs = 1
     assert result.returncode == 0, result.stderr
     store = Store(str(tmp_path / "store"))
     commit = store.commit(0, "snapshot")
-    assert (commit.counts.n_in, commit.counts.n_out, commit.counts.n_dead) == (6, 3, 3)
+    assert (commit.counts.n_in, commit.counts.n_out, commit.counts.n_dead) == (60, 50, 10), commit.counts
     letters = store.read_table(commit, "dead", DEAD_SCHEMA).to_pylist()
-    assert {letter["key"] for letter in letters} >= {"flat", "unknown"}
-    assert all(letter["reason"] and letter["message"] for letter in letters)
+    assert {letter["key"]: letter["reason"] for letter in letters} == {name: why for name, (_, why) in broken.items()}
+    assert {letter["key"]: letter["payload"].decode() for letter in letters} == {n: c for n, (c, _) in broken.items()}
+    assert all(letter["message"] for letter in letters)
     entries = store.read_table(commit, "entries", ENTRY_SCHEMA).to_pylist()
+    assert {entry["id"] for entry in entries} == {first + second for first, second in PAIRS}
+    assert all(np.isfinite(entry["e_form_per_atom"]) for entry in entries)
     # Elements that the folder does not hold come with the package.
-    assert sorted(store.read_table(commit, "references", ENTRY_SCHEMA)["chemsys"].to_pylist()) == [
-        "Cl",
-        "F",
-        "Li",
-        "Na",
-    ]
-    assert all(-4 < entry["e_form_per_atom"] < -1 for entry in entries)
+    references = store.read_table(commit, "references", ENTRY_SCHEMA)["chemsys"].to_pylist()
+    assert sorted(references) == sorted({symbol for pair in PAIRS for symbol in pair})
 
 
-ROCK_SALT = """data_x
-_cell_length_a {edge}
-_cell_length_b {edge}
-_cell_length_c {edge}
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P 1'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-A1 {first} 0.0 0.0 0.0
-A2 {first} 0.0 0.5 0.5
-A3 {first} 0.5 0.0 0.5
-A4 {first} 0.5 0.5 0.0
-B1 {second} 0.5 0.5 0.5
-B2 {second} 0.5 0.0 0.0
-B3 {second} 0.0 0.5 0.0
-B4 {second} 0.0 0.0 0.5
-"""
+PAIRS = [
+    *product(("Li", "Na", "K", "Rb", "Cs"), ("F", "Cl", "Br", "I")),
+    *product(("Mg", "Ca", "Sr", "Ba"), ("O", "S", "Se", "Te")),
+    *product(("Sc", "Y"), ("N", "P", "As", "Sb")),
+    *product(("Zn", "Cd"), ("O", "S", "Se")),
+]
