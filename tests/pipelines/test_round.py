@@ -101,14 +101,11 @@ def test_selection_over_workers_is_the_plain_selection(two_rounds, tiny):
     assert pc.sum(selected["selected_by_random"]).as_py() == config.random_baseline
 
 
-def test_jobs_are_the_candidates_at_their_best_volume(two_rounds):
+def test_jobs_are_the_candidates_as_their_recipes_make_them(two_rounds):
     store = Store(str(two_rounds))
     jobs = store.read_table(store.commit(1, "emit"), "jobs", PROPOSAL_SCHEMA)
-    candidates = expand(jobs, parent_table(store.root, 0))
-    for job, candidate, factor in zip(
-        crystals_from_batch(jobs), candidates, jobs["best_volume_factor"].to_pylist(), strict=True
-    ):
-        assert job.volume == pytest.approx(candidate.volume * factor)
+    for job, candidate in zip(crystals_from_batch(jobs), expand(jobs, parent_table(store.root, 0)), strict=True):
+        assert job.volume == pytest.approx(candidate.volume)
         assert (job.numbers == candidate.numbers).all()
 
 
