@@ -45,8 +45,13 @@ class EmbeddedPotential:
 
     def __init__(self, ladder: Sequence[BatchShape] | None = None):
         self.params = chgnet.load_params()
-        # A crystal costs the same in any shape from 100 atoms on; the small one serves a relaxation's last crystals.
-        self.ladder = ladder or [BatchShape(4, 32, 128, 768, 768), BatchShape(20, 160, 640, 3840, 3840)]
+        # A crystal costs the same in any full shape from 100 atoms on; the small ones serve a relaxation's last
+        # crystals.
+        self.ladder = ladder or [
+            BatchShape(4, 32, 128, 768, 768),
+            BatchShape(8, 64, 256, 1536, 1536),
+            BatchShape(20, 160, 640, 3840, 3840),
+        ]
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         graphs = [bond_graph(c, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF) for c in crystals]
