@@ -114,12 +114,14 @@ def batches(
 
 def _edges_inside(table: GraphTable, graphs: np.ndarray, stretch: np.ndarray, cutoff: float) -> np.ndarray:
     """(i,) edges of each item that are shorter than the cutoff once its cell is stretched."""
-    counts = np.empty(len(graphs), np.int64)
-    for factor in np.unique(stretch):
-        running = np.concatenate([[0], np.cumsum(table.lengths * factor < cutoff)])
-        at_factor = stretch == factor
-        counts[at_factor] = np.diff(running[table.edge_offsets])[graphs[at_factor]]
-    return counts
+    first, stop = table.edge_offsets[graphs], table.edge_offsets[graphs + 1]
+    low, high = first.copy(), stop
+    while (searching := low < high).any():  # one bisection for all items at once
+        middle = (low + high) // 2
+        inside = searching & (table.sorted_lengths[np.minimum(middle, len(table.lengths) - 1)] * stretch < cutoff)
+        low = np.where(inside, middle + 1, low)
+        high = np.where(searching & ~inside, middle, high)
+    return low - first
 
 
 def _ragged(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

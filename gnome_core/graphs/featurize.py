@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -59,6 +60,12 @@ class GraphTable:
     def n_nodes(self) -> np.ndarray:
         """(g,) nodes of each graph."""
         return np.diff(self.node_offsets)
+
+    @cached_property
+    def sorted_lengths(self) -> np.ndarray:
+        """(e,) lengths, ascending within each graph."""
+        edge_graph = np.repeat(np.arange(self.n_graphs), np.diff(self.edge_offsets))
+        return self.lengths[np.lexsort((self.lengths, edge_graph))]
 
     def degrees(self, cutoff: float = CUTOFF) -> np.ndarray:
         """(g,) neighbours per atom within `cutoff` Å, every atom and image of the cell counted."""
