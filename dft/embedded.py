@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from gnome_core.crystals.crystal import Crystal
@@ -29,5 +29,7 @@ class EmbeddedEvaluator:
         """Loaded when the first crystal comes."""
         return EmbeddedPotential()
 
-    def evaluate(self, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
-        return relax(crystals, self.potential, self.config)
+    def evaluate(
+        self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None
+    ) -> list[Relaxation | RelaxationFailure]:
+        return relax(crystals, self.potential, self.config, progress)

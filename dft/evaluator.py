@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gnome_core.crystals.crystal import Crystal
@@ -19,8 +19,10 @@ class Evaluator(Protocol):
     @property
     def protocol(self) -> Mapping[str, object]: ...
 
-    def evaluate(self, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
-        """One outcome a crystal, in order. Equal lists give equal bits."""
+    def evaluate(
+        self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None
+    ) -> list[Relaxation | RelaxationFailure]:
+        """One outcome a crystal, in order. Equal lists give equal bits. progress hears of every few that finish."""
         ...
 
 

@@ -59,8 +59,9 @@ def init(
     from pipelines.runners import runner_flags
 
     runner_flags(beam_options or [])  # complain before anything is made
+    flags = _prepare(verbose, beam_options)
     made = driver.init_store(store, _config(config, snapshot=snapshot))
-    _follow(driver.run_stages(made, 0, driver.stages_of(0), _prepare(verbose, beam_options)))
+    _follow(driver.run_stages(made, 0, driver.stages_of(0), flags))
 
 
 @rounds.command()
@@ -76,12 +77,13 @@ def run(
     from pipelines import round as driver
     from pipelines.store import Store
 
+    flags = _prepare(verbose, beam_options)
     opened = Store.open(store)
     for _ in range(rounds):
         round_ = driver.open_round(opened)
         if round_ is None:
             round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
-        _follow(driver.run_stages(opened, round_, driver.stages_of(round_), _prepare(verbose, beam_options)))
+        _follow(driver.run_stages(opened, round_, driver.stages_of(round_), flags))
     status(store)
     report(store)
 
@@ -98,11 +100,12 @@ def propose(
     from pipelines import round as driver
     from pipelines.store import Store
 
+    flags = _prepare(verbose, beam_options)
     opened = Store.open(store)
     round_ = driver.open_round(opened)
     if round_ is None:
         round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
-    _follow(driver.run_stages(opened, round_, driver.PROPOSE, _prepare(verbose, beam_options)))
+    _follow(driver.run_stages(opened, round_, driver.PROPOSE, flags))
 
 
 @rounds.command()
@@ -112,11 +115,12 @@ def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOpt
     from pipelines.errors import UserError
     from pipelines.store import Store
 
+    flags = _prepare(verbose, beam_options)
     opened = Store.open(store)
     round_ = driver.open_round(opened)
     if not round_ or opened.commit(round_, "emit") is None:
         raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
-    _follow(driver.run_stages(opened, round_, driver.LEARN, _prepare(verbose, beam_options)))
+    _follow(driver.run_stages(opened, round_, driver.LEARN, flags))
     status(store)
     report(store)
 
@@ -127,12 +131,13 @@ def resume(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOp
     from pipelines import round as driver
     from pipelines.store import Store
 
+    flags = _prepare(verbose, beam_options)
     opened = Store.open(store)
     round_ = driver.open_round(opened)
     if round_ is None:
         typer.echo(f"nothing to resume: round {opened.rounds()[-1]} is finished")
         return
-    _follow(driver.run_stages(opened, round_, driver.stages_of(round_), _prepare(verbose, beam_options)))
+    _follow(driver.run_stages(opened, round_, driver.stages_of(round_), flags))
 
 
 @rounds.command()
@@ -232,27 +237,28 @@ def _next_config(store, path: Path | None, evaluator: str | None):
 
 def _prepare(verbose: bool, beam_options: list[str] | None) -> list[str]:
     """Set this process up and give the Beam options; before anything loads Beam or jax."""
-    from pipelines.environment import set_up
+    from pipelines.environment import restart_with_large_pages, set_up
     from pipelines.runners import VERBOSE_FLAG
 
+    restart_with_large_pages()
     set_up(verbose)
     return [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])]
 
 
 def _follow(events: Iterable) -> None:
-    """Show the stages as they run: one line each."""
+    """Show the stages as they run: how far the running one is, and one line for each that ended."""
     from rich.console import Console
 
+    from pipelines.progress import shown
     from pipelines.round import Started
     from pipelines.status import stage_line
     from pipelines.store import stage_key
 
     console = Console(stderr=True)
-    spinner = console.status("")
-    with spinner:
+    with shown(console) as begin:
         for event in events:
             if isinstance(event, Started):
-                spinner.update(f"{stage_key(event.round, event.stage)} ...")
+                begin(stage_key(event.round, event.stage))
             else:
                 console.print(stage_line(event.commit, event.reused), highlight=False, soft_wrap=True)
 

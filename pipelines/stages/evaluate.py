@@ -5,7 +5,7 @@ from __future__ import annotations
 import apache_beam as beam
 
 from dft.jobs import FRAME_SCHEMA, RESULT_SCHEMA
-from pipelines import tags
+from pipelines import progress, tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
 from pipelines.resources import proposals
@@ -18,6 +18,7 @@ def run(job: Job) -> Manifest:
     root, path, settings = job.store.root, job.attempt.path, job.config.evaluation
     jobs = proposals(root, job.round).select(["id", "lattice", "frac_coords", "numbers"])
     batches = fixed_batches(jobs, settings.batch_size)
+    progress.expect(len(jobs), "crystals")
 
     def build(pipeline: beam.Pipeline) -> None:
         evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation())

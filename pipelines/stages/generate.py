@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnome_core.generation.generators import Shard, all_shards
-from pipelines import tags
+from pipelines import progress, tags
 from pipelines.config import derived_seed
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable, bucket_of
@@ -28,6 +28,7 @@ def run(job: Job) -> Manifest:
     generation = config.generation.model_copy(update={"seed": seed})
     shards = all_shards(parent_table(root, job.round - 1), generation)
     n_parts = config.part_files
+    progress.expect(len(shards), "shards of parents")
 
     def build(pipeline: beam.Pipeline) -> None:
         generated = (

@@ -6,7 +6,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.ml.inference.base import RunInference
 
-from pipelines import tags
+from pipelines import progress, tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
 from pipelines.members import member_paths
@@ -19,11 +19,13 @@ from pipelines.transforms.score import ExpandCandidates, JaxEnsembleHandler, Mea
 def run(job: Job) -> Manifest:
     root, path, last = job.store.root, job.attempt.path, job.round - 1
     members = member_paths(job.store, job.input("train"))[: job.config.scoring.members]
+    candidates = job.input("generate")
+    progress.expect(candidates.rows("candidates"), "candidates")
 
     def build(pipeline: beam.Pipeline) -> None:
         expanded = (
             pipeline
-            | "Candidates" >> ReadTable(root, job.input("generate"), "candidates")
+            | "Candidates" >> ReadTable(root, candidates, "candidates")
             | "Expand"
             >> beam.ParDo(ExpandCandidates(root, last))
             .with_output_types(pa.RecordBatch, **tags.HINTS)

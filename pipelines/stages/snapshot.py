@@ -8,7 +8,7 @@ import pyarrow as pa
 from dft.evaluator import make_evaluator
 from dft.jobs import protocol_json
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
-from pipelines import tags
+from pipelines import progress, tags
 from pipelines.dead_letters import dead_letter_batch
 from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
@@ -56,6 +56,7 @@ def _run_unlabelled(job: Job, scale: str, protocol: str) -> Manifest:
     scratch = f"{path}/crystals.parquet"
     job.store.write_table(scratch, "crystals", crystals)
     batches = fixed_batches(crystals.select(["id", "lattice", "frac_coords", "numbers"]), settings.batch_size)
+    progress.expect(len(crystals), "crystals")
     totals = {tags.IN: len(crystals) + len(letters) + repeated, tags.rejected("same_crystal"): repeated}
     for letter in letters:
         totals[tags.dead(letter.reason)] = totals.get(tags.dead(letter.reason), 0) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import apache_beam as beam
 import pyarrow as pa
 
-from pipelines import tags
+from pipelines import progress, tags
 from pipelines.config import derived_seed
 from pipelines.digests import json_digest
 from pipelines.io.manifest import WriteManifest, run_job
@@ -26,6 +26,8 @@ def run(job: Job) -> Manifest:
     # A member that the last round did not have starts from nothing.
     tasks = [TrainTask(k, seed, earlier[k] if k < len(earlier) else None) for k in range(n_members)]
     inputs = json_digest({key: commit.digest for key, commit in job.inputs.items()})
+    training = config.training.of_round(job.round)
+    progress.expect(n_members * training.epochs, "epochs")
     work = f"rounds/r{job.round:04d}/train/checkpoints/{inputs[:12]}"
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -34,11 +36,7 @@ def run(job: Job) -> Manifest:
             | "Members" >> beam.Create(tasks, reshuffle=False).with_output_types(TrainTask)
             | "SpreadMembers" >> beam.Reshuffle()
             | "Train"
-            >> beam.ParDo(
-                TrainMember(
-                    root, path, work, job.round, config.holdout, config.model, config.training.of_round(job.round)
-                )
-            )
+            >> beam.ParDo(TrainMember(root, path, work, job.round, config.holdout, config.model, training))
             .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FILES: str})
             .with_outputs(tags.COUNTS, FILES, main="rows")
         )

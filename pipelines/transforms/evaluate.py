@@ -14,7 +14,7 @@ from dft.evaluator import Evaluator, make_evaluator
 from dft.jobs import frame_batch, result_batch
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.potentials.config import RelaxConfig
-from pipelines import coders, tags  # noqa: F401  registers the Arrow coders
+from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.digests import json_digest
 from pipelines.metrics import inc, timer
 from pipelines.resources import once_per_process
@@ -63,13 +63,14 @@ class EvaluateBatch(beam.DoFn):
         tables = (pq.read_table(pa.BufferReader(storage.read(self._path(batch, t)))) for t in ("results", FRAMES))
         results, frames = (table.combine_chunks().to_batches()[0] for table in tables)
         inc("batches_reused")
+        progress.advance(batch.num_rows)
         return results, frames
 
     def _evaluate(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         evaluator = evaluator_of_process(self.evaluator, self.config)
         crystals, jobs = crystals_from_batch(batch), batch["id"].to_pylist()
         with timer("evaluate"):
-            outcomes = evaluator.evaluate(crystals)
+            outcomes = evaluator.evaluate(crystals, progress.advance)
         results = result_batch(jobs, crystals, outcomes, evaluator.scale)
         frames = frame_batch(jobs, outcomes, evaluator.scale)
         storage = Store(self.root).storage

@@ -16,7 +16,7 @@ from gnome_core.generation.generators import Shard, shard_recipes
 from gnome_core.generation.oxidation import can_be_neutral
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import recipe_compositions, recipe_digests
-from pipelines import tags
+from pipelines import progress, tags
 from pipelines.metrics import inc, timer
 from pipelines.resources import known_formulas, parent_table
 from pipelines.schemas import CANDIDATE_SCHEMA
@@ -55,6 +55,7 @@ class GenerateCandidates(beam.DoFn):
                 yield from self._new(candidate_batch(recipes, self.parents))
         for reason, n in skipped.items():
             inc(f"{shard.generator}_{reason}", n)
+        progress.advance()
 
     def _new(self, batch: pa.RecordBatch) -> Iterator:
         known = np.array([formula in self.known for formula in batch["formula"].to_pylist()], bool)

@@ -14,7 +14,7 @@ from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
 from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction
 from gnome_core.generation.generators import expand
 from gnome_core.stability.compositions import atom_counts
-from pipelines import coders, tags  # noqa: F401  registers the Arrow coders
+from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.dead_letters import bisect, dead_letter, dead_letter_batch
 from pipelines.metrics import inc, timer
 from pipelines.resources import hull_until, parent_table
@@ -118,6 +118,7 @@ class MeasureAgainstHull(beam.DoFn):
         self.hull = hull_until(self.root, self.hull_round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
+        progress.advance(batch.num_rows)
         failed = np.flatnonzero(batch[ERROR].is_valid())
         letters = [
             dead_letter("score", batch["id"][row].as_py(), ValueError(batch[ERROR][row].as_py()), batch.slice(row, 1))

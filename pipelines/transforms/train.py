@@ -18,7 +18,7 @@ from gnome_core.graphs.featurize import GraphTable, structural_graphs
 from gnome_core.models.config import StructuralConfig
 from gnome_core.training.config import TrainingConfig
 from gnome_core.training.loop import train_member
-from pipelines import tags
+from pipelines import progress, tags
 from pipelines.members import WEIGHTS, member_name
 from pipelines.metrics import timer
 from pipelines.resources import entries_until, once_per_process, proposed_entries
@@ -98,6 +98,7 @@ class TrainMember(beam.DoFn):
                 training=self.training,
                 init_from=task.init_from,
                 graphs=data.graphs,
+                progress=lambda _: progress.advance(),
             )
         for suffix in (".npz", ".json"):
             content = Path(result.path).with_suffix(suffix).read_bytes()
