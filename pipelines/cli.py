@@ -9,6 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from pipelines import cli_models
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The GNoME flywheel."
 )
@@ -38,9 +40,16 @@ def _is_expected(error: Exception) -> bool:
 
     if isinstance(error, UserError | StoreError):
         return True
-    # Only a command that read a snapshot has loaded this module.
-    entries = sys.modules.get("gnome_core.crystals.entries")
-    return entries is not None and isinstance(error, entries.SourceError)
+    # Only a command that read a snapshot, or members, has loaded these modules.
+    loaded = [
+        getattr(sys.modules[module], name)
+        for module, name in (
+            ("gnome_core.crystals.entries", "SourceError"),
+            ("gnome_core.models.registry", "BadMember"),
+        )
+        if module in sys.modules
+    ]
+    return isinstance(error, tuple(loaded))
 
 
 @app.command()
@@ -237,11 +246,10 @@ def _next_config(store, path: Path | None, evaluator: str | None):
 
 def _prepare(verbose: bool, beam_options: list[str] | None) -> list[str]:
     """Set this process up and give the Beam options; before anything loads Beam or jax."""
-    from pipelines.environment import restart_with_large_pages, set_up
+    from pipelines.environment import prepare
     from pipelines.runners import VERBOSE_FLAG
 
-    restart_with_large_pages()
-    set_up(verbose)
+    prepare(verbose)
     return [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])]
 
 
@@ -262,6 +270,8 @@ def _follow(events: Iterable) -> None:
             else:
                 console.print(stage_line(event.commit, event.reused), highlight=False, soft_wrap=True)
 
+
+cli_models.add_commands(app)
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gnome_core.generation.config import GenerationConfig
-from gnome_core.models.config import StructuralConfig
+from gnome_core.models.config import CompositionalConfig, StructuralConfig
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.training.config import TrainingConfig
 from pipelines.errors import UserError
@@ -27,6 +27,11 @@ class ScoringConfig(Section):
     """How candidates are scored."""
 
     members: int = Field(10, ge=1, description="models in the ensemble")
+    over_volumes: Literal["minimum", "median"] = Field(
+        "median",
+        description="a member's energy over 20 volumes: minimum (the paper's; goes with training.volume_jitter = 0) or "
+        "median (for members trained with jitter, whose minimum picks errors)",
+    )
     max_candidates: int = Field(100_000, ge=1, description="candidates scored a round; a fixed random choice of more")
 
 
@@ -57,16 +62,38 @@ class EvaluationConfig(RelaxConfig):
 class MemberTrainingConfig(TrainingConfig):
     """How ensemble members are trained on everything labelled so far."""
 
-    init: Literal["fine_tune", "scratch"] = Field("fine_tune", description="where members of later rounds start")
-    fine_tune_epochs: int = Field(30, ge=1, description="epochs when starting from the last round's member")
-    fine_tune_learning_rate: float = Field(1e-3, gt=0, description="learning rate when fine-tuning")
+    first: Literal["pretrained", "scratch"] = Field(
+        "pretrained", description="where members of round 0 start: pretrained = from those that come with the package"
+    )
+    init: Literal["fine_tune", "scratch"] = Field(
+        "fine_tune", description="where members of later rounds start: fine_tune = from the last round's"
+    )
+    fine_tune_epochs: int = Field(10, ge=1, description="epochs of a member that starts from another")
+    fine_tune_learning_rate: float = Field(1e-3, gt=0, description="learning rate of a member that starts from another")
+
+    def settings(self) -> TrainingConfig:
+        """The optimisation settings of a member that starts from nothing."""
+        return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.model_fields})
+
+    def starts_fresh(self, round_: int) -> bool:
+        """Whether a round's members start from nothing."""
+        return (self.init if round_ else self.first) == "scratch"
 
     def of_round(self, round_: int) -> TrainingConfig:
         """The optimisation settings of a round's members."""
-        values = {name: getattr(self, name) for name in TrainingConfig.model_fields}
-        if round_ and self.init == "fine_tune":
+        values = self.settings().model_dump()
+        if not self.starts_fresh(round_):
             values |= {"epochs": self.fine_tune_epochs, "learning_rate": self.fine_tune_learning_rate}
         return TrainingConfig(**values)
+
+
+class CompositionalSettings(Section):
+    """The compositional framework's network and its training."""
+
+    model: CompositionalConfig = Field(CompositionalConfig(), description="the compositional network")
+    training: TrainingConfig = Field(
+        TrainingConfig(epochs=80, batch_size=128, volume_jitter=0.0), description="of every compositional member"
+    )
 
 
 class RoundConfig(Section):
@@ -89,6 +116,9 @@ class RoundConfig(Section):
     selection: SelectionConfig = Field(SelectionConfig(), description="what is evaluated")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="relaxation of chosen candidates")
     training: MemberTrainingConfig = Field(MemberTrainingConfig(), description="of every ensemble member")
+    compositional: CompositionalSettings = Field(
+        CompositionalSettings(), description="the ensemble over compositions (`gnome train --framework compositional`)"
+    )
 
     def document(self) -> dict:
         """The settings as plain JSON values."""

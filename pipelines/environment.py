@@ -33,7 +33,13 @@ def set_up(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 
 
-def restart_with_large_pages() -> None:
+def prepare(verbose: bool) -> None:
+    """What a command that computes begins with."""
+    _restart_with_large_pages()
+    set_up(verbose)
+
+
+def _restart_with_large_pages() -> None:
     """Run the same command line again, in this process, with an allocator that asks the kernel for pages of 2 MB.
 
     XLA takes and gives back its temporary memory at every call: with pages of 4 kB, clearing them costs up to a third

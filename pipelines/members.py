@@ -9,10 +9,6 @@ from pipelines.store import Commit, Store, table_files
 WEIGHTS = "weights"  # blobs: member-000.npz and member-000.json, ...
 
 
-def member_name(member: int) -> str:
-    return f"member-{member:03d}"
-
-
 def member_paths(store: Store, train: Commit) -> list[str]:
     """Local paths of the members' .npz files in member order; every file is verified first."""
     files = table_files(train, WEIGHTS)

@@ -14,14 +14,14 @@ from gnome_core.crystals.entries import Entry, Rejected, SourceError
 
 __all__ = ["Entry", "Rejected", "SourceError", "elemental_entries", "embedded_entries", "read_snapshot"]
 
-_KINDS = "embedded, FILE.parquet, DIR_OF_CIF, gnome-csv:FILE, mp-api or optimade:URL"
+_KINDS = "embedded, FILE.parquet, FILE.cif, DIR_OF_CIF, gnome-csv:FILE, mp-api or optimade:URL"
 
 
 def read_snapshot(source: str) -> Iterator[Entry | Rejected]:
     """The crystals of a source, each checked; what is broken comes as `Rejected` and the rest goes on.
 
-    source: embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE (GNoME's summary, its CIF zip beside it) | mp-api |
-        optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
+    source: embedded | FILE.parquet | FILE.cif | DIR_OF_CIF | gnome-csv:FILE (GNoME's summary, its CIF zip beside it) |
+        mp-api | optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
     Raises SourceError when the source as a whole cannot be read.
     """
     seen: set[str] = set()
@@ -72,6 +72,11 @@ def _read_path(source: str) -> Iterator[Entry | Rejected]:
 
         yield from read_cif_folder(path)
         return
+    if path.suffix.lower() == ".cif" and path.is_file():
+        from gnome_core.crystals.sources.cif_folder import read_cif_bytes
+
+        yield read_cif_bytes(path.stem, str(path), "cif", path.read_bytes(), None)
+        return
     from gnome_core.crystals.sources.parquet import read_parquet
 
     with ExitStack() as stack:
@@ -80,7 +85,7 @@ def _read_path(source: str) -> Iterator[Entry | Rejected]:
         elif not path.is_file():
             raise SourceError(f"there is no {source!r}; a snapshot is {_KINDS}")
         elif path.suffix != ".parquet":
-            raise SourceError(f"{source!r} is neither Parquet nor a folder; a snapshot is {_KINDS}")
+            raise SourceError(f"{source!r} is neither Parquet, CIF nor a folder; a snapshot is {_KINDS}")
         yield from read_parquet(path)
 
 

@@ -1,12 +1,12 @@
-"""A deep ensemble with volume test-time augmentation: crystals in, median energy and spread out."""
+"""A deep ensemble with volume test-time augmentation: crystals or compositions in, median energy and spread out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,21 @@ from flax import linen as nn
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.batching import LADDER, PACKING_BUCKET, GraphBatch, GraphTooLarge, batches
-from gnome_core.graphs.featurize import MIN_VOLUME_FACTOR, BadCrystal, structural_graphs
+from gnome_core.graphs.featurize import (
+    MIN_VOLUME_FACTOR,
+    BadCrystal,
+    GraphTable,
+    compositional_graphs,
+    structural_graphs,
+)
 from gnome_core.models.registry import BadMember, MemberRecord, apply_model, load_member
 
 VOLUME_FACTORS = tuple(np.linspace(0.8, 1.2, 20))  # GNoME, Methods: 20 volumes from 80 % to 120 %
 CHUNK = 1_000  # crystals whose graphs are held at once
+
+OverVolumes = Literal["minimum", "median"]
+Items = Sequence[Crystal] | np.ndarray
+Featurizer = Callable[[Any], GraphTable]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -32,7 +42,7 @@ def _energies(network: nn.Module, over_members: str, stacked: dict, graph: Graph
 
 @dataclass(frozen=True, eq=False)
 class EnsemblePrediction:
-    """Formation energies, eV/atom, of n crystals by m members; each member's is its minimum over the volumes.
+    """Formation energies, eV/atom, of n crystals by m members; each member's is one number over all volumes.
 
     median, iqr: (n,) over members. best_volume_factor: (n,) volume, over the given one, at which the median over
     members is lowest. member_energies: (n, m).
@@ -74,15 +84,44 @@ class EnsembleModel:
         return len(self.records)
 
     def predict(
-        self, crystals: Sequence[Crystal], volume_factors: Sequence[float] = VOLUME_FACTORS
+        self,
+        crystals: Sequence[Crystal],
+        volume_factors: Sequence[float] = VOLUME_FACTORS,
+        over_volumes: OverVolumes = "minimum",
     ) -> EnsemblePrediction:
-        """Median and spread of each formation energy. Raises BadCrystal with the index of the first bad one."""
-        parts = [self._chunk(crystals[i : i + CHUNK], i, volume_factors) for i in range(0, len(crystals), CHUNK)]
+        """Median and spread of each formation energy. Raises BadCrystal with the index of the first bad one.
+
+        over_volumes: a member's energy is its "minimum" over the volumes (GNoME), or their "median", which suits
+        members trained with volume jitter: they give the relaxed energy at any volume; a minimum picks errors.
+        """
+        factors = np.asarray(volume_factors, np.float64)
+        narrowest = min(MIN_VOLUME_FACTOR, factors.min())
+        parts = [
+            self._chunk(lambda part: structural_graphs(part, self.cutoff, narrowest), crystals, first, factors)
+            for first in range(0, len(crystals), CHUNK)
+        ]
+        return self._summary(parts, factors, over_volumes)
+
+    def predict_compositions(self, compositions: np.ndarray) -> EnsemblePrediction:
+        """Median and spread of each formation energy of compositions (n, 95), by a compositional ensemble.
+
+        Raises BadCrystal with the index of the first that is none.
+        """
+        factors = np.ones(1)
+        parts = [
+            self._chunk(compositional_graphs, compositions, first, factors)
+            for first in range(0, len(compositions), CHUNK)
+        ]
+        return self._summary(parts, factors, "minimum")
+
+    def _summary(
+        self, parts: list[np.ndarray], volume_factors: np.ndarray, over_volumes: OverVolumes
+    ) -> EnsemblePrediction:
         energies = np.concatenate([np.zeros((0, self.n_members, len(volume_factors))), *parts])
-        member_energies = energies.min(axis=2)
+        member_energies = energies.min(axis=2) if over_volumes == "minimum" else np.median(energies, axis=2)
         low, median, high = np.percentile(member_energies, (25, 50, 75), axis=1)
         best = np.median(energies, axis=1).argmin(axis=1)
-        return EnsemblePrediction(median, high - low, np.asarray(volume_factors)[best], member_energies)
+        return EnsemblePrediction(median, high - low, volume_factors[best], member_energies)
 
     def warm_up(self) -> None:
         """Compile every batch shape that packing can ask for, for a worker's set-up."""
@@ -92,12 +131,11 @@ class EnsembleModel:
             for _, batch in batches(table, np.zeros(1, int), np.ones(1), self.cutoff, (bucket,), bucket):
                 _energies(self._network, self._over_members, self._stacked, batch)
 
-    def _chunk(self, crystals: Sequence[Crystal], first: int, volume_factors: Sequence[float]) -> np.ndarray:
-        """(n, members, volumes) energies of one chunk, whose first crystal has index `first`."""
-        factors = np.asarray(volume_factors, np.float64)
+    def _chunk(self, featurize: Featurizer, items_: Items, first: int, factors: np.ndarray) -> np.ndarray:
+        """(n, members, volumes) energies of the chunk that begins at index `first`."""
         n_volumes = len(factors)
         try:
-            table = structural_graphs(crystals, self.cutoff, min(MIN_VOLUME_FACTOR, factors.min()))
+            table = featurize(items_[first : first + CHUNK])
             graphs = np.repeat(np.arange(table.n_graphs), n_volumes)
             # JAX runs a batch while the next one is assembled: results are collected after all are under way.
             running = [
@@ -111,7 +149,7 @@ class EnsembleModel:
         energies = np.empty((len(graphs), self.n_members))
         for items, result in running:
             energies[items] = np.asarray(result).T[: items.stop - items.start]
-        energies = energies.reshape(len(crystals), n_volumes, self.n_members).transpose(0, 2, 1)
+        energies = energies.reshape(table.n_graphs, n_volumes, self.n_members).transpose(0, 2, 1)
         bad = np.flatnonzero(~np.isfinite(energies).all(axis=(1, 2)))
         if len(bad):
             raise BadCrystal(first + int(bad[0]), "the predicted energy is not finite")

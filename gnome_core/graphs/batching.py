@@ -102,7 +102,7 @@ def batches(
     Raises GraphTooLarge.
     """
     stretch = np.cbrt(np.asarray(volume_factors, np.float64))
-    n_edges = _edges_inside(table, graphs, stretch, cutoff)
+    n_edges = edges_inside(table, graphs, stretch, cutoff)
     n_nodes = table.n_nodes[graphs]
     for start, stop in pack(n_nodes, n_edges, packing):
         totals = int(n_nodes[start:stop].sum()), int(n_edges[start:stop].sum())
@@ -112,7 +112,7 @@ def batches(
         yield slice(start, stop), assemble(table, graphs[start:stop], stretch[start:stop], cutoff, bucket)
 
 
-def _edges_inside(table: GraphTable, graphs: np.ndarray, stretch: np.ndarray, cutoff: float) -> np.ndarray:
+def edges_inside(table: GraphTable, graphs: np.ndarray, stretch: np.ndarray, cutoff: float) -> np.ndarray:
     """(i,) edges of each item that are shorter than the cutoff once its cell is stretched."""
     first, stop = table.edge_offsets[graphs], table.edge_offsets[graphs + 1]
     low, high = first.copy(), stop

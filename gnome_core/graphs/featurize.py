@@ -1,10 +1,14 @@
-"""Structural graphs: the shortest weighted graph on which a message-passing network gives the crystal's energy.
+"""Graphs that networks read, of crystals and of compositions.
 
-A network that sees only elements and edge lengths gives equal states to atoms with equal surroundings. So a
-crystal's graph is divided by its symmetry as the network sees it: colour refinement (Weisfeiler-Leman) on the
-periodic neighbour list finds the coarsest equitable partition, atoms of one class become one node with a
-multiplicity, and equal messages (same receiver, same sender class, same length) become one edge with a count. The
-energy is unchanged; Materials Project cells of at most 16 atoms keep 3.5 nodes of 7.7 and 27 edges of 143.
+Structural graphs: the shortest weighted graph on which a message-passing network gives the crystal's energy. A network
+that sees only elements and edge lengths gives equal states to atoms with equal surroundings. So a crystal's graph is
+divided by its symmetry as the network sees it: colour refinement (Weisfeiler-Leman) on the periodic neighbour list
+finds the coarsest equitable partition, atoms of one class become one node with a multiplicity, and equal messages
+(same receiver, same sender class, same length) become one edge with a count. The energy is unchanged; Materials
+Project cells of at most 16 atoms keep 3.5 nodes of 7.7 and 27 edges of 143.
+
+Compositional graphs: one node an element, and an edge between each two of them, so that networks of both kinds of graph
+share batches, ensembles and training.
 """
 
 from __future__ import annotations
@@ -111,6 +115,41 @@ def structural_graphs(
         bins, lengths = _equal_lengths(lengths, edge_graph, tolerance)
         classes = _equitable_classes(numbers, np.repeat(np.arange(len(crystals)), n_atoms), *plain, bins)
     return _quotient(numbers, n_atoms, *plain, lengths, bins, classes)
+
+
+def compositional_graphs(compositions: np.ndarray) -> GraphTable:
+    """Graphs of compositions (n, 95), amounts by atomic number: nodes are the elements, edges join all pairs of them.
+
+    A node's multiplicity is its atoms in the reduced formula, an edge's count the atomic fraction of its sender (each
+    element is its own neighbour too), so that what a node receives is a mean over the atoms. Lengths are 0.
+    Raises BadCrystal for rows without atoms, with amounts that are not whole numbers, or elements outside 1..94.
+    """
+    compositions = np.asarray(compositions)
+    bad = (compositions < 0) | (compositions != np.round(compositions))
+    for index in np.flatnonzero(bad.any(axis=1) | ~(compositions[:, 1:] > 0).any(axis=1) | (compositions[:, 0] != 0)):
+        raise BadCrystal(int(index), "a composition is a whole number of atoms of each of its elements")
+    counts = compositions.astype(np.int64)
+    counts //= np.maximum(np.gcd.reduce(counts, axis=1), 1)[:, None]
+    row, numbers = np.nonzero(counts)
+    n_atoms, n_nodes = counts.sum(axis=1), (counts > 0).sum(axis=1)
+    amounts = counts[row, numbers]
+    node_offsets = np.concatenate([[0], np.cumsum(n_nodes)])
+    # Every node receives from each node of its graph.
+    receiver = np.repeat(np.arange(len(row)), n_nodes[row])
+    first_edge = np.cumsum(n_nodes[row]) - n_nodes[row]
+    sender = np.arange(len(receiver)) - first_edge[receiver]
+    start = node_offsets[row[receiver]]
+    return GraphTable(
+        numbers=numbers.astype(np.int32),
+        multiplicities=amounts.astype(np.float32),
+        senders=sender.astype(np.int32),
+        receivers=(receiver - start).astype(np.int32),
+        lengths=np.zeros(len(receiver)),
+        counts=(amounts[start + sender] / n_atoms[row[receiver]]).astype(np.float32),
+        n_atoms=n_atoms.astype(np.int32),
+        node_offsets=node_offsets,
+        edge_offsets=np.concatenate([[0], np.cumsum(n_nodes**2)]),
+    )
 
 
 def _check(index: int, crystal: Crystal) -> None:

@@ -33,9 +33,9 @@ def rows(values: Array, indices: Array) -> jax.Array:
     return jnp.asarray(values).at[indices].get(mode="promise_in_bounds")
 
 
-def linear(features: int, use_bias: bool = False, name: str | None = None) -> nn.Dense:
-    """A dense layer with fan-in scaled normal weights."""
-    return nn.Dense(features, use_bias=use_bias, kernel_init=nn.initializers.lecun_normal(), name=name)
+def linear(features: int, use_bias: bool = False, name: str | None = None, dtype: str | None = None) -> nn.Dense:
+    """A dense layer with fan-in scaled normal weights; `dtype` of its product, None = that of its input."""
+    return nn.Dense(features, use_bias, dtype=dtype, kernel_init=nn.initializers.lecun_normal(), name=name)
 
 
 def per_atom_mean(values: Array, multiplicities: Array, graphs: Array, n_atoms: Array) -> jax.Array:

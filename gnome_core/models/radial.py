@@ -1,4 +1,4 @@
-"""Radial bases of edge lengths."""
+"""Gaussian bases of edge lengths and of other scalars."""
 
 from __future__ import annotations
 
@@ -13,5 +13,9 @@ def gaussian_basis(lengths: jax.Array | np.ndarray, n_basis: int, cutoff: float,
     GNoME's basis has 30 centres and width 0.5 Å. It has no envelope: energies jump as an edge crosses the cutoff, so
     no forces may be taken from it.
     """
-    centres = jnp.linspace(0.05, cutoff, n_basis)
-    return jnp.exp(-jnp.square((lengths[:, None] - centres) / width))
+    return gaussians(lengths, jnp.linspace(0.05, cutoff, n_basis), width)
+
+
+def gaussians(values: jax.Array | np.ndarray, centres: jax.Array, width: float) -> jax.Array:
+    """exp(-((x - c) / width)^2): (n,), (k,) -> (n, k)."""
+    return jnp.exp(-jnp.square((values[:, None] - centres) / width))

@@ -14,10 +14,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import BaseModel, ConfigDict
 
 from gnome_core.graphs.batching import GraphBatch
-from gnome_core.models.config import StructuralConfig
+from gnome_core.models.compositional import CompositionalGNN
+from gnome_core.models.config import CompositionalConfig, StructuralConfig
 from gnome_core.models.structural import StructuralGNN
 
-MODELS: dict[str, tuple[type[BaseModel], type[nn.Module]]] = {"structural": (StructuralConfig, StructuralGNN)}
+ModelConfig = StructuralConfig | CompositionalConfig
+MODELS: dict[str, tuple[type[ModelConfig], type[nn.Module]]] = {
+    "structural": (StructuralConfig, StructuralGNN),
+    "compositional": (CompositionalConfig, CompositionalGNN),
+}
 
 
 class BadMember(ValueError):
@@ -51,15 +56,29 @@ class MemberRecord(BaseModel):
         return network_type(config_type(**self.config))
 
 
+def member_name(member: int) -> str:
+    """What a member's files are called, less their endings; names sort as members do."""
+    return f"member-{member:03d}"
+
+
+def model_of(config: ModelConfig, precision: str = "float32") -> tuple[str, nn.Module]:
+    """Name and network of the model that a configuration shapes; precision: of its matrix products."""
+    name, network_type = next((n, network) for n, (kind, network) in MODELS.items() if type(config) is kind)
+    return name, network_type(config, precision)
+
+
 def apply_model(network: nn.Module, variables: Any, graph: GraphBatch) -> jax.Array:
     """(n_graphs,) energies, eV/atom, of a model without mutable state."""
     return cast(jax.Array, network.apply(variables, graph))
 
 
-def save_member(path: str | Path, variables: dict, record: MemberRecord) -> None:
-    """Write `path` (.npz, float32) and its record (.json) beside it."""
+def save_member(path: str | Path, variables: dict, record: MemberRecord, dtype: type = np.float32) -> None:
+    """Write `path` (.npz; parameters as `dtype`, statistics as float32) and its record (.json) beside it."""
     path = Path(path)
-    arrays = {name: np.asarray(value) for name, value in flatten_dict(variables, sep="/").items()}
+    arrays = {
+        name: np.asarray(value, dtype if name.startswith("params/") else np.float32)
+        for name, value in flatten_dict(variables, sep="/").items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     # The record first: a member exists once its arrays do.
     path.with_suffix(".json").write_text(record.model_dump_json(indent=1))
@@ -68,12 +87,12 @@ def save_member(path: str | Path, variables: dict, record: MemberRecord) -> None
 
 
 def load_member(path: str | Path) -> tuple[dict, MemberRecord]:
-    """Variables and record of a saved member. Raises BadMember."""
+    """Variables (float32) and record of a saved member. Raises BadMember."""
     path = Path(path)
     try:
         record = MemberRecord(**json.loads(path.with_suffix(".json").read_text()))
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            arrays = {name: file[name].astype(np.float32) for name in file.files}
     except (OSError, ValueError, BadZipFile) as error:
         raise BadMember(f"{path}: not a member file with its .json beside it ({error}); train it again") from error
     if record.model not in MODELS:

@@ -48,9 +48,9 @@ class EmbeddedPotential:
         # A crystal costs the same in any full shape from 100 atoms on; the small ones serve a relaxation's last
         # crystals.
         self.ladder = ladder or [
-            BatchShape(4, 32, 128, 768, 768),
-            BatchShape(8, 64, 256, 1536, 1536),
-            BatchShape(20, 160, 640, 3840, 3840),
+            BatchShape(16, 32, 128, 768, 768),
+            BatchShape(32, 64, 256, 1536, 1536),
+            BatchShape(64, 160, 640, 3840, 3840),
         ]
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:

@@ -1,4 +1,4 @@
-"""How a member is optimised: the [training] table of round.toml. Loads no jax, so that settings are read at once."""
+"""How members are optimised: the [training] table of round.toml. Loads no jax, so that settings are read at once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrainingConfig(BaseModel):
-    """Optimisation of one member. The defaults suit some 2,000 crystals on a CPU; `PAPER_TRAINING` is the paper's."""
+    """Optimisation of members. The defaults suit some 2,000 crystals on a CPU; `PAPER_TRAINING` is the paper's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(60, ge=1, description="passes over the training set")
     learning_rate: float = Field(3e-3, gt=0, description="at the start; falls linearly to zero")
-    batch_size: int = Field(32, ge=1, description="crystals a batch, on average: batches are filled by edges")
+    batch_size: int = Field(32, ge=1, description="graphs a step, on average: batches are filled by edges")
     loss: Literal["mae", "huber"] = Field("mae", description="mae | huber")
     weight_decay: float = Field(0.1, ge=0, description="decoupled (AdamW)")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="average of the parameters that is exported; 0 = none")
@@ -25,9 +25,17 @@ class TrainingConfig(BaseModel):
         description="cells are scaled to 1 ± this of their volume under the same label, so that the model learns the "
         "relaxed energy from an unrelaxed cell; the paper has none",
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of matrix products in training; bfloat16 is for accelerators, parameters stay float32"
+    )
+    together: bool = Field(
+        False,
+        description="members train side by side in one program (accelerators) instead of each as a task of its own",
+    )
+    devices: int = Field(1, ge=1, description="local devices that share every step; batch_size is divided among them")
     patience: int | None = Field(None, ge=1, description="epochs without a better validation MAE before stopping")
     validate_every: int = Field(10, ge=1, description="epochs")
-    checkpoint_every: int = Field(20, ge=1, description="epochs")
+    checkpoint_every: int = Field(500, ge=1, description="steps; an interrupted training repeats fewer than these")
 
 
 # Adam from 5.55e-4 linearly to zero in 1,000 epochs (Nature 624, 80, Methods).

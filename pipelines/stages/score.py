@@ -31,9 +31,9 @@ def run(job: Job) -> Manifest:
             .with_output_types(pa.RecordBatch, **tags.HINTS)
             .with_outputs(tags.COUNTS, main="rows")
         )
-        predicted = expanded.rows | "Predict" >> RunInference(JaxEnsembleHandler(members)).with_output_types(
-            pa.RecordBatch
-        )
+        predicted = expanded.rows | "Predict" >> RunInference(
+            JaxEnsembleHandler(members, job.config.scoring.over_volumes)
+        ).with_output_types(pa.RecordBatch)
         measured = predicted | "Hull" >> beam.ParDo(MeasureAgainstHull(root, last)).with_output_types(
             pa.RecordBatch, **tags.HINTS
         ).with_outputs(tags.COUNTS, tags.DEAD, main="rows")

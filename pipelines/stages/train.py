@@ -1,30 +1,33 @@
-"""train: all entries so far -> the next ensemble, each member an element of its own."""
+"""train: all entries so far -> the next ensemble, each member an element of its own, or all in one program."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import apache_beam as beam
 import pyarrow as pa
 
+from gnome_core.models.pretrained import pretrained_members
+from gnome_core.models.registry import load_member, model_of
 from pipelines import progress, tags
 from pipelines.config import derived_seed
 from pipelines.digests import json_digest
+from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
 from pipelines.members import member_paths
 from pipelines.round import Job
 from pipelines.schemas import MEMBER_SCHEMA
 from pipelines.store import Manifest
-from pipelines.transforms.train import FILES, TrainMember, TrainTask
+from pipelines.transforms.train import FILES, TrainMembers, TrainTask
 
 
 def run(job: Job) -> Manifest:
     root, path, config = job.store.root, job.attempt.path, job.config
     n_members, seed = config.scoring.members, derived_seed(config, "train", job.round)
-    earlier: list[str | None] = []
-    if job.round and config.training.init == "fine_tune":
-        earlier += member_paths(job.store, job.input("train"))
-    # A member that the last round did not have starts from nothing.
-    tasks = [TrainTask(k, seed, earlier[k] if k < len(earlier) else None) for k in range(n_members)]
+    starts = _starts(job)
+    groups = [range(n_members)] if config.training.together else [range(k, k + 1) for k in range(n_members)]
+    tasks = [TrainTask(tuple(group), seed, tuple(starts[k % len(starts)] for k in group)) for group in groups]
     inputs = json_digest({key: commit.digest for key, commit in job.inputs.items()})
     training = config.training.of_round(job.round)
     progress.expect(n_members * training.epochs, "epochs")
@@ -36,7 +39,7 @@ def run(job: Job) -> Manifest:
             | "Members" >> beam.Create(tasks, reshuffle=False).with_output_types(TrainTask)
             | "SpreadMembers" >> beam.Reshuffle()
             | "Train"
-            >> beam.ParDo(TrainMember(root, path, work, job.round, config.holdout, config.model, training))
+            >> beam.ParDo(TrainMembers(root, path, work, job.round, config.holdout, config.model, training))
             .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FILES: str})
             .with_outputs(tags.COUNTS, FILES, main="rows")
         )
@@ -44,3 +47,18 @@ def run(job: Job) -> Manifest:
         pipeline | "Manifest" >> WriteManifest(root, path, "members", [rows, trained[FILES]], [trained[tags.COUNTS]])
 
     return run_job(job, build, {})
+
+
+def _starts(job: Job) -> Sequence[str | None]:
+    """Files of the members to start from; further members start from the same ones again. (None,) = from nothing."""
+    if job.config.training.starts_fresh(job.round):
+        return (None,)
+    if job.round:
+        return member_paths(job.store, job.input("train"))
+    shipped = [str(path) for path in pretrained_members("structural")]
+    if model_of(job.config.model)[1] != load_member(shipped[0])[1].network():
+        raise UserError(
+            "training.first = pretrained goes with the [model] of the members that come with the package; "
+            'leave [model] as it is, or set training.first = "scratch"'
+        )
+    return shipped

@@ -11,7 +11,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, crystals_to_arrays
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction
+from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction, OverVolumes
 from gnome_core.generation.generators import expand
 from gnome_core.stability.compositions import atom_counts
 from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders
@@ -32,19 +32,21 @@ class JaxEnsembleHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, EnsembleMo
     energies. members: paths of the .npz files.
     """
 
-    def __init__(self, members: Sequence[str]):
+    def __init__(self, members: Sequence[str], over_volumes: OverVolumes = "minimum"):
         super().__init__()
-        self.members = list(members)
+        self.members, self.over_volumes = list(members), over_volumes
 
     def load_model(self) -> EnsembleModel:
-        return EnsembleModel.load(self.members)
+        model = EnsembleModel.load(self.members)
+        model.warm_up()
+        return model
 
     def should_skip_batching(self) -> bool:
         return True
 
     def run_inference(self, batch: pa.RecordBatch, model: EnsembleModel, inference_args=None) -> list[pa.RecordBatch]:
         with timer("predict"):
-            return [predict_batch(batch, model)]
+            return [predict_batch(batch, model, self.over_volumes)]
 
     def get_num_bytes(self, batch: pa.RecordBatch) -> int:
         return batch.nbytes
@@ -53,9 +55,13 @@ class JaxEnsembleHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, EnsembleMo
         return "gnome"
 
 
-def predict_batch(batch: pa.RecordBatch, model: EnsembleModel) -> pa.RecordBatch:
+def predict_batch(batch: pa.RecordBatch, model: EnsembleModel, over_volumes: OverVolumes) -> pa.RecordBatch:
     """The batch with its predictions; see JaxEnsembleHandler."""
-    bisected = bisect(model.predict, crystals_from_batch(batch), (ValueError,))
+
+    def predict(crystals: Sequence[Crystal]) -> EnsemblePrediction:
+        return model.predict(crystals, over_volumes=over_volumes)
+
+    bisected = bisect(predict, crystals_from_batch(batch), (ValueError,))
     values = {name: np.full(batch.num_rows, np.nan) for name in PREDICTED}
     for rows, prediction in bisected.good:
         assert isinstance(prediction, EnsemblePrediction)

@@ -1,4 +1,4 @@
-"""One element an ensemble member: trained where a worker has time, resumed from its own checkpoints."""
+"""Elements of one ensemble member, or of all: trained where a worker has time, resumed from their own checkpoints."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.graphs.featurize import GraphTable, structural_graphs
 from gnome_core.models.config import StructuralConfig
+from gnome_core.models.registry import member_name
 from gnome_core.training.config import TrainingConfig
-from gnome_core.training.loop import train_member
+from gnome_core.training.loop import MemberResult, train_members
 from pipelines import progress, tags
-from pipelines.members import WEIGHTS, member_name
+from pipelines.members import WEIGHTS
 from pipelines.metrics import timer
 from pipelines.resources import entries_until, once_per_process, proposed_entries
 from pipelines.schemas import MEMBER_SCHEMA
@@ -30,21 +30,20 @@ FILES = "files"
 
 @dataclass(frozen=True)
 class TrainTask:
-    """A member to train. init_from: path of the member it starts from, or None."""
+    """Members to train in one program. init_from: for each, path of the member it starts from, or None."""
 
-    member: int
+    members: tuple[int, ...]
     seed: int
-    init_from: str | None
+    init_from: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled crystals, sorted by id. e_form: (n,) eV/atom; is_train: (n,) bool."""
+    """Labelled graphs, sorted by id. e_form: (n,) eV/atom; is_train: (n,) bool."""
 
-    crystals: list[Crystal]
+    graphs: GraphTable
     e_form: np.ndarray
     is_train: np.ndarray
-    graphs: GraphTable
 
 
 @once_per_process
@@ -60,12 +59,12 @@ def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
         entries = entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
     crystals = crystals_from_batch(entries)
     train = np.array([is_train(formula) for formula in entries["formula"].to_pylist()])
-    return Dataset(crystals, entries["e_form_per_atom"].to_numpy(), train, structural_graphs(crystals, cutoff))
+    return Dataset(structural_graphs(crystals, cutoff), entries["e_form_per_atom"].to_numpy(), train)
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
-class TrainMember(beam.DoFn):
-    """TrainTask -> one row of MEMBER_SCHEMA; FileStat JSON of its files on the tag FILES.
+class TrainMembers(beam.DoFn):
+    """TrainTask -> a row of MEMBER_SCHEMA for each member; FileStat JSON of their files on the tag FILES.
 
     Works in `work` (store-relative), where a later attempt at the same stage finds its checkpoints.
     """
@@ -84,28 +83,32 @@ class TrainMember(beam.DoFn):
         self.model, self.training = model, training
 
     def process(self, task: TrainTask) -> Iterator:
-        store, name = Store(self.root), member_name(task.member)
+        store = Store(self.root)
         data = dataset(self.root, self.round, self.holdout, self.model.cutoff)
         with timer("train"):
-            result = train_member(
-                data.crystals,
+            results = train_members(
+                data.graphs,
                 data.e_form,
                 data.is_train,
-                member=task.member,
+                members=task.members,
                 seed=task.seed,
-                out_dir=store.storage.local_path(f"{self.work}/{name}"),
+                out_dir=store.storage.local_path(self.work),
                 model=self.model,
                 training=self.training,
                 init_from=task.init_from,
-                graphs=data.graphs,
-                progress=lambda _: progress.advance(),
+                progress=lambda *_: progress.advance(),
             )
+        for result in results:
+            yield from self._outputs(store, result, data)
+
+    def _outputs(self, store: Store, result: MemberResult, data: Dataset) -> Iterator:
+        name = member_name(result.member)
         for suffix in (".npz", ".json"):
             content = Path(result.path).with_suffix(suffix).read_bytes()
             stat = store.write_blob(f"{self.path}/{WEIGHTS}/{name}{suffix}", WEIGHTS, content)
             yield beam.pvalue.TaggedOutput(FILES, stat.model_dump_json())
         row = {
-            "member": task.member,
+            "member": result.member,
             "name": name,
             "weights": weights_digest(result.path),
             "epochs": result.epochs,

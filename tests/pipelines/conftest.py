@@ -34,6 +34,7 @@ max_steps = 12
 fmax = 0.3
 batch_size = 2
 [training]
+first = "scratch"
 epochs = 2
 fine_tune_epochs = 1
 """

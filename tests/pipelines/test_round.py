@@ -343,6 +343,7 @@ members = 1
 width = 4
 steps = 1
 [training]
+first = "scratch"
 epochs = 1
 """)
     result = gnome("init", str(tmp_path / "store"), "--snapshot", str(folder), "--config", str(config))

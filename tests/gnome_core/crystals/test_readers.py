@@ -78,7 +78,7 @@ def test_folder_without_cifs_and_unknown_sources_say_what_to_give(tmp_path):
     for source, message in [
         (str(tmp_path), "holds no .cif"),
         (str(tmp_path / "absent.parquet"), "there is no"),
-        (str(tmp_path / "notes.txt"), "neither Parquet nor a folder"),
+        (str(tmp_path / "notes.txt"), "neither Parquet, CIF nor a folder"),
         ("optimade:ftp://x", "no web address"),
         (f"gnome-csv:{tmp_path / 'absent.csv'}", "by_id.zip or by_reduced_formula.zip"),
     ]:

@@ -1,0 +1,222 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.graphs.featurize import structural_graphs
+from gnome_core.models.config import StructuralConfig
+from gnome_core.models.registry import load_member
+from gnome_core.training import loop
+from gnome_core.training.config import TrainingConfig
+from gnome_core.training.loop import train_members
+
+MODEL = StructuralConfig(width=8, steps=2)
+TRAINING = TrainingConfig(epochs=8, volume_jitter=0.0, batch_size=8, checkpoint_every=5, validate_every=2)
+
+
+def rocksalt_like():
+    """Rocksalt-like cells whose energy is a smooth function of elements and size."""
+    rng = np.random.default_rng(0)
+    crystals, labels = [], []
+    for _ in range(60):
+        metal, anion = rng.choice([3, 11, 12, 19, 20]), rng.choice([8, 9, 16, 17])
+        half = rng.uniform(2.0, 2.6)
+        lattice = half * (np.ones((3, 3)) - np.eye(3))
+        crystals.append(Crystal(lattice, [[0, 0, 0], [0.5, 0.5, 0.5]], [metal, anion]))
+        labels.append(-0.1 * anion + 0.05 * metal + half)
+    return structural_graphs(crystals), np.array(labels), np.arange(60) < 48
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return rocksalt_like()
+
+
+def train(labelled, out_dir, training=TRAINING, member=0, init_from=None, progress=None, **kwargs):
+    """One member; progress gets its rows."""
+    kwargs = {"seed": 7, "model": MODEL} | kwargs
+    (result,) = train_members(
+        *labelled,
+        members=[member],
+        out_dir=out_dir,
+        training=training,
+        init_from=[init_from],
+        progress=None if progress is None else lambda _, row: progress(row),
+        **kwargs,
+    )
+    return result
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return {name: file[name].tobytes() for name in file.files}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_learns_and_exports(labelled, tmp_path):
+    rows = []
+    result = train(labelled, tmp_path, TRAINING.model_copy(update={"epochs": 40}), progress=rows.append)
+    assert rows == result.curve
+    assert result.val_mae < 0.5 * np.abs(labelled[1] - labelled[1].mean()).mean()
+    variables, record = load_member(result.path)
+    graphs = labelled[0]
+    assert record.elements == np.unique(graphs.numbers[: graphs.node_offsets[48]]).tolist()
+    assert record.shift == pytest.approx(labelled[1][:48].mean(), rel=1e-6)
+    assert record.network().config == MODEL
+    assert variables["params"]["embedding"]["elements"].dtype == np.float32
+
+
+def steps_of(path):
+    """How many steps a run took, by the checkpoints it made."""
+    return sorted(int(folder.name) for folder in path.glob("checkpoints/*/[0-9]*"))
+
+
+@pytest.mark.parametrize("stop_at", [3, 4])
+def test_resume_is_bit_equal_from_the_middle_of_an_epoch(labelled, tmp_path, stop_at, monkeypatch):
+    def stop(row):
+        if row["epoch"] == stop_at:
+            raise Interrupted
+
+    whole = train(labelled, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(labelled, tmp_path / "cut", progress=stop)
+    (newest,) = steps_of(tmp_path / "cut")
+    taken = []
+    real = loop._train_step
+    monkeypatch.setattr(loop, "_train_step", lambda *args: taken.append(1) or real(*args))
+    epochs = []
+    resumed = train(labelled, tmp_path / "cut", progress=lambda row: epochs.append(row["epoch"]))
+    assert arrays(resumed.path) == arrays(whole.path)
+    assert resumed.curve == whole.curve
+    # It went on from the newest checkpoint, a multiple of 5 steps and not of an epoch's.
+    per_epoch = (newest + len(taken)) / TRAINING.epochs
+    assert newest == 5 * (stop_at * per_epoch // 5)
+    assert newest % per_epoch
+    assert epochs[0] == newest // per_epoch + 1
+
+
+def test_members_side_by_side_are_those_trained_alone(labelled, tmp_path):
+    alone = [train(labelled, tmp_path / "alone", member=member) for member in (0, 3)]
+    rows = []
+    together = train_members(
+        *labelled,
+        members=[0, 3],
+        seed=7,
+        model=MODEL,
+        training=TRAINING,
+        out_dir=tmp_path / "together",
+        progress=lambda member, row: rows.append((member, row["epoch"])),
+    )
+    assert [result.member for result in together] == [0, 3]
+    assert rows[:3] == [(0, 1), (3, 1), (0, 2)]
+    for one, other in zip(alone, together, strict=True):
+        with np.load(one.path) as expected, np.load(other.path) as found:
+            for name in expected.files:
+                np.testing.assert_allclose(found[name], expected[name], atol=2e-4, err_msg=name)
+        assert other.val_mae == pytest.approx(one.val_mae, abs=1e-4)
+
+
+def test_two_devices_share_a_step(tmp_path):
+    """A step of 16 graphs in two parts: on one device and on two the same training."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    result = subprocess.run(
+        [sys.executable, "-c", DEVICES, str(tmp_path)],
+        env=environment,
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+DEVICES = """
+import sys
+import jax, numpy as np
+from gnome_core.models.config import StructuralConfig
+from gnome_core.training import loop
+from gnome_core.training import loop
+from gnome_core.training.config import TrainingConfig
+from tests.gnome_core.training.test_loop import rocksalt_like
+
+assert jax.local_device_count() == 2
+settings = dict(members=[0], seed=1, model=StructuralConfig(width=8, steps=1))
+training = TrainingConfig(epochs=3, batch_size=16, devices=2)
+(two,) = loop.train_members(*rocksalt_like(), out_dir=sys.argv[1] + "/two", training=training, **settings)
+loop._placement = lambda devices: lambda step: step
+(one,) = loop.train_members(*rocksalt_like(), out_dir=sys.argv[1] + "/one", training=training, **settings)
+with np.load(two.path) as found, np.load(one.path) as expected:
+    for name in expected.files:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+"""
+
+
+def test_more_devices_than_there_are_is_an_error(labelled, tmp_path):
+    with pytest.raises(ValueError, match=r"training\.devices = 64"):
+        train(labelled, tmp_path, TRAINING.model_copy(update={"devices": 64}))
+
+
+def test_bfloat16_products_learn_too_and_keep_float32_parameters(labelled, tmp_path):
+    half = TRAINING.model_copy(update={"epochs": 40, "precision": "bfloat16"})
+    result = train(labelled, tmp_path, half)
+    assert result.val_mae < 0.6 * np.abs(labelled[1] - labelled[1].mean()).mean()
+    with np.load(result.path) as file:
+        assert {file[name].dtype for name in file.files} == {np.dtype(np.float32)}
+
+
+def test_other_data_does_not_resume(labelled, tmp_path):
+    train(labelled, tmp_path)
+    graphs, labels, is_train = labelled
+    epochs = []
+    train((graphs, labels + 1, is_train), tmp_path, progress=lambda row: epochs.append(row["epoch"]))
+    assert epochs[0] == 1
+
+
+def test_members_differ_and_repeat(labelled, tmp_path):
+    first, again = (train(labelled, tmp_path / name) for name in ("a", "b"))
+    other = train(labelled, tmp_path / "c", member=1)
+    assert arrays(first.path) == arrays(again.path)
+    assert arrays(first.path) != arrays(other.path)
+
+
+def test_fine_tuning_starts_from_the_given_member(labelled, tmp_path):
+    base = train(labelled, tmp_path / "base", TRAINING.model_copy(update={"epochs": 40}))
+    short = TRAINING.model_copy(update={"epochs": 2, "learning_rate": 1e-4})
+    tuned = train(labelled, tmp_path / "tuned", short, init_from=base.path)
+    fresh = train(labelled, tmp_path / "fresh", short)
+    assert tuned.train_mae < 0.5 * fresh.train_mae
+    assert json.loads((tmp_path / "tuned" / "member-000.json").read_text())["init_from"] == base.path
+    with pytest.raises(ValueError, match="same configuration"):
+        train(labelled, tmp_path / "wide", short, init_from=base.path, model=StructuralConfig(width=9))
+
+
+def test_patience_stops_and_keeps_the_best(labelled, tmp_path):
+    # A step far too large never improves for long.
+    wild = TRAINING.model_copy(update={"epochs": 40, "learning_rate": 1.0, "patience": 4, "ema_decay": 0.0})
+    result = train(labelled, tmp_path, wild)
+    assert result.epochs < 40
+    assert result.val_mae == pytest.approx(min(row["val_mae"] for row in result.curve if "val_mae" in row))
+
+
+def test_bad_labels_and_empty_splits_are_errors(labelled, tmp_path):
+    graphs, labels, is_train = labelled
+    spoiled = labels.copy()
+    spoiled[5] = np.nan
+    with pytest.raises(ValueError, match="label 5"):
+        train((graphs, spoiled, is_train), tmp_path)
+    with pytest.raises(ValueError, match="no training"):
+        train((graphs, labels, np.zeros(60, bool)), tmp_path)
+
+
+def test_no_validation_rows_is_legal(labelled, tmp_path):
+    graphs, labels, _ = labelled
+    result = train((graphs, labels, np.ones(60, bool)), tmp_path)
+    assert result.val_mae is None

@@ -1,0 +1,143 @@
+"""gnome train, predict and evaluate, as users run them."""
+
+import csv
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.cif import format_cif
+from gnome_core.crystals.split import is_train
+from gnome_core.ensembles.ensemble import EnsembleModel
+from gnome_core.models.pretrained import pretrained_members
+from pipelines.energy_models import read_rows
+from tests.pipelines.conftest import gnome
+
+SMALL = """
+[scoring]
+members = 2
+[model]
+width = 8
+steps = 1
+[training]
+epochs = 3
+[compositional.model]
+width = 8
+steps = 1
+[compositional.training]
+epochs = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, small, tmp_path_factory):
+    """Folders of both frameworks, trained on the tiny snapshot."""
+    folder = tmp_path_factory.mktemp("trained")
+    for framework in ("structural", "compositional"):
+        result = gnome(
+            *("train", str(tiny / "snapshot.parquet"), str(folder / framework)),
+            *("--framework", framework, "--config", str(small)),
+        )
+        assert result.returncode == 0, result.stderr
+        assert "member 1: 3 epochs, MAE" in result.stderr
+    return folder
+
+
+def test_members_are_files_that_load(trained):
+    for framework in ("structural", "compositional"):
+        model = EnsembleModel.load(sorted((trained / framework).glob("member-*.npz")))
+        assert [record.model for record in model.records] == [framework] * 2
+
+
+def test_a_rerun_changes_nothing(trained, tiny, small):
+    files = sorted((trained / "structural").glob("member-*"))
+    before = [path.read_bytes() for path in files if path.suffix == ".json"]
+    arrays = [dict(np.load(path)) for path in files if path.suffix == ".npz"]
+    again = gnome("train", str(tiny / "snapshot.parquet"), str(trained / "structural"), "--config", str(small))
+    assert again.returncode == 0, again.stderr
+    assert [path.read_bytes() for path in files if path.suffix == ".json"] == before
+    for old, path in zip(arrays, [path for path in files if path.suffix == ".npz"], strict=True):
+        assert all((np.load(path)[name] == value).all() for name, value in old.items())
+
+
+def test_predictions_of_a_file_with_distances_to_a_hull(trained, tiny, tmp_path):
+    snapshot = tiny / "snapshot.parquet"
+    result = gnome(
+        *("predict", str(snapshot), "--model", str(trained / "structural"), "--hull", str(snapshot)),
+        *("-o", str(tmp_path / "out.parquet")),
+    )
+    assert result.returncode == 0, result.stderr
+    table = pq.read_table(tmp_path / "out.parquet")
+    rows = read_rows(str(snapshot), "structural")
+    assert table["id"].to_pylist() == rows.ids
+    model = EnsembleModel.load(sorted((trained / "structural").glob("member-*.npz")))
+    expected = model.predict(rows.items, over_volumes="median")
+    np.testing.assert_allclose(table["median"].to_numpy(), expected.median, atol=1e-6)
+    np.testing.assert_allclose(table["iqr"].to_numpy(), expected.iqr, atol=1e-6)
+    assert np.isfinite(table["e_above_hull"].to_numpy()).all()
+
+
+def test_cif_and_formulas_through_the_shipped_members(tiny, tmp_path):
+    crystals = crystals_from_batch(pq.read_table(tiny / "snapshot.parquet"))
+    (tmp_path / "one.cif").write_text(format_cif(crystals[-1], "one"))
+    shown = gnome("predict", str(tmp_path / "one.cif"))
+    assert shown.returncode == 0, shown.stderr
+    assert "one" in shown.stdout
+    (tmp_path / "formulas.csv").write_text("formula\nLi15Si4\nNaCl\nnonsense!\n")
+    made = gnome(
+        *("predict", str(tmp_path / "formulas.csv"), "--framework", "compositional"), "-o", str(tmp_path / "out.csv")
+    )
+    assert made.returncode == 0, made.stderr
+    assert "1 rows left out: bad_formula" in made.stderr
+    with (tmp_path / "out.csv").open() as file:
+        rows = {row["formula"]: float(row["median"]) for row in csv.DictReader(file)}
+    # Measured: Li15Si4 about -0.2, NaCl about -2.1 eV/atom.
+    assert rows["NaCl"] == pytest.approx(-2.1, abs=0.3)
+    assert rows["Li15Si4"] == pytest.approx(-0.2, abs=0.2)
+
+
+def test_evaluation_leaves_training_formulas_out(trained, tiny):
+    snapshot = str(tiny / "snapshot.parquet")
+    rows = read_rows(snapshot, "structural")
+    n_validation = sum(not is_train(formula) for formula in rows.formulas)
+    result = gnome("evaluate", snapshot, "--model", str(trained / "structural"))
+    assert result.returncode == 0, result.stderr
+    assert f"{n_validation} rows of" in " ".join(result.stdout.split())
+    assert "interquartile range" in result.stdout
+    assert gnome("evaluate", snapshot, "--model", str(trained / "compositional"), "--split", "all").returncode == 0
+
+
+def test_shipped_members_are_whole_and_small():
+    for framework in ("structural", "compositional"):
+        paths = pretrained_members(framework)
+        assert len(paths) >= 4
+        assert sum(path.stat().st_size + path.with_suffix(".json").stat().st_size for path in paths) < 8 << 20
+        model = EnsembleModel.load(paths)
+        assert len(model.elements) >= 85
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "none.cif"), "there is no 'none.cif'"),
+        (("predict", "embedded", "--model", "."), "holds no member-*.npz"),
+        (("predict", "embedded", "--framework", "both"), "must be one of structural, compositional"),
+        (("evaluate", "embedded", "--split", "test"), "must be one of train, validation, all"),
+        (("train", "x.csv", "out", "--framework", "compositional"), "nothing to train on"),
+    ],
+)
+def test_mistakes_are_named(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("formula\nNaCl\n")
+    result = gnome(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
