@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.models.config import CompositionalConfig, StructuralConfig
 from gnome_core.potentials.config import RelaxConfig
@@ -32,6 +33,7 @@ class ScoringConfig(Section):
         description="a member's energy over 20 volumes: minimum (the paper's; goes with training.volume_jitter = 0) or "
         "median (for members trained with jitter, whose minimum picks errors)",
     )
+    cascade: CascadeConfig = Field(CascadeConfig(), description="cheap predictions before dear ones")
     max_candidates: int = Field(100_000, ge=1, description="candidates scored a round; a fixed random choice of more")
 
 

@@ -24,7 +24,9 @@ SCORED_SCHEMA = _extend(
     CANDIDATE_SCHEMA,
     "scored",
     pa.field("median", pa.float64(), nullable=False),  # formation energy over members, eV/atom
-    pa.field("iqr", pa.float64(), nullable=False),  # eV/atom
+    pa.field("iqr", pa.float64(), nullable=False),  # eV/atom; 0 where one member looked
+    pa.field("evaluations", pa.int32(), nullable=False),  # of members on the candidate's graph
+    pa.field("refined", pa.bool_(), nullable=False),  # predicted by the whole ensemble at 20 volumes
     pa.field("best_volume_factor", pa.float64(), nullable=False),  # over the expanded recipe's volume
     pa.field("e_above_hull", pa.float64(), nullable=False),  # of the median, eV/atom, negative = below the hull
 )

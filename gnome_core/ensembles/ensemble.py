@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +29,18 @@ VOLUME_FACTORS = tuple(np.linspace(0.8, 1.2, 20))  # GNoME, Methods: 20 volumes 
 CHUNK = 1_000  # crystals whose graphs are held at once
 
 OverVolumes = Literal["minimum", "median"]
-Items = Sequence[Crystal] | np.ndarray
-Featurizer = Callable[[Any], GraphTable]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _energies(network: nn.Module, over_members: str, stacked: dict, graph: GraphBatch) -> jax.Array:
-    """(m, n_graphs) energies; one trace a batch shape, whatever the members."""
-    if over_members == "vmap":
-        return jax.vmap(lambda member: apply_model(network, member, graph))(stacked)
-    return jax.lax.map(lambda member: apply_model(network, member, graph), stacked)
+@partial(jax.jit, static_argnums=0)
+def _energies(network: nn.Module, variables: dict, graph: GraphBatch) -> jax.Array:
+    """(n_graphs,) energies of one member: one trace a batch shape, whatever the member."""
+    return apply_model(network, variables, graph)
+
+
+@partial(jax.jit, static_argnums=0)
+def _energies_of_all(network: nn.Module, stacked: dict, graph: GraphBatch) -> jax.Array:
+    """(m, n_graphs) energies of stacked members."""
+    return jax.vmap(lambda member: apply_model(network, member, graph))(stacked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,7 @@ class EnsemblePrediction:
 
 
 class EnsembleModel:
-    """Members of one configuration, stacked. Predictions depend only on the given list and its order.
+    """Members of one configuration. Predictions depend only on the given list and its order.
 
     elements: atomic numbers that every member saw in training; energies of others are guesses.
     """
@@ -71,7 +74,7 @@ class EnsembleModel:
         self.records = tuple(records)
         self.elements = frozenset.intersection(*(frozenset(record.elements) for record in records))
         self.cutoff = self._network.config.cutoff
-        self._stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *variables)
+        self._members = [jax.tree.map(jnp.asarray, own) for own in variables]
 
     @classmethod
     def load(cls, paths: Sequence[str | Path], over_members: Literal["map", "vmap"] = "map") -> EnsembleModel:
@@ -95,10 +98,9 @@ class EnsembleModel:
         members trained with volume jitter: they give the relaxed energy at any volume; a minimum picks errors.
         """
         factors = np.asarray(volume_factors, np.float64)
-        narrowest = min(MIN_VOLUME_FACTOR, factors.min())
         parts = [
-            self._chunk(lambda part: structural_graphs(part, self.cutoff, narrowest), crystals, first, factors)
-            for first in range(0, len(crystals), CHUNK)
+            self._over_graphs(self.structural_graphs(crystals, chunk, factors.min()), factors, chunk.start)
+            for chunk in chunks(len(crystals))
         ]
         return self._summary(parts, factors, over_volumes)
 
@@ -108,20 +110,44 @@ class EnsembleModel:
         Raises BadCrystal with the index of the first that is none.
         """
         factors = np.ones(1)
-        parts = [
-            self._chunk(compositional_graphs, compositions, first, factors)
-            for first in range(0, len(compositions), CHUNK)
-        ]
+        parts = []
+        for chunk in chunks(len(compositions)):
+            with _shifted(chunk.start):
+                table = compositional_graphs(compositions[chunk])
+            parts.append(self._over_graphs(table, factors, chunk.start))
         return self._summary(parts, factors, "minimum")
 
-    def _summary(
-        self, parts: list[np.ndarray], volume_factors: np.ndarray, over_volumes: OverVolumes
-    ) -> EnsemblePrediction:
-        energies = np.concatenate([np.zeros((0, self.n_members, len(volume_factors))), *parts])
-        member_energies = energies.min(axis=2) if over_volumes == "minimum" else np.median(energies, axis=2)
-        low, median, high = np.percentile(member_energies, (25, 50, 75), axis=1)
-        best = np.median(energies, axis=1).argmin(axis=1)
-        return EnsemblePrediction(median, high - low, volume_factors[best], member_energies)
+    def structural_graphs(
+        self, crystals: Sequence[Crystal], chunk: slice, min_volume_factor: float = MIN_VOLUME_FACTOR
+    ) -> GraphTable:
+        """Graphs of crystals[chunk] that serve every volume down to the given factor. Raises BadCrystal."""
+        with _shifted(chunk.start):
+            return structural_graphs(crystals[chunk], self.cutoff, min(MIN_VOLUME_FACTOR, min_volume_factor))
+
+    def energies(
+        self, table: GraphTable, graphs: np.ndarray, volume_factors: np.ndarray, members: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """(i, m) energies, eV/atom, of items: graphs (i,) of the table at volume_factors (i,). members: None = all.
+
+        Raises BadCrystal for a graph too large for any batch, or an energy that is not finite.
+        """
+        chosen = [self._members[k] for k in (range(self.n_members) if members is None else members)]
+        # JAX runs a batch while the next one is assembled: results are collected after all are under way.
+        try:
+            running = [
+                (items, self._batch_energies(chosen, batch))
+                for items, batch in batches(table, graphs, volume_factors, self.cutoff)
+            ]
+        except GraphTooLarge as error:
+            raise BadCrystal(error.index, str(error)) from error
+        energies = np.empty((len(graphs), len(chosen)))
+        for items, results in running:
+            for column, result in enumerate(results):
+                energies[items, column] = np.asarray(result)[: items.stop - items.start]
+        bad = np.flatnonzero(~np.isfinite(energies).all(axis=1))
+        if len(bad):
+            raise BadCrystal(int(graphs[bad[0]]), "the predicted energy is not finite")
+        return energies
 
     def warm_up(self) -> None:
         """Compile every batch shape that packing can ask for, for a worker's set-up."""
@@ -129,28 +155,51 @@ class EnsembleModel:
         table = structural_graphs([hydrogen], self.cutoff)
         for bucket in LADDER[: LADDER.index(PACKING_BUCKET) + 1]:
             for _, batch in batches(table, np.zeros(1, int), np.ones(1), self.cutoff, (bucket,), bucket):
-                _energies(self._network, self._over_members, self._stacked, batch)
+                self._batch_energies(self._members, batch)
 
-    def _chunk(self, featurize: Featurizer, items_: Items, first: int, factors: np.ndarray) -> np.ndarray:
-        """(n, members, volumes) energies of the chunk that begins at index `first`."""
-        n_volumes = len(factors)
-        try:
-            table = featurize(items_[first : first + CHUNK])
-            graphs = np.repeat(np.arange(table.n_graphs), n_volumes)
-            # JAX runs a batch while the next one is assembled: results are collected after all are under way.
-            running = [
-                (items, _energies(self._network, self._over_members, self._stacked, batch))
-                for items, batch in batches(table, graphs, np.tile(factors, table.n_graphs), self.cutoff)
-            ]
-        except BadCrystal as error:
-            raise BadCrystal(first + error.index, error.reason) from error
-        except GraphTooLarge as error:
-            raise BadCrystal(first + error.index, str(error)) from error
-        energies = np.empty((len(graphs), self.n_members))
-        for items, result in running:
-            energies[items] = np.asarray(result).T[: items.stop - items.start]
-        energies = energies.reshape(table.n_graphs, n_volumes, self.n_members).transpose(0, 2, 1)
-        bad = np.flatnonzero(~np.isfinite(energies).all(axis=(1, 2)))
-        if len(bad):
-            raise BadCrystal(first + int(bad[0]), "the predicted energy is not finite")
-        return energies
+    def _batch_energies(self, members: list[dict], batch: GraphBatch) -> Sequence[jax.Array]:
+        if self._over_members == "vmap":
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+            return [*_energies_of_all(self._network, stacked, batch)]
+        return [_energies(self._network, member, batch) for member in members]
+
+    def _over_graphs(self, table: GraphTable, factors: np.ndarray, first: int) -> np.ndarray:
+        """(n, members, volumes) energies of a chunk that begins at index `first`."""
+        graphs = np.repeat(np.arange(table.n_graphs), len(factors))
+        with _shifted(first):
+            energies = self.energies(table, graphs, np.tile(factors, table.n_graphs))
+        return energies.reshape(table.n_graphs, len(factors), self.n_members).transpose(0, 2, 1)
+
+    def _summary(
+        self, parts: list[np.ndarray], volume_factors: np.ndarray, over_volumes: OverVolumes
+    ) -> EnsemblePrediction:
+        energies = np.concatenate([np.zeros((0, self.n_members, len(volume_factors))), *parts])
+        member_energies = over_all_volumes(energies, over_volumes)
+        median, iqr = median_and_iqr(member_energies)
+        best = np.median(energies, axis=1).argmin(axis=1)
+        return EnsemblePrediction(median, iqr, volume_factors[best], member_energies)
+
+
+def over_all_volumes(energies: np.ndarray, over_volumes: OverVolumes) -> np.ndarray:
+    """(n, m, v) energies -> (n, m)."""
+    return energies.min(axis=2) if over_volumes == "minimum" else np.median(energies, axis=2)
+
+
+def median_and_iqr(member_energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) median and interquartile range of energies (n, m) over members."""
+    low, median, high = np.percentile(member_energies, (25, 50, 75), axis=1)
+    return median, high - low
+
+
+def chunks(n: int) -> list[slice]:
+    """Runs of at most CHUNK of n items."""
+    return [slice(start, start + CHUNK) for start in range(0, n, CHUNK)]
+
+
+@contextmanager
+def _shifted(first: int) -> Generator[None]:
+    """A bad crystal within keeps its reason; its index is counted from `first`."""
+    try:
+        yield
+    except BadCrystal as error:
+        raise BadCrystal(first + error.index, error.reason) from error

@@ -12,23 +12,24 @@ from pipelines.io.tables import ReadTable, WriteTable
 from pipelines.round import Job
 from pipelines.schemas import SELECTED_SCHEMA
 from pipelines.store import Manifest
-from pipelines.transforms.select import RANDOM, VALUE, ClusterPolymorphs, RankAndThreshold, merge_choices, with_draws
+from pipelines.transforms.select import (
+    RANDOM,
+    VALUE,
+    ClusterPolymorphs,
+    RandomBaseline,
+    RankAndThreshold,
+    merge_choices,
+)
 from pipelines.transforms.top import KeepTop
 
 
 def run(job: Job) -> Manifest:
     root, path, settings = job.store.root, job.attempt.path, job.config.selection
-    seed = derived_seed(job.config, "random_baseline", job.round)
 
     def build(pipeline: beam.Pipeline) -> None:
         scored = pipeline | "Scored" >> ReadTable(root, job.input("score"), "scored")
 
-        # The baseline: compositions drawn uniformly, a random candidate of each.
-        drawn = scored | "Draw" >> beam.Map(with_draws, seed).with_output_types(pa.RecordBatch)
-        of_formula, _ = drawn | "DrawCandidate" >> KeepTop("formula", 1, ("draw", "digest"), "")
-        baseline, _ = of_formula | "DrawFormulas" >> KeepTop(
-            None, settings.random_baseline, ("formula_draw", "digest"), ""
-        )
+        baseline = scored | "Baseline" >> RandomBaseline(settings.random_baseline, baseline_seed(job))
         chosen_by_chance = beam.pvalue.AsList(baseline)
 
         rank = RankAndThreshold(settings.threshold, settings.kappa)
@@ -58,3 +59,8 @@ def run(job: Job) -> Manifest:
         pipeline | "Manifest" >> WriteManifest(root, path, "selected", [files], counts)
 
     return run_job(job, build, {})
+
+
+def baseline_seed(job: Job) -> int:
+    """Seed of the round's random baseline."""
+    return derived_seed(job.config, "random_baseline", job.round)

@@ -1,4 +1,4 @@
-"""Candidates -> scored candidates: expand, predict with the ensemble, measure against the hull."""
+"""Candidates -> scored candidates: expand them, hold predictions against the hull, choose what is predicted in full."""
 
 from __future__ import annotations
 
@@ -7,72 +7,18 @@ from collections.abc import Iterator, Sequence
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.ml.inference.base import ModelHandler
+import pyarrow.compute as pc
 
-from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, crystals_to_arrays
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_to_arrays
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction, OverVolumes
 from gnome_core.generation.generators import expand
 from gnome_core.stability.compositions import atom_counts
 from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders
-from pipelines.dead_letters import bisect, dead_letter, dead_letter_batch
+from pipelines.dead_letters import dead_letter, dead_letter_batch
 from pipelines.metrics import inc, timer
 from pipelines.resources import hull_until, parent_table
-from pipelines.schemas import SCORED_SCHEMA
-
-PREDICTED = ("median", "iqr", "best_volume_factor")
-ERROR = "error"  # message of a row that could not be predicted, else null
-
-
-class JaxEnsembleHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, EnsembleModel]):
-    """RunInference on record batches: adds median, iqr, best_volume_factor and error to batches of crystals.
-
-    Batches need CRYSTAL_FIELDS and may carry any other columns. Each is predicted as it is given, since elements are
-    batches already; a row that cannot be predicted gets nulls and its error, found by bisection, and the rest their
-    energies. members: paths of the .npz files.
-    """
-
-    def __init__(self, members: Sequence[str], over_volumes: OverVolumes = "minimum"):
-        super().__init__()
-        self.members, self.over_volumes = list(members), over_volumes
-
-    def load_model(self) -> EnsembleModel:
-        model = EnsembleModel.load(self.members)
-        model.warm_up()
-        return model
-
-    def should_skip_batching(self) -> bool:
-        return True
-
-    def run_inference(self, batch: pa.RecordBatch, model: EnsembleModel, inference_args=None) -> list[pa.RecordBatch]:
-        with timer("predict"):
-            return [predict_batch(batch, model, self.over_volumes)]
-
-    def get_num_bytes(self, batch: pa.RecordBatch) -> int:
-        return batch.nbytes
-
-    def get_metrics_namespace(self) -> str:
-        return "gnome"
-
-
-def predict_batch(batch: pa.RecordBatch, model: EnsembleModel, over_volumes: OverVolumes) -> pa.RecordBatch:
-    """The batch with its predictions; see JaxEnsembleHandler."""
-
-    def predict(crystals: Sequence[Crystal]) -> EnsemblePrediction:
-        return model.predict(crystals, over_volumes=over_volumes)
-
-    bisected = bisect(predict, crystals_from_batch(batch), (ValueError,))
-    values = {name: np.full(batch.num_rows, np.nan) for name in PREDICTED}
-    for rows, prediction in bisected.good:
-        assert isinstance(prediction, EnsemblePrediction)
-        for name in PREDICTED:
-            values[name][rows.start : rows.stop] = getattr(prediction, name)
-    errors: list[str | None] = [None] * batch.num_rows
-    for row, error in bisected.bad:
-        errors[row] = str(error)
-    for name in PREDICTED:
-        batch = batch.append_column(name, pa.array(values[name], from_pandas=True))
-    return batch.append_column(ERROR, pa.array(errors, pa.string()))
+from pipelines.schemas import CANDIDATE_SCHEMA, SCORED_SCHEMA
+from pipelines.transforms.inference import E_HULL, ERROR, EVALUATIONS, PASSED
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
@@ -114,8 +60,8 @@ def with_crystals(batch: pa.RecordBatch, crystals: Sequence[Crystal]) -> pa.Reco
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
-class MeasureAgainstHull(beam.DoFn):
-    """Predicted batches -> SCORED_SCHEMA with e_above_hull; rows without prediction become dead letters."""
+class HullEnergies(beam.DoFn):
+    """Adds e_hull, the hull's energy at each composition; rejects compositions that the hull cannot hold."""
 
     def __init__(self, root: str, hull_round: int):
         self.root, self.hull_round = root, hull_round
@@ -124,7 +70,30 @@ class MeasureAgainstHull(beam.DoFn):
         self.hull = hull_until(self.root, self.hull_round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
-        progress.advance(batch.num_rows)
+        counts = atom_counts(batch["numbers"])
+        measurable = self.hull.has_references(counts)
+        if not measurable.all():
+            n = int((~measurable).sum())
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected("missing_reference"), n))
+            batch, counts = batch.filter(pa.array(measurable)), counts[measurable]
+        if batch.num_rows:
+            with timer("hull"):
+                yield batch.append_column(E_HULL, pa.array(self.hull.e_hull(counts)))
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class Measured(beam.DoFn):
+    """Predicted batches with e_above_hull, which keep their crystals; rows without prediction become dead letters.
+
+    advances: whether these rows are the stage's progress, or have been before.
+    """
+
+    def __init__(self, advances: bool):
+        self.advances = advances
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        if self.advances:
+            progress.advance(batch.num_rows)
         failed = np.flatnonzero(batch[ERROR].is_valid())
         letters = [
             dead_letter("score", batch["id"][row].as_py(), ValueError(batch[ERROR][row].as_py()), batch.slice(row, 1))
@@ -134,14 +103,28 @@ class MeasureAgainstHull(beam.DoFn):
             yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch(letters))
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead("ValueError"), len(letters)))
         batch = batch.filter(batch[ERROR].is_null())
-        counts = atom_counts(batch["numbers"])
-        measurable = self.hull.has_references(counts)
-        if not measurable.all():
-            n = int((~measurable).sum())
-            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected("missing_reference"), n))
-            batch, counts = batch.filter(pa.array(measurable)), counts[measurable]
         if batch.num_rows:
-            with timer("hull"):
-                above = self.hull.e_above_hull(counts, batch["median"].to_numpy())
-            inc("scored", batch.num_rows)
-            yield batch.append_column("e_above_hull", pa.array(above)).select(SCORED_SCHEMA.names).cast(SCORED_SCHEMA)
+            yield batch.append_column("e_above_hull", pc.subtract(batch["median"], batch[E_HULL]))
+
+
+def passed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows that passed the screen."""
+    return batch.filter(batch[PASSED])
+
+
+def unpredicted(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Screened rows as they were before, but for the evaluations they have cost."""
+    before = [*CANDIDATE_SCHEMA.names, *(field.name for field in CRYSTAL_FIELDS), E_HULL, EVALUATIONS]
+    return batch.select(before)
+
+
+def not_refined(batch: pa.RecordBatch, refined: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """The rows that no batch of `refined` (a side input) holds."""
+    taken = {digest for rows in refined for digest in rows["digest"].to_pylist()}
+    return batch.filter(pa.array([digest not in taken for digest in batch["digest"].to_pylist()], pa.bool_()))
+
+
+def scored(batch: pa.RecordBatch) -> pa.RecordBatch:
+    inc("scored", batch.num_rows)
+    inc("evaluations", pc.sum(batch[EVALUATIONS]).as_py() or 0)
+    return batch.select(SCORED_SCHEMA.names).cast(SCORED_SCHEMA)

@@ -18,7 +18,7 @@ from pipelines.metrics import timer
 from pipelines.resources import parent_table
 from pipelines.schemas import SELECTED_SCHEMA
 from pipelines.transforms.draws import draws
-from pipelines.transforms.top import counted_rows
+from pipelines.transforms.top import KeepTop, counted_rows
 
 RANDOM = "selected_by_random"
 VALUE = "value"  # what candidates are ranked by, eV/atom
@@ -30,9 +30,23 @@ def with_draws(batch: pa.RecordBatch, seed: int) -> pa.RecordBatch:
     return batch.append_column("formula_draw", draws(batch["formula"], seed))
 
 
+class RandomBaseline(beam.PTransform):
+    """Scored batches -> n rows drawn uniformly over compositions, a random candidate of each."""
+
+    def __init__(self, n: int, seed: int):
+        super().__init__()
+        self.n, self.seed = n, seed
+
+    def expand(self, scored):
+        drawn = scored | "Draw" >> beam.Map(with_draws, self.seed).with_output_types(pa.RecordBatch)
+        of_formula, _ = drawn | "DrawCandidate" >> KeepTop("formula", 1, ("draw", "digest"), "")
+        baseline, _ = of_formula | "DrawFormulas" >> KeepTop(None, self.n, ("formula_draw", "digest"), "")
+        return baseline
+
+
 @beam.typehints.with_output_types(pa.RecordBatch)
 class RankAndThreshold(beam.DoFn):
-    """Adds `value` and selected_by_random; rejects values above the threshold.
+    """Adds `value` and selected_by_random; rejects values above the threshold, and what was not predicted in full.
 
     baseline: (side input) batches of the rows that the random baseline chose; they are counted by it alone.
     """
@@ -45,10 +59,12 @@ class RankAndThreshold(beam.DoFn):
         random = pa.array([digest in chosen for digest in batch["digest"].to_pylist()], pa.bool_())
         value = batch["e_above_hull"].to_numpy() - self.kappa * batch["iqr"].to_numpy()
         batch = batch.append_column(VALUE, pa.array(value)).append_column(RANDOM, random)
-        kept = batch.filter(pa.array(value <= self.threshold))
-        rejected = counted_rows(batch, RANDOM) - counted_rows(kept, RANDOM)
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
-        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected("above_threshold"), rejected))
+        low = batch.filter(pa.array(value <= self.threshold))
+        kept = low.filter(low["refined"])
+        for reason, before, after in (("above_threshold", batch, low), ("not_refined", low, kept)):
+            rejected = counted_rows(before, RANDOM) - counted_rows(after, RANDOM)
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), rejected))
         if kept.num_rows:
             yield kept
 

@@ -25,6 +25,8 @@ steps = 1
 [scoring]
 members = 2
 max_candidates = 60
+[scoring.cascade]
+refine = 12
 [selection]
 budget = 3
 random_baseline = 2

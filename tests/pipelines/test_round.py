@@ -84,6 +84,7 @@ def test_selection_over_workers_is_the_plain_selection(two_rounds, tiny):
     store = Store(str(two_rounds))
     config = driver.load_round_config(store, 1).selection
     scored = store.read_table(store.commit(1, "score"), "scored", SCORED_SCHEMA)
+    scored = scored.filter(scored["refined"])
     selected = store.read_table(store.commit(1, "select"), "selected", SELECTED_SCHEMA)
     expected = select(
         scored["formula"],
