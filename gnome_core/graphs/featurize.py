@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER, Crystal
-from gnome_core.graphs.neighbors import neighbor_list
+from gnome_core.graphs.neighbors import pair_lists
 
 CUTOFF = 4.0  # Å, GNoME (Merchant et al., Nature 624, 80, 2023), Methods
 MIN_VOLUME_FACTOR = 0.8  # smallest volume of the test-time augmentation; one list at this volume's need serves all
@@ -90,30 +90,32 @@ def structural_graphs(
     tolerance: Å; a negative one keeps every atom and edge apart (the plain graph, for tests and comparisons).
     Raises BadCrystal for empty cells, NaN, elements outside 1..94 and cells without a volume.
     """
-    widest = cutoff / min_volume_factor ** (1 / 3)
-    senders, receivers, lengths = [], [], []
-    for index, crystal in enumerate(crystals):
-        _check(index, crystal)
-        edges = neighbor_list(crystal, widest)
-        frac = crystal.frac_coords
-        displacements = (frac[edges.receivers] + edges.images - frac[edges.senders]) @ crystal.lattice
-        # The list holds both directions and is sorted by its first end: read it as the receiver.
-        receivers.append(edges.senders)
-        senders.append(edges.receivers)
-        lengths.append(np.sqrt((displacements**2).sum(axis=1)))
+    _check(crystals)
+    first, second, distances, n_pairs = [], [], [], []
+    for one, other, distance in pair_lists(crystals, cutoff / min_volume_factor ** (1 / 3)):
+        first.append(one)
+        second.append(other)
+        distances.append(distance)
+        n_pairs.append(len(distance))
     n_atoms = np.array([c.n_sites for c in crystals], np.int32)
-    n_edges = np.array([len(x) for x in lengths], np.int64)
     numbers = _concatenate([c.numbers for c in crystals], np.int32)
     first_atom = np.concatenate([[0], np.cumsum(n_atoms)])
-    shift = np.repeat(first_atom[:-1], n_edges)
-    plain = _concatenate(senders, np.int64) + shift, _concatenate(receivers, np.int64) + shift
-    lengths = _concatenate(lengths, np.float64)
-    edge_graph = np.repeat(np.arange(len(crystals)), n_edges)
+    shift = np.repeat(first_atom[:-1], n_pairs)
+    one, other = _concatenate(first, np.int64) + shift, _concatenate(second, np.int64) + shift
+    pair_lengths, atom_graph = _concatenate(distances, np.float64), np.repeat(np.arange(len(crystals)), n_atoms)
+    pair_bins = np.arange(len(pair_lengths))
+    if tolerance >= 0:
+        pair_bins, pair_lengths = _equal_lengths(pair_lengths, atom_graph[one], tolerance)
+    # Both directions of every pair, by receiver.
+    receivers, senders = np.concatenate([one, other]), np.concatenate([other, one])
+    order = np.argsort(receivers, kind="stable")
+    plain = senders[order], receivers[order]
+    lengths = np.tile(pair_lengths, 2)[order]
     if tolerance < 0:
         bins, classes = np.arange(len(lengths)), np.arange(len(numbers))
     else:
-        bins, lengths = _equal_lengths(lengths, edge_graph, tolerance)
-        classes = _equitable_classes(numbers, np.repeat(np.arange(len(crystals)), n_atoms), *plain, bins)
+        bins = np.tile(pair_bins, 2)[order]
+        classes = _equitable_classes(numbers, atom_graph, *plain, bins)
     return _quotient(numbers, n_atoms, *plain, lengths, bins, classes)
 
 
@@ -152,15 +154,29 @@ def compositional_graphs(compositions: np.ndarray) -> GraphTable:
     )
 
 
-def _check(index: int, crystal: Crystal) -> None:
-    if crystal.n_sites == 0 or len(crystal.frac_coords) != crystal.n_sites:
-        raise BadCrystal(index, "no atoms, or as many coordinates as it has not")
-    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
-        raise BadCrystal(index, "lattice or coordinates are not finite")
-    if crystal.numbers.min() < 1 or crystal.numbers.max() > MAX_ATOMIC_NUMBER:
-        raise BadCrystal(index, f"atomic numbers must lie in 1..{MAX_ATOMIC_NUMBER}")
-    if crystal.volume < 0.01 * np.prod(np.linalg.norm(crystal.lattice, axis=1)) or crystal.volume < 1.0:
-        raise BadCrystal(index, f"cell volume {crystal.volume:.3g} Å^3 is no cell")
+def _check(crystals: Sequence[Crystal]) -> None:
+    """Raise BadCrystal for the first crystal without a graph."""
+    shapes = [(c.n_sites, c.frac_coords.shape) for c in crystals]
+    bad = next((i for i, (n, shape) in enumerate(shapes) if n == 0 or shape != (n, 3)), None)
+    if bad is not None:
+        raise BadCrystal(bad, "no atoms, or as many coordinates as it has not")
+    owner = np.repeat(np.arange(len(crystals)), [n for n, _ in shapes])
+    lattices = np.array([c.lattice for c in crystals], np.float64).reshape(-1, 3, 3)
+    fractions = np.concatenate([np.zeros((0, 3)), *(c.frac_coords for c in crystals)])
+    numbers = _concatenate([c.numbers for c in crystals], np.int64)
+    lost = np.array(~np.isfinite(lattices).all(axis=(1, 2)))
+    lost[owner[~np.isfinite(fractions).all(axis=1)]] = True
+    unknown = np.zeros(len(crystals), bool)
+    unknown[owner[(numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)]] = True
+    with np.errstate(invalid="ignore"):
+        volumes = np.abs(np.linalg.det(lattices))
+        flat = ~(volumes >= np.maximum(0.01 * np.linalg.norm(lattices, axis=2).prod(axis=1), 1.0))
+    for index in np.flatnonzero(lost | unknown | flat)[:1].tolist():
+        if lost[index]:
+            raise BadCrystal(index, "lattice or coordinates are not finite")
+        if unknown[index]:
+            raise BadCrystal(index, f"atomic numbers must lie in 1..{MAX_ATOMIC_NUMBER}")
+        raise BadCrystal(index, f"cell volume {volumes[index]:.3g} Å^3 is no cell")
 
 
 def _concatenate(arrays: list[np.ndarray], dtype: type) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,3 +29,14 @@ def neighbor_list(crystal: Crystal, cutoff: float) -> NeighborList:
         points=crystal.positions, box=crystal.lattice, periodic=True, quantities="ijS"
     )
     return NeighborList(senders.astype(np.int32), receivers.astype(np.int32), images.astype(np.int32))
+
+
+def pair_lists(crystals: Sequence[Crystal], cutoff: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each crystal, every pair of neighbours within `cutoff` Å once, images apart, in no order of note.
+
+    Yields first, second: (p,) atoms and distances: (p,) Å. Half the work of `neighbor_list`, for who needs no vectors.
+    """
+    pairs = _VesinList(cutoff=cutoff, full_list=False)
+    for crystal in crystals:
+        first, second, distances = pairs.compute(crystal.positions, crystal.lattice, True, "ijd")
+        yield first, second, distances
