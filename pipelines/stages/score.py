@@ -11,9 +11,15 @@ from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
 from pipelines.members import member_paths
 from pipelines.round import Job
-from pipelines.schemas import SCORED_SCHEMA
+from pipelines.schemas import PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.store import Manifest
-from pipelines.transforms.score import ExpandCandidates, JaxEnsembleHandler, MeasureAgainstHull
+from pipelines.transforms.score import (
+    PACKING,
+    CountPacking,
+    ExpandCandidates,
+    JaxEnsembleHandler,
+    MeasureAgainstHull,
+)
 
 
 def run(job: Job) -> Manifest:
@@ -28,8 +34,8 @@ def run(job: Job) -> Manifest:
             | "Candidates" >> ReadTable(root, candidates, "candidates")
             | "Expand"
             >> beam.ParDo(ExpandCandidates(root, last))
-            .with_output_types(pa.RecordBatch, **tags.HINTS)
-            .with_outputs(tags.COUNTS, main="rows")
+            .with_output_types(pa.RecordBatch, **tags.HINTS, **{PACKING: tuple[str, tuple[int, int]]})
+            .with_outputs(tags.COUNTS, PACKING, main="rows")
         )
         predicted = expanded.rows | "Predict" >> RunInference(
             JaxEnsembleHandler(members, job.config.scoring.over_volumes)
@@ -37,10 +43,13 @@ def run(job: Job) -> Manifest:
         measured = predicted | "Hull" >> beam.ParDo(MeasureAgainstHull(root, last)).with_output_types(
             pa.RecordBatch, **tags.HINTS
         ).with_outputs(tags.COUNTS, tags.DEAD, main="rows")
-        files = measured.rows | "Write" >> WriteTable(
-            root, path, "scored", SCORED_SCHEMA, ("digest",), job.config.part_files
-        )
+        packing = expanded[PACKING] | "Packing" >> CountPacking()
+        files = [
+            measured.rows
+            | "Write" >> WriteTable(root, path, "scored", SCORED_SCHEMA, ("digest",), job.config.part_files),
+            packing | "WritePacking" >> WriteTable(root, path, "packing", PACKING_SCHEMA, ("formula",), 1),
+        ]
         counts = [expanded[tags.COUNTS], measured[tags.COUNTS]]
-        pipeline | "Manifest" >> WriteManifest(root, path, "scored", [files], counts, [measured[tags.DEAD]])
+        pipeline | "Manifest" >> WriteManifest(root, path, "scored", files, counts, [measured[tags.DEAD]])
 
     return run_job(job, build, {"members": len(members)})
