@@ -2,13 +2,13 @@
 
     python benchmarks/generate_stage.py STRUCTURES.parquet [--quick] [--sizes 1e5 1e6 1e7] [-- BEAM OPTIONS]
 
-Every crystal of the file (columns id, lattice, frac_coords, numbers) becomes an entry and a parent of a store. The stage
-then runs once a size in a process of its own, over as many parents, drawn at random (larger ones than 24 sites are passed
-over), as give about that many recipes of substitution and SAPS; at most 100,000 candidates are kept, as by default. Rates
-are recipes per CPU-second from one size to the next, which leaves out what every run pays: loading, the set of known
-compositions, naming and writing the kept. Then once over all parents of at most 12 sites, capped to about 10^6 recipes,
-all of them kept: every recipe that a plain loop makes is to come out once, unless its composition is known. Ends with a
-line of JSON.
+Every crystal of the file (columns id, lattice, frac_coords, numbers) becomes an entry and a parent of a store. The
+stage then runs once a size in a process of its own, over as many parents, drawn at random (larger ones than 24 sites are
+passed over), as give about that many recipes of substitution and SAPS; at most 100,000 candidates are kept, as by
+default. Rates are recipes per CPU-second from one size to the next, which leaves out what every run pays: loading, the
+set of known compositions, naming and writing the kept. Then once over all parents of at most 12 sites, capped to about
+10^6 recipes, all of them kept: every recipe that a plain loop makes is to come out once, unless its composition is known.
+Ends with a line of JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_
 from gnome_core.crystals.formulas import chemsys
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import all_shards, shard_recipes
-from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
+from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import recipe_digests, recipe_formulas
 
 SIZES = {"generation": {"max_sites": 24}}
@@ -142,7 +142,7 @@ def in_fresh_process(store: str, settings: dict, n_parents: int | None, flags: l
 
 
 def compare(root: str, settings: dict) -> dict:
-    """The committed candidates against a plain loop over the same shards: which digests are missing, which come twice."""
+    """The committed candidates against a plain loop over the same shards: digests that are missing or come twice."""
     from pipelines.config import RoundConfig, derived_seed
     from pipelines.resources import entries_until, parent_table
     from pipelines.schemas import CANDIDATE_SCHEMA

@@ -189,13 +189,20 @@ def report(
 
 @app.command()
 def show(
-    store: StoreArg, id: Annotated[str, typer.Argument(metavar="ID", help="Entry or job id; its start is enough.")]
+    store: StoreArg,
+    id: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[ID]", help="Entry or job id; its start is enough. None: where discoveries come from."),
+    ] = None,
 ):
-    """Show an entry: energies, decomposition, and how it was made."""
-    from pipelines.entries import print_entry
+    """Show an entry: energies, decomposition, how it was made. Without an id: the origins of all discoveries."""
+    from pipelines.entries import print_entry, print_origins
     from pipelines.store import Store
 
-    print_entry(Store.open(store), id)
+    if id is None:
+        print_origins(Store.open(store))
+    else:
+        print_entry(Store.open(store), id)
 
 
 @app.command()

@@ -45,6 +45,22 @@ def funnel(data: ReportData) -> go.Figure:
     return figure
 
 
+def generated(data: ReportData) -> go.Figure:
+    """New candidates by round and number of elements, stacked by generator."""
+    figure = _figure("", "recipes of new compositions", barmode="stack")
+    colors = dict(zip(sorted({g.generator for g in data.generated}), ROUND_COLORS, strict=False))
+    for name, color in colors.items():
+        rows = [g for g in data.generated if g.generator == name]
+        figure.add_bar(
+            x=[[f"round {g.round}" for g in rows], [f"{g.n_elements} elements" for g in rows]],
+            y=[g.new for g in rows],
+            name=name,
+            marker_color=color,
+            hovertemplate="%{x}: %{y:,}<extra>" + name + "</extra>",
+        )
+    return figure
+
+
 def hit_rates(rounds: list[RoundSummary]) -> go.Figure:
     """Share of evaluated crystals at or below the hull, with 95 % binomial intervals, a group of bars a round."""
     figure = _figure("", "share of evaluated crystals (%)", barmode="group")

@@ -41,10 +41,13 @@ def run(job: Job) -> Manifest:
         sampled, left_out = generated.rows | "Sample" >> SampleDistinct(
             config.scoring.max_candidates, config.part_files
         )
-        candidates = sampled | "Name" >> beam.ParDo(NameCandidates(root, job.round))
-        files = candidates | "Write" >> WriteTable(
+        named = sampled | "Name" >> beam.ParDo(NameCandidates(root, job.round)).with_output_types(
+            pa.RecordBatch, **tags.HINTS
+        ).with_outputs(tags.COUNTS, main="rows")
+        files = named.rows | "Write" >> WriteTable(
             root, path, "candidates", CANDIDATE_SCHEMA, ("digest",), config.part_files
         )
-        pipeline | "Manifest" >> WriteManifest(root, path, "candidates", [files], [generated[tags.COUNTS], *left_out])
+        counts = [generated[tags.COUNTS], *left_out, named[tags.COUNTS]]
+        pipeline | "Manifest" >> WriteManifest(root, path, "candidates", [files], counts)
 
     return run_job(job, build, {"parents": len(parents), "shards": len(shards), "known_compositions": len(known)})

@@ -12,7 +12,7 @@ import pyarrow as pa
 from gnome_core.crystals.formulas import SYMBOLS, formula_of_composition
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.config import GenerationConfig
-from gnome_core.generation.generators import Shard, shard_recipes
+from gnome_core.generation.generators import Shard, installed_generators, shard_recipes
 from gnome_core.generation.oxidation import can_be_neutral
 from gnome_core.generation.recipe import recipe_compositions, recipe_digests
 from gnome_core.matching.known_compositions import composition_hashes
@@ -83,7 +83,11 @@ class GenerateRecipes(beam.DoFn):
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class NameCandidates(beam.DoFn):
-    """Sampled recipes -> CANDIDATE_SCHEMA."""
+    """Sampled recipes -> CANDIDATE_SCHEMA.
+
+    Tallies, by generator: "kept/4", the rows of four elements, and "balanced/4", those of them that are charge-balanced
+    by the strict rule.
+    """
 
     def __init__(self, root: str, round_: int):
         self.root, self.round = root, round_
@@ -91,7 +95,7 @@ class NameCandidates(beam.DoFn):
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
 
-    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    def process(self, batch: pa.RecordBatch) -> Iterator:
         compositions = recipe_compositions(batch, self.parents)
         compositions //= np.gcd.reduce(compositions, axis=1)[:, None]
         unique, inverse = np.unique(compositions, axis=0, return_inverse=True)
@@ -99,6 +103,14 @@ class NameCandidates(beam.DoFn):
         rows = inverse.reshape(-1)
         named = batch.append_column("formula", pa.array(np.array(formulas, object)[rows], pa.string()))
         named = named.append_column("chemsys", pa.array(np.array(_systems(unique > 0), object)[rows], pa.string()))
+        balanced, n_elements = can_be_neutral(unique, "strict")[rows], (unique > 0).sum(axis=1)[rows]
+        codes = batch["generator"].to_numpy()
+        for name, generator in installed_generators().items():
+            own = codes == generator.code
+            for kind, chosen in (("kept", own), ("balanced", own & balanced)):
+                for k, n in enumerate(np.bincount(n_elements[chosen])):
+                    if n:
+                        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.tally(f"{name}/{kind}/{k}"), int(n)))
         yield named.select(CANDIDATE_SCHEMA.names).cast(CANDIDATE_SCHEMA)
 
 
