@@ -3,12 +3,12 @@
     python benchmarks/generate_stage.py STRUCTURES.parquet [--quick] [--sizes 1e5 1e6 1e7] [-- BEAM OPTIONS]
 
 Every crystal of the file (columns id, lattice, frac_coords, numbers) becomes an entry and a parent of a store. The
-stage then runs once a size in a process of its own, over as many parents, drawn at random (larger ones than 24 sites are
-passed over), as give about that many recipes of substitution and SAPS; at most 100,000 candidates are kept, as by
+stage then runs once a size in a process of its own, over as many parents, drawn at random (larger ones than 24 sites
+are passed over), as give about that many recipes of substitution and SAPS; at most 100,000 candidates are kept, as by
 default. Rates are recipes per CPU-second from one size to the next, which leaves out what every run pays: loading, the
 set of known compositions, naming and writing the kept. Then once over all parents of at most 12 sites, capped to about
-10^6 recipes, all of them kept: every recipe that a plain loop makes is to come out once, unless its composition is known.
-Ends with a line of JSON.
+10^6 recipes, all of them kept: every recipe that a plain loop makes is to come out once, unless its composition is
+known. Ends with a line of JSON.
 """
 
 from __future__ import annotations

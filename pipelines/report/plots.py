@@ -47,13 +47,14 @@ def funnel(data: ReportData) -> go.Figure:
 
 def generated(data: ReportData) -> go.Figure:
     """New candidates by round and number of elements, stacked by generator."""
-    figure = _figure("", "recipes of new compositions", barmode="stack")
-    colors = dict(zip(sorted({g.generator for g in data.generated}), ROUND_COLORS, strict=False))
-    for name, color in colors.items():
-        rows = [g for g in data.generated if g.generator == name]
+    figure = _figure("elements in the candidate", "recipes of new compositions", barmode="stack")
+    new = {(g.round, g.n_elements, g.generator): g.new for g in data.generated}
+    groups = sorted({key[:2] for key in new})
+    for name, color in zip(sorted({g.generator for g in data.generated}), ROUND_COLORS, strict=False):
         figure.add_bar(
-            x=[[f"round {g.round}" for g in rows], [f"{g.n_elements} elements" for g in rows]],
-            y=[g.new for g in rows],
+            # Every bar has every group, zero or not: plotly orders groups as it meets them.
+            x=[[f"round {round_}" for round_, _ in groups], [str(k) for _, k in groups]],
+            y=[new.get((*group, name), 0) for group in groups],
             name=name,
             marker_color=color,
             hovertemplate="%{x}: %{y:,}<extra>" + name + "</extra>",
