@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
 from gnome_core.generation.oxidation import OxidationRule
@@ -28,6 +28,15 @@ class CompositionConfig(BaseModel):
     rule: OxidationRule = Field(
         "relaxed", description="strict | ordered | relaxed | literal: which compositions can be neutral"
     )
+
+    @field_validator("formulas")
+    @classmethod
+    def _readable(cls, formulas: tuple[str, ...]) -> tuple[str, ...]:
+        if formulas:  # else nothing loads pymatgen
+            from gnome_core.generation.compositions import given_compositions
+
+            given_compositions(formulas)
+        return formulas
 
 
 class RandomSearchConfig(BaseModel):
