@@ -135,16 +135,32 @@ def _passing(
     first = 0  # item of the first system of k elements
     for k, max_count in _sizes(config):
         counts = stoichiometries(k, max_count, config.max_atoms)
-        of_size = itertools.combinations(sorted(elements), k)
-        chosen = itertools.islice(of_size, max(start - first, 0), max(stop - first, 0))
-        first += math.comb(len(elements), k)
-        while block := list(itertools.islice(chosen, BLOCK_SYSTEMS)):
-            systems = np.array(block, np.int64)
+        n_systems = math.comb(len(elements), k)
+        begin, end = (min(max(item - first, 0), n_systems) for item in (start, stop))
+        first += n_systems
+        for block in range(begin, end, BLOCK_SYSTEMS):
+            systems = chemical_systems(np.arange(block, min(block + BLOCK_SYSTEMS, end)), k, elements)
             system, stoichiometry = np.nonzero(systems_pass(systems, counts, rule))
             packed = np.zeros((len(system), 2 * MAX_ELEMENTS), np.uint8)
             packed[:, :k] = systems[system]
             packed[:, MAX_ELEMENTS : MAX_ELEMENTS + k] = counts[stoichiometry]
             yield k, len(systems) * len(counts), packed
+
+
+def chemical_systems(ranks: np.ndarray, k: int, elements: Sequence[int]) -> np.ndarray:
+    """(n, k) atomic numbers, ascending, of the chemical systems of k elements with these ranks (n,), from 0.
+
+    Combinatorial number system: rank = C(c_1, 1) + ... + C(c_k, k) for positions c_1 < ... < c_k, so that no range
+    costs more to reach than another.
+    """
+    ordered, left = np.sort(np.asarray(elements, np.int64)), np.asarray(ranks, np.int64)
+    systems = np.empty((len(left), k), np.int64)
+    for size in range(k, 0, -1):
+        smaller = np.array([math.comb(position, size) for position in range(len(ordered) + 1)])
+        position = np.searchsorted(smaller, left, side="right") - 1
+        systems[:, size - 1] = ordered[position]
+        left = left - smaller[position]
+    return systems
 
 
 def _sizes(config: CompositionConfig) -> list[tuple[int, int]]:

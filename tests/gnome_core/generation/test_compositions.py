@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import combinations
 from math import comb, gcd
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from gnome_core.crystals.formulas import NUMBERS
 from gnome_core.generation.compositions import (
+    chemical_systems,
     compositions,
     n_items,
     pack_compositions,
@@ -57,6 +59,19 @@ def test_enumeration_is_complete():
     config = CompositionConfig(max_counts=(4, 2), max_atoms=20, rule="literal")
     binary = sum(gcd(a, b) == 1 for a in range(1, 5) for b in range(1, 5))
     assert len(enumerated(config)) == comb(6, 2) * binary + comb(6, 3) * 7  # of 2^3 only (2, 2, 2) is not reduced
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 6])
+def test_chemical_systems_are_all_combinations(k):
+    elements = (3, 8, 13, 14, 26, 29, 92)
+    found = chemical_systems(np.arange(comb(7, k)), k, elements)
+    assert sorted(map(tuple, found.tolist())) == list(combinations(elements, k))
+
+
+def test_a_late_range_is_found_at_once():
+    elements = range(1, 95)
+    last = chemical_systems(np.array([comb(94, 6) - 1]), 6, elements)
+    assert last.tolist() == [[89, 90, 91, 92, 93, 94]]
 
 
 def test_li15si4_is_among_the_default_binaries():
