@@ -106,7 +106,7 @@ def _classify(subsets: np.ndarray, group: np.ndarray, kernel: int) -> SubsetClas
     # Bit of a site's image, in words small enough for exact float64 sums: all images of all subsets by matrix product.
     words = range(0, n, _WORD)
     weights = [np.where(group // _WORD == w // _WORD, 2.0 ** (group % _WORD), 0.0).T for w in words]
-    chunk = max(1, 4_000_000 // len(group))
+    chunk = max(1, 1_000_000 // len(group))
     keys, stabilisers = [], []
     for start in range(0, len(subsets), chunk):
         part = subsets[start : start + chunk].astype(float)

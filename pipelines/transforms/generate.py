@@ -12,7 +12,7 @@ import pyarrow as pa
 from gnome_core.crystals.formulas import SYMBOLS, formula_of_composition
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.config import GenerationConfig
-from gnome_core.generation.generators import Shard, installed_generators, shard_recipes
+from gnome_core.generation.generators import BATCH_ROWS, Shard, installed_generators, shard_recipes
 from gnome_core.generation.oxidation import can_be_neutral
 from gnome_core.generation.recipe import recipe_compositions, recipe_digests
 from gnome_core.matching.known_compositions import composition_hashes
@@ -95,7 +95,11 @@ class NameCandidates(beam.DoFn):
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
 
-    def process(self, batch: pa.RecordBatch) -> Iterator:
+    def process(self, sampled: pa.RecordBatch) -> Iterator:
+        for start in range(0, sampled.num_rows, BATCH_ROWS):  # what has been sampled comes as one large batch
+            yield from self._named(sampled.slice(start, BATCH_ROWS))
+
+    def _named(self, batch: pa.RecordBatch) -> Iterator:
         compositions = recipe_compositions(batch, self.parents)
         compositions //= np.gcd.reduce(compositions, axis=1)[:, None]
         unique, inverse = np.unique(compositions, axis=0, return_inverse=True)
