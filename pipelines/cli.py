@@ -189,13 +189,20 @@ def report(
 
 @app.command()
 def show(
-    store: StoreArg, id: Annotated[str, typer.Argument(metavar="ID", help="Entry or job id; its start is enough.")]
+    store: StoreArg,
+    id: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[ID]", help="Entry or job id; its start is enough. None: where discoveries come from."),
+    ] = None,
 ):
-    """Show an entry: energies, decomposition, and how it was made."""
-    from pipelines.entries import print_entry
+    """Show an entry: energies, decomposition, how it was made. Without an id: the origins of all discoveries."""
+    from pipelines.entries import print_entry, print_origins
     from pipelines.store import Store
 
-    print_entry(Store.open(store), id)
+    if id is None:
+        print_origins(Store.open(store))
+    else:
+        print_entry(Store.open(store), id)
 
 
 @app.command()
@@ -218,6 +225,32 @@ def export(
 
 
 @app.command()
+def compositions(
+    formulas: Annotated[Optional[list[str]], typer.Argument(metavar="[FORMULA...]", help="Judge these.")] = None,  # noqa: UP045
+    elements: Annotated[Optional[str], typer.Option(help="As Li,Si,O; overrides generation.elements.")] = None,  # noqa: UP045
+    config: ConfigOption = None,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Text file of those that pass.")] = None,  # noqa: UP045
+) -> None:
+    """Count the compositions that random search would take, and the share that each oxidation rule lets pass."""
+    from pipelines.searches import print_compositions
+
+    print_compositions(_generation(config, formulas, elements), output)
+
+
+@app.command()
+def seeds(
+    formulas: Annotated[list[str], typer.Argument(metavar="FORMULA...", help="Such as Li15Si4.")],
+    config: ConfigOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the .cell files.")] = Path("seeds"),
+) -> None:
+    """Write commented .cell seeds for AIRSS, with the settings that our own random search uses."""
+    from pipelines.searches import write_seeds
+
+    for path in write_seeds(formulas, _generation(config), output):
+        typer.echo(path)
+
+
+@app.command()
 def config() -> None:
     """Print a round.toml with every setting, its default and what it means."""
     from pipelines.config import RoundConfig, config_toml
@@ -236,6 +269,18 @@ def _config(path: Path | None, base=None, snapshot: str | None = None, evaluator
         document["evaluation"]["evaluator"] = evaluator
         settings = parse_config(document, "--evaluator")
     return settings
+
+
+def _generation(path: Path | None, formulas: list[str] | None = None, elements: str | None = None):
+    """The [generation] table with what the command line says about compositions."""
+    from pipelines.config import parse_config
+
+    document = _config(path).document()
+    if formulas:
+        document["generation"]["compositions"]["formulas"] = formulas
+    if elements:
+        document["generation"]["elements"] = [symbol.strip() for symbol in elements.split(",")]
+    return parse_config(document, "command line").generation
 
 
 def _next_config(store, path: Path | None, evaluator: str | None):

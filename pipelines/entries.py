@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -56,27 +58,47 @@ def export_entries(store: Store, output: Path, *, stable_only: bool, format: str
     return len(entries)
 
 
-def recipe_of_job(store: Store, round_: int, job: str) -> tuple[str, dict[str, str], int | None]:
-    """(generator, old symbol -> new symbol, replaced sites or None for all) of the recipe behind a job."""
+class Made(NamedTuple):
+    """How a recipe made its crystal."""
+
+    generator: str
+    mapping: dict[str, str]  # old symbol -> new symbol; empty without a parent
+    n_sites: int | None  # replaced; None = all of the mapped ions
+    cell: str  # what was built where there was no parent
+
+    def __str__(self) -> str:
+        if self.cell:
+            return f"{self.generator}: {self.cell}"
+        swaps = ", ".join(f"{old} -> {new}" for old, new in self.mapping.items())
+        return f"{self.generator}: {swaps} on {'all sites' if self.n_sites is None else f'{self.n_sites} sites'}"
+
+
+def recipe_of_job(store: Store, round_: int, job: str) -> Made:
+    """How the recipe behind a job says that its crystal is made."""
     jobs = proposals(store.root, round_)
     row = jobs.slice(pc.index(jobs["id"], job).as_py(), 1).to_pylist()[0]
     recipe = Recipe(*(row[name] for name in Recipe._fields))
     names = {generator.code: name for name, generator in installed_generators().items()}
     mapping = {SYMBOLS[old]: SYMBOLS[new] for old, new in recipe.replacements.items()}
     n_sites = sum(byte.bit_count() for byte in recipe.sites) or None
-    return names.get(recipe.generator, f"generator {recipe.generator}"), mapping, n_sites
+    cell = ""
+    if recipe.atoms:
+        atoms = "".join(f"{SYMBOLS[z]}{n}" for z, n in recipe.atoms.items())
+        cell = f"{atoms}, space group {recipe.space_group}, {recipe.volume_factor:.2f} of the expected volume"
+    return Made(names.get(recipe.generator, f"generator {recipe.generator}"), mapping, n_sites, cell)
 
 
-def ancestry(entries: pa.Table, id_: str) -> list[dict]:
-    """The entry's row, its parent's, and so on to the snapshot; structures left out."""
+def ancestries(entries: pa.Table, ids: Iterable[str]) -> list[list[dict]]:
+    """For each id: the entry's row, its parent's, and so on to its root, which has no parent; structures left out."""
     columns = ["id", "formula", "chemsys", "round", "parent", "job", "e_form_per_atom"]
     rows = {row["id"]: row for row in entries.select(columns).to_pylist()}
-    chain = []
-    current: str | None = id_
-    while current is not None:
-        chain.append(rows[current])
-        current = rows[current]["parent"]
-    return chain
+    chains = []
+    for id_ in ids:
+        chain = [rows[id_]]
+        while chain[-1]["parent"] is not None:
+            chain.append(rows[chain[-1]["parent"]])
+        chains.append(chain)
+    return chains
 
 
 def print_entry(store: Store, id_: str) -> None:
@@ -105,11 +127,31 @@ def print_entry(store: Store, id_: str) -> None:
     products = hull.decomposition(hull.compositions()[position])
     stable = [f"{p.atom_fraction:.3f} {formulas[hull.ids[p.entry].as_py()]}" for p in products]
     console.print(f"stable phases here {' + '.join(stable)}  (by atoms)")
-    for step in ancestry(entries, row["id"]):
+    for step in ancestries(entries, [row["id"]])[0]:
         if step["round"] == 0:
             console.print(f"from {step['id']}  {step['formula']}  (snapshot)")
         else:
-            generator, mapping, sites = recipe_of_job(store, step["round"], step["job"])
-            swaps = ", ".join(f"{old} -> {new}" for old, new in mapping.items())
-            where = "all sites" if sites is None else f"{sites} sites"
-            console.print(f"made {step['id']}  {step['formula']}  by {generator}: {swaps} on {where}")
+            made = recipe_of_job(store, step["round"], step["job"])
+            console.print(f"made {step['id']}  {step['formula']}  by {made}")
+
+
+def print_origins(store: Store) -> None:
+    """Print how the new crystals on the hull came about: their generators, and the parents at their roots."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.report.collect import stable_crystals
+    from pipelines.report.summary import origins
+
+    found = origins(stable_crystals(store, measured_entries(store)))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{found.n} new crystals on the hull; `gnome show {store.root} ID` explains one")
+    if not found.n:
+        return
+    table = Table("made by", "last step", "any step since the root")
+    for generator, through in found.through.items():
+        last = found.last.get(generator, 0)
+        table.add_row(generator, f"{last} ({last / found.n:.0%})", f"{through} ({through / found.n:.0%})")
+    console.print(table)
+    for root in found.roots[:20]:
+        console.print(f"{root.discoveries:>4} from {root.id}  {root.formula}")

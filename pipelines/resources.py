@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
 from threading import Lock
 from typing import ParamSpec, TypeVar
@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from dft.jobs import RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
+from gnome_core.matching.known_compositions import KnownCompositions
+from gnome_core.stability.compositions import atom_counts
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.references import ElementalReferences
 from pipelines.schemas import PROPOSAL_SCHEMA
@@ -87,15 +89,25 @@ def references(root: str) -> ElementalReferences:
     return ElementalReferences.lowest(elements["numbers"], energies, elements["scale"][0].as_py())
 
 
+def collect_known(store: Store, round_: int) -> KnownCompositions:
+    """What a round need not propose again: compositions of all entries and earlier proposals, evaluated or not."""
+
+    def parts() -> Iterator[np.ndarray]:
+        entries = entries_until(store, round_ - 1, ["numbers"])
+        proposed = (committed(store, earlier, "emit") for earlier in range(1, round_))
+        tables = [entries, *(store.read_table(commit, "jobs", PROPOSAL_SCHEMA, ["numbers"]) for commit in proposed)]
+        for table in tables:
+            for batch in table.to_batches(max_chunksize=20_000):
+                yield atom_counts(batch["numbers"]).astype(np.int32)
+
+    return KnownCompositions.collect(parts())
+
+
 @once_per_process
-def known_formulas(root: str, round_: int) -> frozenset[str]:
-    """Formulas that a round need not propose again: of all entries, and of all earlier proposals, evaluated or not."""
-    store = Store(root)
-    known = set(entries_until(store, round_ - 1, ["formula"])["formula"].to_pylist())
-    for earlier in range(1, round_):
-        proposed = store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA, ["formula"])
-        known.update(proposed["formula"].to_pylist())
-    return frozenset(known)
+def known_compositions(root: str, path: str) -> KnownCompositions:
+    """The set that the driver wrote to the store-relative `path`, mapped from the file."""
+    folder, _, name = path.rpartition("/")
+    return KnownCompositions.map_file(f"{Store(root).storage.local_path(folder)}/{name}")
 
 
 @once_per_process

@@ -31,6 +31,15 @@ SCORED_SCHEMA = _extend(
     pa.field("e_above_hull", pa.float64(), nullable=False),  # of the median, eV/atom, negative = below the hull
 )
 
+PACKING_SCHEMA = pa.schema(
+    [
+        pa.field("formula", pa.string(), nullable=False),
+        pa.field("begun", pa.int64(), nullable=False),  # random structures of it
+        pa.field("failed", pa.int64(), nullable=False),  # those whose atoms found no room
+    ],
+    metadata={"schema": "gnome.packing", "schema_version": "1"},
+)
+
 SELECTED_SCHEMA = _extend(
     SCORED_SCHEMA,
     "selected",
@@ -43,7 +52,7 @@ PROPOSAL_SCHEMA = _extend(
     JOB_SCHEMA,
     "proposal",
     *(field for field in SELECTED_SCHEMA if field.name not in JOB_SCHEMA.names),
-    pa.field("parent_id", pa.string(), nullable=False),  # entry id of row `parent`
+    pa.field("parent_id", pa.string()),  # entry id of row `parent`; null for candidates without one
 )
 
 HULL_SCHEMA = pa.schema(

@@ -18,4 +18,9 @@ def dead(reason: str) -> str:
     return f"dead/{reason}"
 
 
+def tally(name: str) -> str:
+    """A number that is counted exactly but says nothing of where rows went; it ends among the commit's metrics."""
+    return f"tally/{name}"
+
+
 HINTS = {COUNTS: tuple[str, int], DEAD: pa.RecordBatch}

@@ -4,12 +4,61 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.generation.oxidation import OxidationRule
 from gnome_core.generation.species import Scoring, SpeciesMode
 
 AtomicNumber = Annotated[int, Field(ge=1, le=MAX_ATOMIC_NUMBER)]
+
+
+class CompositionConfig(BaseModel):
+    """Which compositions are searched with random structures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    formulas: tuple[str, ...] = Field((), description="these compositions; empty = all that the next keys allow")
+    max_counts: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
+        (16, 8, 4),
+        max_length=5,
+        description="largest count of one element in binaries, ternaries, quaternaries, ...; 0 leaves them out",
+    )
+    max_atoms: int = Field(20, ge=2, le=255, description="atoms in the formula unit")
+    rule: OxidationRule = Field(
+        "relaxed", description="strict | ordered | relaxed | literal: which compositions can be neutral"
+    )
+
+    @field_validator("formulas")
+    @classmethod
+    def _readable(cls, formulas: tuple[str, ...]) -> tuple[str, ...]:
+        if formulas:  # else nothing loads pymatgen
+            from gnome_core.generation.compositions import given_compositions
+
+            given_compositions(formulas)
+        return formulas
+
+
+class RandomSearchConfig(BaseModel):
+    """Random structures of a composition, as AIRSS makes them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    structures: int = Field(100, ge=1, description="random structures of each composition")
+    volume_factors: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.4, 1.2), description="cell volumes are spread evenly between these multiples of the sum of atomic volumes"
+    )
+    max_formula_units: int = Field(4, ge=1, description="formula units in the primitive cell, drawn from 1 to this")
+    max_sites: int = Field(24, ge=1, le=64, description="atoms in the primitive cell; larger formula units are skipped")
+    max_operations: int = Field(
+        4, ge=1, le=48, description="space groups are drawn among those of at most so many point operations; 48 = all"
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> RandomSearchConfig:
+        if self.volume_factors[0] > self.volume_factors[1]:
+            raise ValueError("volume_factors must be (smallest, largest)")
+        return self
 
 
 class GenerationConfig(BaseModel):
@@ -38,6 +87,8 @@ class GenerationConfig(BaseModel):
     )
     parents_per_shard: int = Field(256, ge=1, description="parents that one worker task takes")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every draw")
+    compositions: CompositionConfig = Field(CompositionConfig(), description="what random_search takes")
+    random_search: RandomSearchConfig = Field(RandomSearchConfig(), description="random structures of a composition")
 
     @model_validator(mode="after")
     def _charges_known(self) -> GenerationConfig:

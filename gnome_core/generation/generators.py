@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -29,7 +29,10 @@ BATCH_ROWS = 2000
 
 @dataclass(frozen=True)
 class Shard:
-    """A unit of work: `generator` applied to parent rows [start, stop) with `seed`."""
+    """A unit of work: `generator` applied to items [start, stop) with `seed`.
+
+    Items are what the generator counts by: rows of the parent table, or chemical systems.
+    """
 
     generator: str
     start: int
@@ -56,8 +59,8 @@ class Generator(Protocol):
         """Batches of `RECIPE_SCHEMA`, about `BATCH_ROWS` each; `counts` collects what is skipped or cut, by reason."""
         ...
 
-    def expand(self, recipe: Recipe, parents: ParentTable) -> Crystal:
-        """The candidate: a pure function of its arguments."""
+    def expand(self, recipes: Sequence[Recipe], parents: ParentTable) -> list[Crystal | None]:
+        """The candidate of each recipe, a pure function of it and the parent table; None where it makes none."""
         ...
 
 
@@ -93,10 +96,30 @@ def shard_recipes(
     return get_generator(shard.generator).recipes(shard, parents, config, counts)
 
 
-def expand(recipes: pa.RecordBatch | pa.Table, parents: ParentTable) -> list[Crystal]:
-    """The candidate of every row, each by the generator that made its recipe."""
+def try_expand(recipes: pa.RecordBatch | pa.Table, parents: ParentTable) -> list[Crystal | None]:
+    """The candidate of every row, each by the generator that made its recipe; None where a recipe makes no crystal.
+
+    Raises ValueError for recipes of a generator that is not installed.
+    """
+    rows = recipe_rows(recipes)
     by_code = {generator.code: generator for generator in installed_generators().values()}
-    return [by_code[recipe.generator].expand(recipe, parents) for recipe in recipe_rows(recipes)]
+    crystals: list[Crystal | None] = [None] * len(rows)
+    for code in sorted({recipe.generator for recipe in rows}):
+        if code not in by_code:
+            raise ValueError(f"no generator has the code {code} of these recipes; install the package that made them")
+        own = [i for i, recipe in enumerate(rows) if recipe.generator == code]
+        for i, crystal in zip(own, by_code[code].expand([rows[i] for i in own], parents), strict=True):
+            crystals[i] = crystal
+    return crystals
+
+
+def expand(recipes: pa.RecordBatch | pa.Table, parents: ParentTable) -> list[Crystal]:
+    """`try_expand` of recipes that are known to make crystals. Raises ValueError for one that makes none."""
+    crystals = try_expand(recipes, parents)
+    made = [crystal for crystal in crystals if crystal is not None]
+    if len(made) < len(crystals):
+        raise ValueError(f"recipe {crystals.index(None)} of {len(crystals)} makes no crystal; score leaves such out")
+    return made
 
 
 def parent_shards(name: str, n_parents: int, config: GenerationConfig) -> list[Shard]:

@@ -1,6 +1,8 @@
-"""Recipes: what makes a candidate, in 41 bytes, instead of the candidate.
+"""Recipes: what makes a candidate, in 46 bytes, instead of the candidate.
 
 Expanding a recipe is a pure function of the recipe and the parent table, so any candidate can be made again anywhere.
+A candidate comes from a parent, whose ions are exchanged, or from a composition alone (parent = NO_PARENT): the recipe
+then holds the atoms of the cell where it would hold the exchanged ions.
 """
 
 from __future__ import annotations
@@ -13,21 +15,27 @@ import pyarrow as pa
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.formulas import formula_of_composition
+from gnome_core.generation.compositions import unpack_compositions
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.volume import volume_factor
 
 MAX_MAPPED = 6  # elements that one recipe can exchange
 MAX_MASKED_SITES = 128
+NO_PARENT = 2**32 - 1
 
 RECIPE_SCHEMA = pa.schema(
     [
-        pa.field("parent", pa.uint32(), nullable=False),  # row of the parent table
+        pa.field("parent", pa.uint32(), nullable=False),  # row of the parent table, or NO_PARENT
         pa.field("generator", pa.uint8(), nullable=False),  # code of the generator
-        pa.field("mapping", pa.binary(12), nullable=False),  # 6 old + 6 new atomic numbers, old ascending, 0 padded
+        # 6 atomic numbers, ascending, 0 padded, and what each maps to: the new atomic number or, without a parent, the
+        # atoms of it in the cell.
+        pa.field("mapping", pa.binary(12), nullable=False),
         pa.field("sites", pa.binary(16), nullable=False),  # bit i (little-endian) = site i is replaced; 0 = all sites
         pa.field("seed", pa.uint64(), nullable=False),  # of random generators; 0 where nothing is drawn
+        pa.field("volume_factor", pa.float32(), nullable=False),  # cell volume over what `volume.py` expects
+        pa.field("space_group", pa.uint8(), nullable=False),  # number that a cell is built with; 0 where none is asked
     ],
-    metadata={"schema": "gnome.recipe", "schema_version": "1"},
+    metadata={"schema": "gnome.recipe", "schema_version": "2"},
 )
 
 
@@ -39,11 +47,22 @@ class Recipe(NamedTuple):
     mapping: bytes
     sites: bytes
     seed: int
+    volume_factor: float
+    space_group: int
 
     @property
     def replacements(self) -> dict[int, int]:
-        """Old atomic number -> new atomic number."""
-        return {old: new for old, new in zip(self.mapping[:6], self.mapping[6:], strict=True) if old}
+        """Old atomic number -> new atomic number; empty without a parent."""
+        return {} if self.parent == NO_PARENT else self._pairs
+
+    @property
+    def atoms(self) -> dict[int, int]:
+        """Atomic number -> atoms in the cell; empty with a parent."""
+        return self._pairs if self.parent == NO_PARENT else {}
+
+    @property
+    def _pairs(self) -> dict[int, int]:
+        return {z: to for z, to in zip(self.mapping[:MAX_MAPPED], self.mapping[MAX_MAPPED:], strict=True) if z}
 
     def site_mask(self, n_sites: int) -> np.ndarray | None:
         """(n_sites,) bool, the sites that may be replaced; None = all."""
@@ -53,21 +72,33 @@ class Recipe(NamedTuple):
 
 
 def recipe_batch(
-    parent: np.ndarray | int, generator: int, mapping: np.ndarray, sites: np.ndarray | None = None, seed=0
+    parent: np.ndarray | int,
+    generator: int,
+    mapping: np.ndarray,
+    sites: np.ndarray | None = None,
+    seed: np.ndarray | int = 0,
+    volume_factor: np.ndarray | float = 1.0,
+    space_group: np.ndarray | int = 0,
 ) -> pa.RecordBatch:
     """A batch of n recipes.
 
-    parent: row or (n,). mapping: (n, 12) uint8 from `pack_mapping`. sites: (n, 16) uint8 or None. seed: int or (n,).
+    mapping: (n, 12) uint8 from `pack_mapping`, or atoms from `pack_compositions` where parent is NO_PARENT.
+    sites: (n, 16) uint8 or None. The others: one value for all rows, or (n,).
     """
     n = len(mapping)
-    sites = np.zeros((n, 16), np.uint8) if sites is None else sites
+
+    def column(values: np.ndarray | float, dtype: type) -> pa.Array:
+        return pa.array(np.broadcast_to(np.asarray(values, dtype), n))
+
     return pa.RecordBatch.from_arrays(
         [
-            pa.array(np.broadcast_to(np.asarray(parent, np.uint32), n)),
-            pa.array(np.full(n, generator, np.uint8)),
+            column(parent, np.uint32),
+            column(generator, np.uint8),
             _fixed_binary(mapping),
-            _fixed_binary(sites),
-            pa.array(np.broadcast_to(np.asarray(seed, np.uint64), n)),
+            _fixed_binary(np.zeros((n, 16), np.uint8) if sites is None else sites),
+            column(seed, np.uint64),
+            column(volume_factor, np.float32),
+            column(space_group, np.uint8),
         ],
         schema=RECIPE_SCHEMA,
     )
@@ -94,7 +125,8 @@ def recipe_rows(batch: pa.RecordBatch | pa.Table) -> list[Recipe]:
 def expand_recipe(recipe: Recipe, parents: ParentTable) -> Crystal:
     """The candidate: the parent with its elements exchanged at the recipe's sites and its cell rescaled (`volume.py`).
 
-    Coordinates, site order and cell shape are the parent's. Raises IndexError for a parent row that does not exist.
+    Coordinates, site order and cell shape are the parent's; its volume is multiplied by the recipe's factor too. Raises
+    IndexError for a parent row that does not exist.
     """
     crystal = parents.crystals[recipe.parent]
     lookup = np.arange(256, dtype=np.uint8)
@@ -104,13 +136,8 @@ def expand_recipe(recipe: Recipe, parents: ParentTable) -> Crystal:
     mask = recipe.site_mask(crystal.n_sites)
     if mask is not None:
         numbers = np.where(mask, numbers, crystal.numbers)
-    factor = volume_factor(crystal.numbers, numbers, parents.oxidation[recipe.parent])
+    factor = recipe.volume_factor * volume_factor(crystal.numbers, numbers, parents.oxidation[recipe.parent])
     return Crystal(crystal.lattice * factor ** (1 / 3), crystal.frac_coords, numbers)
-
-
-def expand_recipes(batch: pa.RecordBatch | pa.Table, parents: ParentTable) -> list[Crystal]:
-    """`expand_recipe` of every row."""
-    return [expand_recipe(recipe, parents) for recipe in recipe_rows(batch)]
 
 
 def recipe_digests(batch: pa.RecordBatch | pa.Table, parents: ParentTable) -> list[bytes]:
@@ -119,22 +146,29 @@ def recipe_digests(batch: pa.RecordBatch | pa.Table, parents: ParentTable) -> li
     They hash the parent's id, not its row, so that a candidate keeps its identity when the parent table grows.
     """
     parent, packed = _numpy_column(batch, "parent"), _packed(batch)
-    ids = {row: parents.ids[row].encode() for row in np.unique(parent).tolist()}
+    ids = {row: b"" if row == NO_PARENT else parents.ids[row].encode() for row in np.unique(parent).tolist()}
     return [
-        hashlib.blake2b(ids[row] + b"\0" + packed[37 * i : 37 * i + 37], digest_size=16).digest()
+        hashlib.blake2b(ids[row] + b"\0" + packed[_WIDTH * i : _WIDTH * (i + 1)], digest_size=16).digest()
         for i, row in enumerate(parent.tolist())
     ]
 
 
 def recipe_compositions(batch: pa.RecordBatch | pa.Table, parents: ParentTable) -> np.ndarray:
     """(n, 95) int32 atoms of each element (column = atomic number) in the candidates, without building them."""
-    parent = _numpy_column(batch, "parent")
-    mapping, sites = _bytes_column(batch, "mapping", 12), _bytes_column(batch, "sites", 16)
+    parent, mapping = _numpy_column(batch, "parent"), _bytes_column(batch, "mapping", 12)
+    alone = parent == NO_PARENT
+    if alone.all():
+        return unpack_compositions(mapping)
+    if alone.any():
+        compositions = np.empty((len(parent), 95), np.int32)
+        compositions[alone] = unpack_compositions(mapping[alone])
+        compositions[~alone] = recipe_compositions(batch.filter(pa.array(~alone)), parents)
+        return compositions
+    sites = _bytes_column(batch, "sites", 16)
     slot_numbers, slot_counts, slot_masks = (array[parent] for array in parents.element_slots)
-    partial = sites.any(axis=1, keepdims=True)
-    selected = np.where(
-        partial, np.bitwise_count(slot_masks & sites[:, None, :]).sum(axis=2, dtype=np.int32), slot_counts
-    )
+    partial = sites.any(axis=1)
+    selected = slot_counts.copy()
+    selected[partial] = np.bitwise_count(slot_masks[partial] & sites[partial, None, :]).sum(axis=2, dtype=np.int32)
     compositions = np.zeros((len(parent), 256), np.int32)
     row = np.arange(len(parent))
     for slot in range(slot_numbers.shape[1]):
@@ -144,6 +178,7 @@ def recipe_compositions(batch: pa.RecordBatch | pa.Table, parents: ParentTable) 
         moved = np.where(new > 0, selected[:, slot], 0)
         compositions[row, old] += slot_counts[:, slot] - moved
         compositions[row, new] += moved
+    compositions[:, 0] = 0
     return compositions[:, :95]
 
 
@@ -173,10 +208,15 @@ def _bytes_column(batch: pa.RecordBatch | pa.Table, name: str, width: int) -> np
     return values[column.offset * width : (column.offset + len(column)) * width].reshape(-1, width)
 
 
+_WIDTH = sum(field.type.bit_width // 8 for field in RECIPE_SCHEMA) - 4
+
+
 def _packed(batch: pa.RecordBatch | pa.Table) -> bytes:
-    """37 bytes a row: generator, mapping, sites, seed (little-endian)."""
-    seed = _numpy_column(batch, "seed").astype("<u8").view(np.uint8).reshape(-1, 8)
-    generator = _numpy_column(batch, "generator").astype(np.uint8)[:, None]
-    return np.hstack(
-        [generator, _bytes_column(batch, "mapping", 12), _bytes_column(batch, "sites", 16), seed]
-    ).tobytes()
+    """42 bytes a row: all but the parent, little-endian."""
+
+    def raw(name: str, dtype: str) -> np.ndarray:
+        return _numpy_column(batch, name).astype(dtype)[:, None].view(np.uint8)
+
+    columns = [raw("generator", "u1"), _bytes_column(batch, "mapping", 12), _bytes_column(batch, "sites", 16)]
+    columns += [raw("seed", "<u8"), raw("volume_factor", "<f4"), raw("space_group", "u1")]
+    return np.hstack(columns).tobytes()

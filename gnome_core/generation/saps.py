@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import Shard, batched, draw, parent_rng, parent_shards
 from gnome_core.generation.parents import ParentTable
-from gnome_core.generation.recipe import MAX_MASKED_SITES, expand_recipe, pack_mapping, recipe_batch
+from gnome_core.generation.recipe import MAX_MASKED_SITES, Recipe, expand_recipe, pack_mapping, recipe_batch
 from gnome_core.generation.species import species_model
 
 # What a capped search may spend on a level: subsets looked at, and subsets x sites x operations. Ions of up to about 16
@@ -106,7 +106,7 @@ def _classify(subsets: np.ndarray, group: np.ndarray, kernel: int) -> SubsetClas
     # Bit of a site's image, in words small enough for exact float64 sums: all images of all subsets by matrix product.
     words = range(0, n, _WORD)
     weights = [np.where(group // _WORD == w // _WORD, 2.0 ** (group % _WORD), 0.0).T for w in words]
-    chunk = max(1, 4_000_000 // len(group))
+    chunk = max(1, 1_000_000 // len(group))
     keys, stabilisers = [], []
     for start in range(0, len(subsets), chunk):
         part = subsets[start : start + chunk].astype(float)
@@ -140,8 +140,8 @@ class SapsGenerator:
     ) -> Iterator[pa.RecordBatch]:
         yield from batched(self._by_parent(shard, parents, config, Counter() if counts is None else counts))
 
-    def expand(self, recipe, parents: ParentTable) -> Crystal:
-        return expand_recipe(recipe, parents)
+    def expand(self, recipes: Sequence[Recipe], parents: ParentTable) -> list[Crystal | None]:
+        return [expand_recipe(recipe, parents) for recipe in recipes]
 
     def _by_parent(self, shard, parents, config, counts) -> Iterator[pa.RecordBatch]:
         allowed = config.allowed_numbers(parents.elements)

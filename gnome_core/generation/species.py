@@ -72,7 +72,16 @@ def _lambda_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             value = table.get_lambda(a, species[j])
             if value != table.alpha:
                 weights[i, j] = weights[j, i] = value
-    return np.array([s.Z for s in species]), np.array([int(s.oxi_state or 0) for s in species]), weights
+    return np.array([s.Z for s in species]), np.array([_charge_of(s) for s in species]), weights
+
+
+def _charge_of(species) -> int:
+    if species.oxi_state is None:
+        raise ValueError(
+            f"pymatgen's substitution table lists {species} without an oxidation state; "
+            "install the version of pymatgen that constraints.txt names"
+        )
+    return int(species.oxi_state)
 
 
 @lru_cache(maxsize=8)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER, Crystal
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import Shard, batched, draw, parent_rng, parent_shards
 from gnome_core.generation.parents import ParentTable
-from gnome_core.generation.recipe import expand_recipe, pack_mapping, recipe_batch
+from gnome_core.generation.recipe import Recipe, expand_recipe, pack_mapping, recipe_batch
 from gnome_core.generation.species import Scoring, SpeciesMode, species_model
 
 
@@ -128,8 +128,8 @@ class SubstitutionGenerator:
     ) -> Iterator[pa.RecordBatch]:
         yield from batched(self._by_parent(shard, parents, config, Counter() if counts is None else counts))
 
-    def expand(self, recipe, parents: ParentTable):
-        return expand_recipe(recipe, parents)
+    def expand(self, recipes: Sequence[Recipe], parents: ParentTable) -> list[Crystal | None]:
+        return [expand_recipe(recipe, parents) for recipe in recipes]
 
     def _by_parent(self, shard, parents, config, counts) -> Iterator[pa.RecordBatch]:
         allowed = config.allowed_numbers(parents.elements)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class WriteManifest(beam.PTransform):
     """Apply to a pipeline once all outputs are known.
 
-    files: FileStat JSON of every WriteTable. counts: (counter, n) pairs of every step; `in`, `rejected/<reason>` and
-    `dead/<reason>` add up per counter. out_table: the table whose rows are the stage's `out`. dead: batches of
-    DEAD_SCHEMA, written as table "dead".
+    files: FileStat JSON of every WriteTable. counts: (counter, n) pairs of every step; `in`, `rejected/<reason>`,
+    `dead/<reason>` and `tally/<name>`, which becomes the metric <name>, add up per counter. out_table: the table whose
+    rows are the stage's `out`. dead: batches of DEAD_SCHEMA, written as table "dead".
     """
 
     def __init__(
@@ -69,7 +69,9 @@ def _has_rows(batch: pa.RecordBatch) -> bool:
 def _write(_, root: str, path: str, out_table: str, files: Iterable[str], totals: Iterable[tuple[str, int]]) -> None:
     stats = sorted((FileStat.model_validate_json(text) for text in files), key=lambda stat: stat.path)
     n_out = sum(stat.rows for stat in stats if stat.table == out_table)
-    manifest = Manifest(files=stats, counts=counts_of(dict(totals), n_out))
+    sums = dict(totals)
+    tallies = {name.removeprefix(tags.tally("")): n for name, n in sums.items() if name.startswith(tags.tally(""))}
+    manifest = Manifest(files=stats, counts=counts_of(sums, n_out), metrics=dict(sorted(tallies.items())))
     Store(root).storage.write(f"{path}/MANIFEST.json", manifest.model_dump_json(by_alias=True).encode())
 
 
@@ -78,7 +80,7 @@ def counts_of(totals: dict[str, int], n_out: int) -> Counts:
     named = {name: {} for name in ("rejected", "dead")}
     for counter, n in sorted(totals.items()):
         kind, _, reason = counter.partition("/")
-        if reason and n:
+        if kind in named and n:
             named[kind][reason] = n
     return Counts(n_in=totals.get(tags.IN, 0), n_out=n_out, rejected=named["rejected"], dead=named["dead"])
 
@@ -91,4 +93,4 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], metrics: dict[str,
     """Run a stage's graph and return the manifest it wrote, with Beam's counters among its metrics."""
     counters = run_pipeline(job.flags, build)
     manifest = read_manifest(job.store, job.attempt.path)
-    return manifest.model_copy(update={"metrics": {**metrics, **counters}})
+    return manifest.model_copy(update={"metrics": {**manifest.metrics, **metrics, **counters}})

@@ -10,11 +10,20 @@ import pyarrow as pa
 from dft.jobs import DONE, RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.stability.compositions import atom_counts
-from pipelines.entries import ancestry, measured_entries, new_on_hull, recipe_of_job
-from pipelines.report.data import JOBS, MemberError, ProvenanceStep, ReportData, StableCrystal, StageCounts
+from pipelines.entries import ancestries, measured_entries, new_on_hull, recipe_of_job
+from pipelines.report.data import (
+    JOBS,
+    CompositionShare,
+    Generated,
+    MemberError,
+    ProvenanceStep,
+    ReportData,
+    StableCrystal,
+    StageCounts,
+)
 from pipelines.resources import committed, hull_until, proposals
 from pipelines.round import stages_of
-from pipelines.schemas import MEMBER_SCHEMA
+from pipelines.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
 from pipelines.store import Commit, Store
 
 PACKAGES = ("gnome-flywheel", "apache-beam", "jax", "flax", "numpy", "pyarrow", "pymatgen", "vesin")
@@ -37,7 +46,10 @@ def collect(store: Store) -> ReportData:
         stages=tuple(_stage_counts(commit) for commit in commits),
         jobs=pa.concat_tables([JOBS.empty_table(), *(_jobs(store, round_) for round_ in rounds)]),
         hull_entries=entries,
-        stable=tuple(_stable(store, entries)),
+        stable=tuple(stable_crystals(store, entries)),
+        generated=tuple(row for commit in commits if commit.stage == "generate" for row in _generated(commit)),
+        compositions=tuple(row for commit in commits if commit.stage == "generate" for row in _compositions(commit)),
+        unpacked=tuple(row for commit in commits if commit.stage == "score" for row in _unpacked(store, commit)),
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
         config=store.round_config(store.rounds()[-1]),
         versions={name: metadata.version(name) for name in PACKAGES},
@@ -75,7 +87,41 @@ def _jobs(store: Store, round_: int) -> pa.Table:
     ).select(JOBS.names)
 
 
-def _stable(store: Store, entries: pa.Table) -> list[StableCrystal]:
+def _generated(commit: Commit) -> list[Generated]:
+    """From metrics such as "saps/all/4", "saps/new/4", "saps/kept/4", "saps/balanced/4"."""
+    found: dict[tuple[str, int], dict[str, int]] = {}
+    for name, n in commit.metrics.items():
+        generator, _, rest = name.partition("/")
+        kind, _, n_elements = rest.partition("/")
+        if kind in ("all", "new", "kept", "balanced"):
+            found.setdefault((generator, int(n_elements)), {})[kind] = int(n)
+    return [
+        Generated(commit.round, *key, *(n.get(kind, 0) for kind in ("all", "new", "kept", "balanced")))
+        for key, n in sorted(found.items())
+    ]
+
+
+def _compositions(commit: Commit) -> list[CompositionShare]:
+    """From metrics such as "random_search/compositions_3" and "random_search/compositions_3_passed"."""
+    prefix = "random_search/compositions_"
+    sizes = sorted(name.removeprefix(prefix) for name in commit.metrics if name.startswith(prefix))
+    return [
+        CompositionShare(
+            commit.round, int(k), int(commit.metrics[f"{prefix}{k}"]), int(commit.metrics[f"{prefix}{k}_passed"])
+        )
+        for k in sizes
+        if k.isdigit()
+    ]
+
+
+def _unpacked(store: Store, commit: Commit) -> list[tuple[int, str]]:
+    """Compositions of which no random structure could be packed."""
+    packing = store.read_table(commit, "packing", PACKING_SCHEMA)
+    return [(commit.round, row["formula"]) for row in packing.to_pylist() if row["failed"] == row["begun"]]
+
+
+def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
+    """The new crystals on the newest hull, deepest first. entries: those of `measured_entries`."""
     new = new_on_hull(entries).sort_by([("e_above_hull_others", "ascending"), ("id", "ascending")])
     return [
         StableCrystal(
@@ -86,9 +132,11 @@ def _stable(store: Store, entries: pa.Table) -> list[StableCrystal]:
             crystal=crystal,
             e_form=row["e_form_per_atom"],
             e_above_hull=row["e_above_hull_others"],
-            chain=tuple(_step(store, step) for step in ancestry(entries, row["id"])),
+            chain=tuple(_step(store, step) for step in chain),
         )
-        for row, crystal in zip(new.to_pylist(), crystals_from_batch(new), strict=True)
+        for row, crystal, chain in zip(
+            new.to_pylist(), crystals_from_batch(new), ancestries(entries, new["id"].to_pylist()), strict=True
+        )
     ]
 
 

@@ -71,6 +71,29 @@ class StageCounts:
 
 
 @dataclass(frozen=True)
+class Generated:
+    """Candidates of one generator and one number of elements in one round."""
+
+    round: int
+    generator: str
+    n_elements: int
+    recipes: int
+    new: int  # recipes of compositions that are new and that no rule turned away
+    kept: int  # those of the sample that is scored
+    balanced: int  # kept ones whose elements, at one common charge each, add up to zero (SMACT's strict rule)
+
+
+@dataclass(frozen=True)
+class CompositionShare:
+    """Compositions of one number of elements that were enumerated for random search, and those the rule let pass."""
+
+    round: int
+    n_elements: int
+    enumerated: int
+    passed: int
+
+
+@dataclass(frozen=True)
 class MemberError:
     """Validation error of one retrained ensemble member, eV/atom."""
 
@@ -92,6 +115,7 @@ class ProvenanceStep:
     generator: str = ""  # "substitution", "saps"; empty for a root
     mapping: Mapping[str, str] = field(default_factory=dict)
     n_replaced_sites: int | None = None  # None = all sites of the mapped ions
+    cell: str = ""  # what was built where there was no parent: "Li30Si8, space group 14, ..."
 
 
 @dataclass(frozen=True)
@@ -124,6 +148,9 @@ class ReportData:
     members: tuple[MemberError, ...]
     config: Mapping[str, Any]  # the round config as nested plain values
     versions: Mapping[str, str]  # package -> version, and "gnome-flywheel" -> code version
+    generated: tuple[Generated, ...] = ()
+    compositions: tuple[CompositionShare, ...] = ()
+    unpacked: tuple[tuple[int, str], ...] = ()  # (round, formula) of which no random structure could be packed
 
     def __post_init__(self):
         object.__setattr__(self, "jobs", _conform("jobs", self.jobs, JOBS))

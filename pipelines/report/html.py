@@ -19,10 +19,12 @@ from pipelines.report import plots
 from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, StageCounts
 from pipelines.report.labels import NOTHING, count, duration, formula_html, mapping_text, milli, number
 from pipelines.report.structure_view import cell_view, space_group
-from pipelines.report.summary import RoundSummary, Share, summarize
+from pipelines.report.summary import RoundSummary, Share, origins, summarize
 
 MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a crystal
 MAX_HULLS = 24
+MAX_ROOTS = 100
+MAX_UNPACKED = 50
 # Nothing but what the file itself holds; plotly.js draws its icons and downloads as data and blob addresses.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
@@ -54,6 +56,7 @@ def render(data: ReportData) -> str:
     sections = [
         ("summary", "Summary", page.summary()),
         ("funnel", "Funnel", page.funnel()),
+        ("candidates", "Candidates", page.candidates()),
         ("hit-rate", "Hit rate", page.hit_rate()),
         ("accuracy", "Predicted and evaluated", page.accuracy()),
         ("calibration", "Uncertainty", page.calibration()),
@@ -138,6 +141,55 @@ class _Page:
             + self._figure("funnel", plots.funnel(self.data), "Rows that left each stage, by round")
             + _table("Rows through each stage", header, rows, numeric={2, 3, 4, 5}, wide={7})
         )
+
+    def candidates(self) -> str:
+        if not self.data.generated:
+            return "<p>Nothing has been generated yet.</p>"
+        header = ("Round", "Generator", "Elements", "Recipes", "New", "Scored", "Charge-balanced")
+        rows = [
+            [
+                str(g.round),
+                escape(g.generator),
+                str(g.n_elements),
+                count(g.recipes),
+                count(g.new),
+                count(g.kept),
+                f"{number(100 * g.balanced / g.kept, 1)} %" if g.kept else NOTHING,
+            ]
+            for g in self.data.generated
+        ]
+        kept, balanced = (sum(getattr(g, name) for g in self.data.generated) for name in ("kept", "balanced"))
+        share = f" {number(100 * balanced / kept, 1)} % of the scored are." if kept else ""
+        return (
+            "<p>New: of a composition that no entry and no earlier proposal has, and that no rule turned away. "
+            "Charge-balanced: the elements, at one common charge each, add up to zero, and no cation is more "
+            f"electronegative than an anion.{share}</p>"
+            + self._figure("generated", plots.generated(self.data), "Recipes of new compositions by generator")
+            + _table("Candidates by generator and number of elements", header, rows, numeric={2, 3, 4, 5, 6}, tall=True)
+            + self._searched_compositions()
+        )
+
+    def _searched_compositions(self) -> str:
+        """Shares of the oxidation rule, and compositions that would not pack, where random structures were made."""
+        if not self.data.compositions:
+            return ""
+        header = ("Round", "Elements", "Compositions", "Pass the oxidation rule")
+        rows = [
+            [
+                str(c.round),
+                str(c.n_elements),
+                count(c.enumerated),
+                f"{count(c.passed)} ({number(100 * c.passed / c.enumerated, 1)} %)" if c.enumerated else NOTHING,
+            ]
+            for c in self.data.compositions
+        ]
+        table = _table("Compositions taken for random structures", header, rows, numeric={1, 2, 3})
+        if not self.data.unpacked:
+            return table
+        names = ", ".join(formula_html(formula) for _, formula in self.data.unpacked[:MAX_UNPACKED])
+        more = len(self.data.unpacked) - MAX_UNPACKED
+        rest = f" and {count(more)} more" if more > 0 else ""
+        return f'{table}<p class="note">No random structure could be packed of {names}{rest}.</p>'
 
     def hit_rate(self) -> str:
         if not self.rounds:
@@ -270,8 +322,19 @@ class _Page:
     def provenance(self) -> str:
         if not self.stable:
             return "<p>No new crystal reached the hull.</p>"
+        found = origins(self.stable)
+        share = {name: f"{count(n)} ({number(100 * n / found.n)} %)" for name, n in found.through.items()}
+        steps = [[escape(name), count(found.last.get(name, 0)), share[name]] for name in found.through]
+        roots = [[formula_html(root.formula), _short_id(root.id), count(root.discoveries)] for root in found.roots]
+        header = ("Generator", "Made the crystal", "Made it or an ancestor since the root")
         chains = "".join(_chain(stable) for stable in self.stable[:MAX_CRYSTALS])
-        return f"<p>From each new crystal back to its root parent in the snapshot.</p>{chains}"
+        return (
+            '<div class="pair">'
+            + _table("Generators behind the new crystals on the hull", header, steps, numeric={1, 2})
+            + _table("Roots", ("Root", "Id", "Discoveries"), roots[:MAX_ROOTS], numeric={2}, tall=True)
+            + "</div><p>From each new crystal back to its root: a parent in the snapshot, or a composition.</p>"
+            + chains
+        )
 
     def timings(self) -> str:
         header = ("Round", "Stage", "Wall time", "Rows in", "Rows per second")
@@ -345,6 +408,8 @@ def _chain(stable: StableCrystal) -> str:
 
 
 def _recipe(step: ProvenanceStep) -> str:
+    if step.cell:
+        return f"{escape(step.generator)}: {escape(step.cell)}"
     sites = "" if step.n_replaced_sites is None else f" on {step.n_replaced_sites} sites"
     return f"{escape(step.generator)}: {mapping_text(step.mapping)}{sites} ←"
 

@@ -45,6 +45,23 @@ def funnel(data: ReportData) -> go.Figure:
     return figure
 
 
+def generated(data: ReportData) -> go.Figure:
+    """New candidates by round and number of elements, stacked by generator."""
+    figure = _figure("elements in the candidate", "recipes of new compositions", barmode="stack")
+    new = {(g.round, g.n_elements, g.generator): g.new for g in data.generated}
+    groups = sorted({key[:2] for key in new})
+    for name, color in zip(sorted({g.generator for g in data.generated}), ROUND_COLORS, strict=False):
+        figure.add_bar(
+            # Every bar has every group, zero or not: plotly orders groups as it meets them.
+            x=[[f"round {round_}" for round_, _ in groups], [str(k) for _, k in groups]],
+            y=[new.get((*group, name), 0) for group in groups],
+            name=name,
+            marker_color=color,
+            hovertemplate="%{x}: %{y:,}<extra>" + name + "</extra>",
+        )
+    return figure
+
+
 def hit_rates(rounds: list[RoundSummary]) -> go.Figure:
     """Share of evaluated crystals at or below the hull, with 95 % binomial intervals, a group of bars a round."""
     figure = _figure("", "share of evaluated crystals (%)", barmode="group")

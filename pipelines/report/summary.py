@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,7 @@ from gnome_core.analysis.discovery import (
     regression_metrics,
 )
 from gnome_core.stability.hull import ON_HULL
-from pipelines.report.data import ReportData
+from pipelines.report.data import ReportData, StableCrystal
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,39 @@ class RoundSummary:
     def inside_iqr(self) -> float:
         """Share of errors within the interquartile range centred on the median: 0.5 when calibrated."""
         return float(np.interp(0.5, self.calibration.levels, self.calibration.coverage))
+
+
+@dataclass(frozen=True)
+class Root:
+    """A crystal without a parent, and how many discoveries descend from it."""
+
+    id: str
+    formula: str
+    discoveries: int
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where n discoveries come from.
+
+    last: generator of the last step -> discoveries. through: generator -> discoveries that it made or whose ancestors
+    since the root it made, most first. roots: most discoveries first.
+    """
+
+    n: int
+    last: dict[str, int]
+    through: dict[str, int]
+    roots: list[Root]
+
+
+def origins(stable: Sequence[StableCrystal]) -> Origins:
+    """Trace discoveries to their roots."""
+    last = Counter(crystal.chain[0].generator for crystal in stable)
+    through = Counter(name for crystal in stable for name in {step.generator for step in crystal.chain} - {""})
+    roots = Counter((crystal.chain[-1].id, crystal.chain[-1].formula) for crystal in stable)
+    ranked = sorted(roots.items(), key=lambda item: (-item[1], item[0]))
+    by_count = sorted(through.items(), key=lambda item: (-item[1], item[0]))
+    return Origins(len(stable), dict(last), dict(by_count), [Root(*root, n) for root, n in ranked])
 
 
 def summarize(data: ReportData) -> list[RoundSummary]:

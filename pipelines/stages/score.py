@@ -12,11 +12,13 @@ from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
 from pipelines.members import member_paths
 from pipelines.round import Job
-from pipelines.schemas import SCORED_SCHEMA
+from pipelines.schemas import PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.stages.select import baseline_seed
 from pipelines.store import Manifest
 from pipelines.transforms.inference import JaxEnsembleHandler, ScreeningHandler
 from pipelines.transforms.score import (
+    PACKING,
+    CountPacking,
     ExpandCandidates,
     HullEnergies,
     Measured,
@@ -43,8 +45,12 @@ def run(job: Job) -> Manifest:
         expanded = (
             pipeline
             | "Candidates" >> ReadTable(root, candidates, "candidates")
-            | "Expand" >> _pardo(ExpandCandidates(root, last)).with_outputs(tags.COUNTS, main="rows")
+            | "Expand"
+            >> beam.ParDo(ExpandCandidates(root, last))
+            .with_output_types(pa.RecordBatch, **tags.HINTS, **{PACKING: tuple[str, tuple[int, int]]})
+            .with_outputs(tags.COUNTS, PACKING, main="rows")
         )
+        packing = expanded[PACKING] | "Packing" >> CountPacking()
         placed = expanded.rows | "Hull" >> _pardo(HullEnergies(root, last)).with_outputs(tags.COUNTS, main="rows")
         if not cascade.enabled:
             whole = _measured(placed.rows, "Predict", full)
@@ -73,14 +79,15 @@ def run(job: Job) -> Manifest:
                 not_refined, beam.pvalue.AsList(worthy)
             ).with_output_types(pa.RecordBatch)
             rows, parts = [others, refined.rows], [screened, refined]
-        files = (
+        files = [
             rows
             | "All" >> beam.Flatten()
             | "Columns" >> beam.Map(scored).with_output_types(pa.RecordBatch)
-            | "Write" >> WriteTable(root, path, "scored", SCORED_SCHEMA, ("digest",), job.config.part_files)
-        )
+            | "Write" >> WriteTable(root, path, "scored", SCORED_SCHEMA, ("digest",), job.config.part_files),
+            packing | "WritePacking" >> WriteTable(root, path, "packing", PACKING_SCHEMA, ("formula",), 1),
+        ]
         counts = [expanded[tags.COUNTS], placed[tags.COUNTS], *(part[tags.COUNTS] for part in parts)]
-        pipeline | "Manifest" >> WriteManifest(root, path, "scored", [files], counts, [p[tags.DEAD] for p in parts])
+        pipeline | "Manifest" >> WriteManifest(root, path, "scored", files, counts, [p[tags.DEAD] for p in parts])
 
     return run_job(job, build, {"members": len(members)})
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from dft.jobs import job_digest
 from gnome_core.crystals.arrow import crystals_to_arrays
 from gnome_core.generation.generators import expand
+from gnome_core.generation.recipe import NO_PARENT
 from pipelines import tags
 from pipelines.resources import evaluated_jobs, parent_table
 from pipelines.schemas import PROPOSAL_SCHEMA
@@ -44,9 +45,12 @@ class MakeJobs(beam.DoFn):
             "id": pa.array(jobs, pa.string()),
             "evaluator": pa.repeat(self.evaluator, batch.num_rows),
             "protocol": pa.repeat(self.protocol, batch.num_rows),
-            "parent_id": pa.array([self.parents.ids[row] for row in batch["parent"].to_pylist()], pa.string()),
+            "parent_id": pa.array([self._parent_id(row) for row in batch["parent"].to_pylist()], pa.string()),
         }
         proposals = pa.RecordBatch.from_arrays([columns[n] for n in PROPOSAL_SCHEMA.names], schema=PROPOSAL_SCHEMA)
         kept = proposals.filter(pa.array(np.array([reason is None for reason in reasons], bool)))
         if kept.num_rows:
             yield kept
+
+    def _parent_id(self, row: int) -> str | None:
+        return None if row == NO_PARENT else self.parents.ids[row]

@@ -1,4 +1,4 @@
-"""Shards -> candidates: recipes with their digests and compositions, only those worth scoring."""
+"""Shards -> candidates: recipes of new compositions, a sample of them, with what later stages call them."""
 
 from __future__ import annotations
 
@@ -12,67 +12,112 @@ import pyarrow as pa
 from gnome_core.crystals.formulas import SYMBOLS, formula_of_composition
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.config import GenerationConfig
-from gnome_core.generation.generators import Shard, shard_recipes
+from gnome_core.generation.generators import BATCH_ROWS, Shard, installed_generators, shard_recipes
 from gnome_core.generation.oxidation import can_be_neutral
-from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import recipe_compositions, recipe_digests
+from gnome_core.matching.known_compositions import composition_hashes
 from pipelines import progress, tags
-from pipelines.metrics import inc, timer
-from pipelines.resources import known_formulas, parent_table
+from pipelines.metrics import timer
+from pipelines.resources import known_compositions, parent_table
 from pipelines.schemas import CANDIDATE_SCHEMA
-
-
-def candidate_batch(recipes: pa.RecordBatch, parents: ParentTable) -> pa.RecordBatch:
-    """Recipes with the columns digest, formula and chemsys; no crystal is built."""
-    compositions = recipe_compositions(recipes, parents)
-    compositions = compositions // np.gcd.reduce(compositions, axis=1)[:, None]
-    unique, inverse = np.unique(compositions, axis=0, return_inverse=True)
-    keys = [tuple((z, int(n)) for z, n in enumerate(row) if n) for row in unique.tolist()]
-    formulas = np.array([formula_of_composition(key) for key in keys], object)
-    systems = np.array(["-".join(sorted(SYMBOLS[z] for z, _ in key)) for key in keys], object)
-    rows = inverse.reshape(-1)
-    digests = pa.array(recipe_digests(recipes, parents), pa.binary(16))
-    columns = [*recipes.columns, digests, pa.array(formulas[rows]), pa.array(systems[rows])]
-    return pa.RecordBatch.from_arrays(columns, schema=CANDIDATE_SCHEMA)
+from pipelines.transforms.draws import draws
+from pipelines.transforms.sample import DRAW
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
-class GenerateCandidates(beam.DoFn):
-    """Shard -> batches of CANDIDATE_SCHEMA. Rejects known formulas and, under a holdout, chemical systems
-    that hold a withheld one: the snapshot lacks its compounds, next to which anything would look stable."""
+class GenerateRecipes(beam.DoFn):
+    """Shard -> batches of RECIPE_SCHEMA with `digest` and `draw`; no crystal is built, no formula written.
 
-    def __init__(self, root: str, round_: int, config: GenerationConfig, holdout: str):
-        self.root, self.round, self.config, self.holdout = root, round_, config, holdout
+    Rejects known compositions, by their hashes, and, under a holdout, chemical systems that hold a withheld one: the
+    snapshot lacks its compounds, next to which anything would look stable. Tallies, by generator: what its `recipes`
+    counts, and "all/4" and "new/4", the recipes of four elements before and after rejection.
+
+    known: store-relative path of the known compositions.
+    """
+
+    def __init__(self, root: str, round_: int, config: GenerationConfig, holdout: str, known: str):
+        self.root, self.round, self.config, self.holdout, self.known_path = root, round_, config, holdout, known
 
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
-        self.known = known_formulas(self.root, self.round)
+        self.known = known_compositions(self.root, self.known_path)
 
     def process(self, shard: Shard) -> Iterator:
-        skipped: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
+        tallies: Counter[str] = Counter()
         with timer("generate"):
-            for recipes in shard_recipes(shard, self.parents, self.config, skipped):
-                yield from self._new(candidate_batch(recipes, self.parents))
-        for reason, n in skipped.items():
-            inc(f"{shard.generator}_{reason}", n)
-        progress.advance()
-
-    def _new(self, batch: pa.RecordBatch) -> Iterator:
-        known = np.array([formula in self.known for formula in batch["formula"].to_pylist()], bool)
-        withheld = np.zeros(len(known), bool)
-        if self.holdout == "holdout-v1":
-            withheld = np.array([holds_withheld(system) for system in batch["chemsys"].to_pylist()], bool) & ~known
-        unbalanced = np.zeros(len(known), bool)
-        if self.config.oxidation_rule:
-            unbalanced = ~can_be_neutral(recipe_compositions(batch, self.parents)) & ~known & ~withheld
-        counts = {
-            tags.IN: batch.num_rows,
-            tags.rejected("known_formula"): int(known.sum()),
-            tags.rejected("withheld_system"): int(withheld.sum()),
-            tags.rejected("not_neutral"): int(unbalanced.sum()),
-        }
+            for recipes in shard_recipes(shard, self.parents, self.config, tallies):
+                kept = self._new(recipes, counts, tallies)
+                if kept.num_rows:
+                    yield kept
         for name, n in counts.items():
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (name, n))
-        kept = batch.filter(pa.array(~(known | withheld | unbalanced)))
-        if kept.num_rows:
-            yield kept
+        for name, n in tallies.items():
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.tally(f"{shard.generator}/{name}"), n))
+        progress.advance()
+
+    def _new(self, recipes: pa.RecordBatch, counts: Counter[str], tallies: Counter[str]) -> pa.RecordBatch:
+        compositions = recipe_compositions(recipes, self.parents)
+        present = compositions > 0
+        known = self.known.contains(composition_hashes(compositions))
+        withheld = np.zeros(len(known), bool)
+        if self.holdout == "holdout-v1":
+            withheld[~known] = [holds_withheld(system) for system in _systems(present[~known])]
+        unbalanced = np.zeros(len(known), bool)
+        if self.config.oxidation_rule:
+            open_ = np.flatnonzero(~(known | withheld))
+            unbalanced[open_] = ~can_be_neutral(compositions[open_], "ordered")
+        new = ~(known | withheld | unbalanced)
+        counts[tags.IN] += recipes.num_rows
+        for reason, rejected in (("known_formula", known), ("withheld_system", withheld), ("not_neutral", unbalanced)):
+            counts[tags.rejected(reason)] += int(rejected.sum())
+        n_elements = present.sum(axis=1)
+        for name, rows in (("all", n_elements), ("new", n_elements[new])):
+            for k, n in enumerate(np.bincount(rows)):
+                if n:
+                    tallies[f"{name}/{k}"] += int(n)
+        kept = recipes.filter(pa.array(new))
+        digests = pa.array(recipe_digests(kept, self.parents), pa.binary(16))
+        return kept.append_column("digest", digests).append_column(DRAW, draws(digests, self.config.seed))
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class NameCandidates(beam.DoFn):
+    """Sampled recipes -> CANDIDATE_SCHEMA.
+
+    Tallies, by generator: "kept/4", the rows of four elements, and "balanced/4", those of them that are charge-balanced
+    by the strict rule.
+    """
+
+    def __init__(self, root: str, round_: int):
+        self.root, self.round = root, round_
+
+    def setup(self) -> None:
+        self.parents = parent_table(self.root, self.round - 1)
+
+    def process(self, sampled: pa.RecordBatch) -> Iterator:
+        for start in range(0, sampled.num_rows, BATCH_ROWS):  # what has been sampled comes as one large batch
+            yield from self._named(sampled.slice(start, BATCH_ROWS))
+
+    def _named(self, batch: pa.RecordBatch) -> Iterator:
+        compositions = recipe_compositions(batch, self.parents)
+        compositions //= np.gcd.reduce(compositions, axis=1)[:, None]
+        unique, inverse = np.unique(compositions, axis=0, return_inverse=True)
+        formulas = [formula_of_composition(tuple((z, n) for z, n in enumerate(row) if n)) for row in unique.tolist()]
+        rows = inverse.reshape(-1)
+        named = batch.append_column("formula", pa.array(np.array(formulas, object)[rows], pa.string()))
+        named = named.append_column("chemsys", pa.array(np.array(_systems(unique > 0), object)[rows], pa.string()))
+        balanced, n_elements = can_be_neutral(unique, "strict")[rows], (unique > 0).sum(axis=1)[rows]
+        codes = batch["generator"].to_numpy()
+        for name, generator in installed_generators().items():
+            own = codes == generator.code
+            for kind, chosen in (("kept", own), ("balanced", own & balanced)):
+                for k, n in enumerate(np.bincount(n_elements[chosen])):
+                    if n:
+                        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.tally(f"{name}/{kind}/{k}"), int(n)))
+        yield named.select(CANDIDATE_SCHEMA.names).cast(CANDIDATE_SCHEMA)
+
+
+def _systems(present: np.ndarray) -> list[str]:
+    """Chemical systems ("Li-O") of rows (n, 95) that say which elements there are."""
+    return ["-".join(sorted(SYMBOLS[z] for z in np.flatnonzero(row))) for row in present]

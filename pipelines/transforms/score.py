@@ -11,19 +11,25 @@ import pyarrow.compute as pc
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_to_arrays
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.generation.generators import expand
+from gnome_core.generation.generators import try_expand
+from gnome_core.generation.recipe import NO_PARENT
 from gnome_core.stability.compositions import atom_counts
 from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.dead_letters import dead_letter, dead_letter_batch
 from pipelines.metrics import inc, timer
 from pipelines.resources import hull_until, parent_table
-from pipelines.schemas import CANDIDATE_SCHEMA, SCORED_SCHEMA
+from pipelines.schemas import CANDIDATE_SCHEMA, PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.transforms.inference import E_HULL, ERROR, EVALUATIONS, PASSED
+
+PACKING = "packing"  # side output: (formula, (random structures begun, those that could not be packed))
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class ExpandCandidates(beam.DoFn):
-    """Candidate batches -> the same with CRYSTAL_FIELDS; crystals that cannot exist are rejected by their reason."""
+    """Candidate batches -> the same with CRYSTAL_FIELDS; crystals that cannot exist are rejected by their reason.
+
+    Compositions of random structures go to the tag PACKING.
+    """
 
     def __init__(self, root: str, parents_round: int):
         self.root, self.parents_round = root, parents_round
@@ -32,23 +38,48 @@ class ExpandCandidates(beam.DoFn):
         self.parents = parent_table(self.root, self.parents_round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
-        crystals = expand(batch, self.parents)
+        crystals = try_expand(batch, self.parents)
         reasons = [invalid_reason(crystal) for crystal in crystals]
-        kept = pa.array([reason is None for reason in reasons])
+        good = [crystal for crystal, reason in zip(crystals, reasons, strict=True) if crystal and reason is None]
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
         for reason in filter(None, reasons):
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
-        if any(reason is None for reason in reasons):
-            good = [crystal for crystal, reason in zip(crystals, reasons, strict=True) if reason is None]
-            yield with_crystals(batch.filter(kept), good)
+        for row in np.flatnonzero(batch["parent"].to_numpy() == NO_PARENT).tolist():
+            begun = batch["formula"][row].as_py(), (1, int(crystals[row] is None))
+            yield beam.pvalue.TaggedOutput(PACKING, begun)
+        if good:
+            yield with_crystals(batch.filter(pa.array([reason is None for reason in reasons])), good)
 
 
-def invalid_reason(crystal: Crystal) -> str | None:
+def invalid_reason(crystal: Crystal | None) -> str | None:
+    """Why a candidate cannot be used, or None; a missing crystal is one whose atoms found no room."""
+    if crystal is None:
+        return "packing_failed"
     try:
         check_crystal(crystal)
     except InvalidCrystal as error:
         return error.reason
     return None
+
+
+class CountPacking(beam.PTransform):
+    """The tag PACKING -> batches of PACKING_SCHEMA, one row a composition."""
+
+    def expand(self, begun):
+        return (
+            begun
+            | "Sum"
+            >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, sum)).with_output_types(
+                tuple[str, tuple[int, int]]
+            )
+            | "Batch" >> beam.BatchElements(min_batch_size=100, max_batch_size=2000)
+            | "ToArrow" >> beam.Map(_packing_batch).with_output_types(pa.RecordBatch)
+        )
+
+
+def _packing_batch(rows: list[tuple[str, tuple[int, int]]]) -> pa.RecordBatch:
+    columns = zip(*((formula, begun, failed) for formula, (begun, failed) in rows), strict=True)
+    return pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=PACKING_SCHEMA)
 
 
 def with_crystals(batch: pa.RecordBatch, crystals: Sequence[Crystal]) -> pa.RecordBatch:

@@ -24,7 +24,7 @@ from pipelines.config import load_config
 from pipelines.dead_letters import DEAD_SCHEMA
 from pipelines.errors import StoreError, UserError
 from pipelines.report.collect import collect
-from pipelines.resources import entries_until, known_formulas, parent_table, proposed_entries
+from pipelines.resources import entries_until, parent_table, proposed_entries
 from pipelines.schemas import (
     CANDIDATE_SCHEMA,
     HULL_SCHEMA,
@@ -73,7 +73,8 @@ def test_candidates_are_new_distinct_and_recomputable(two_rounds):
         assert recipe_formulas(rows, parents) == rows["formula"].to_pylist()
         assert recipe_digests(rows.combine_chunks(), parents) == rows["digest"].to_pylist()
         assert len(set(rows["digest"].to_pylist())) == len(rows)
-        assert not set(rows["formula"].to_pylist()) & (known_formulas(store.root, round_) | proposed)
+        known = set(entries_until(store, round_ - 1, ["formula"])["formula"].to_pylist())
+        assert not set(rows["formula"].to_pylist()) & (known | proposed)
         proposed |= set(
             store.read_table(store.commit(round_, "emit"), "jobs", PROPOSAL_SCHEMA, ["formula"])["formula"].to_pylist()
         )

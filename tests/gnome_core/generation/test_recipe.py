@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from gnome_core.crystals.crystal import crystal_digest
 from gnome_core.crystals.formulas import reduced_formula
+from gnome_core.generation.compositions import pack_compositions
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import all_shards, expand, shard_recipes
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import (
+    NO_PARENT,
     RECIPE_SCHEMA,
     Recipe,
     expand_recipe,
-    expand_recipes,
     pack_mapping,
     recipe_batch,
     recipe_compositions,
@@ -35,9 +36,12 @@ def all_recipes(**settings_) -> pa.Table:
 RECIPES = all_recipes()
 
 
-def test_a_row_is_41_bytes():
-    widths = [field.type.bit_width // 8 for field in RECIPE_SCHEMA]
-    assert sum(widths) == 41
+def test_a_row_is_at_most_48_bytes(tmp_path):
+    assert sum(field.type.bit_width // 8 for field in RECIPE_SCHEMA) == 46
+    pq.write_table(pa.concat_tables([RECIPES] * 8), tmp_path / "recipes.parquet")
+    metadata = pq.read_metadata(tmp_path / "recipes.parquet")
+    uncompressed = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    assert uncompressed / metadata.num_rows < 48
 
 
 @settings(max_examples=100, deadline=None)
@@ -71,7 +75,7 @@ def test_swaps_and_merging_elements():
     batch = recipe_batch(0, 1, mapping)
     assert [r.replacements for r in recipe_rows(batch)] == [{11: 17, 17: 11}, {17: 9}, {11: 19}]
     assert recipe_formulas(batch, PARENTS) == ["NaCl", "NaF", "KCl"]
-    assert [c.numbers[0] for c in expand_recipes(batch, PARENTS)] == [17, 11, 19]
+    assert [c.numbers[0] for c in expand(batch, PARENTS)] == [17, 11, 19]
 
 
 def test_digests_are_distinct_and_follow_the_parent_id():
@@ -97,13 +101,41 @@ def test_parquet_round_trip_and_slices(tmp_path):
 
 def test_unknown_parent_is_an_error():
     with pytest.raises(IndexError):
-        expand_recipe(Recipe(99, 1, bytes(12), bytes(16), 0), PARENTS)
+        expand_recipe(Recipe(99, 1, bytes(12), bytes(16), 0, 1.0, 0), PARENTS)
+
+
+def test_volume_factor_scales_the_cell():
+    mapping = pack_mapping(np.array([11]), np.array([[19]]))
+    plain, larger = (expand(recipe_batch(0, 1, mapping, volume_factor=f), PARENTS)[0] for f in (1.0, 1.25))
+    assert larger.volume == pytest.approx(1.25 * plain.volume)
+    assert np.array_equal(larger.frac_coords, plain.frac_coords)
+
+
+def test_recipes_with_and_without_a_parent_live_in_one_table():
+    atoms = np.zeros((2, 95), int)
+    atoms[0, [3, 14]], atoms[1, [8, 26]] = (15, 4), (6, 4)
+    alone = recipe_batch(NO_PARENT, 3, pack_compositions(atoms), seed=np.array([5, 2**64 - 1], np.uint64))
+    mixed = pa.Table.from_batches([RECIPES.slice(0, 3).combine_chunks().to_batches()[0], alone]).combine_chunks()
+    mixed = mixed.take([3, 0, 4, 1, 2]).combine_chunks().to_batches()[0]
+    known = recipe_formulas(RECIPES.slice(0, 3), PARENTS)
+    assert recipe_formulas(mixed, PARENTS) == ["Li15Si4", known[0], "Fe2O3", *known[1:]]
+    assert recipe_compositions(mixed, PARENTS)[2].tolist() == atoms[1].tolist()
+    assert [recipe.atoms for recipe in recipe_rows(mixed)] == [{3: 15, 14: 4}, {}, {8: 6, 26: 4}, {}, {}]
+    assert recipe_rows(alone)[0].replacements == {}
+    assert len(set(recipe_digests(mixed, PARENTS))) == 5
+    with pytest.raises(IndexError):
+        expand_recipe(recipe_rows(alone)[0], PARENTS)
+
+
+def test_recipes_of_an_unknown_generator_are_named():
+    with pytest.raises(ValueError, match="code 77"):
+        expand(recipe_batch(0, 77, pack_mapping(np.array([11]), np.array([[19]]))), PARENTS)
 
 
 def test_a_fixed_recipe_gives_a_fixed_crystal():
     table = ParentTable.from_crystals(["p"], [batio3()])
     sr = recipe_batch(0, 1, pack_mapping(np.array([8, 22, 56]), np.array([[8, 22, 38]])))
-    crystal = expand_recipes(sr, table)[0]
+    crystal = expand(sr, table)[0]
     assert recipe_formulas(sr, table) == ["SrTiO3"]
     # SrTiO3 has a = 3.91 Å, BaTiO3 4.01 Å.
     assert crystal.lattice[0, 0] == pytest.approx(4.0 * 3.91 / 4.01, rel=0.02)

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnome_core.crystals.crystal import Crystal
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import expand_recipe, recipe_rows
 from gnome_core.generation.saps import SapsGenerator, site_permutations, subset_classes
+from gnome_core.generation.space_groups import orbits, symmetric_lattice
 from tests.gnome_core.generation.samples import batio3, lifepo4, parents, rock_salt, spinel
 
 BURNSIDE = {  # crystal, ion -> classes of 1..n replaced atoms
@@ -138,3 +140,30 @@ def test_parents_outside_the_limits_are_counted():
     assert counts["parents_too_many_sites"] == 1
     assert {r.parent for r in rows} == {1}
     assert generate(table, elements=("Ba", "Ti", "Zr"))[1]["parents_with_other_elements"] == 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(0, 2**32), st.sampled_from([12, 47, 123, 166, 194, 221, 225]), st.sampled_from([(2, 4), (4, 4), (3, 6)])
+)
+def test_recipes_of_random_symmetric_parents_are_distinct_under_their_symmetry(seed, group, counts):
+    """No two candidates of a parent are carried into each other by an operation of the parent."""
+    rng = np.random.default_rng(seed)
+    cell, position = [], []
+    lattice = symmetric_lattice(group, np.eye(3) + rng.uniform(-0.2, 0.2, (3, 3))) * 9
+    for number, wanted in zip((3, 8), counts, strict=True):
+        orbit = min(orbits(group), key=lambda o: abs(o.multiplicity - wanted))
+        cell += [number] * orbit.multiplicity
+        position += (orbit.rotations @ rng.random(3) + orbit.translations).tolist()
+    table = ParentTable.from_crystals(["p"], [Crystal(lattice, np.array(position) % 1, cell)])
+    try:
+        permutations = site_permutations(table.crystals[0])
+    except ValueError:
+        return
+    rows, _ = generate(table, elements=("Li", "O", "Na", "S"))
+    seen: dict[tuple, set[bytes]] = {}
+    for recipe in rows:
+        mask = recipe.site_mask(len(cell))
+        images = {mask[permutation].tobytes() for permutation in permutations}
+        assert mask.tobytes() not in seen.setdefault(tuple(recipe.replacements.items()), set())
+        seen[tuple(recipe.replacements.items())] |= images

@@ -14,6 +14,8 @@ from gnome_core.crystals.formulas import NUMBERS, atomic_fractions, chemsys, red
 from pipelines.report.data import (
     HULL_ENTRIES,
     JOBS,
+    CompositionShare,
+    Generated,
     MemberError,
     ProvenanceStep,
     ReportData,
@@ -148,6 +150,17 @@ def report_data() -> ReportData:
         ),
         config={"seed": 7, "generate": {"threshold": 0.001, "saps": True}, "select": {"threshold_ev": 0.05}},
         versions={"gnome-flywheel": "0.1.0", "jax": "0.10.1", "apache-beam": "2.77.0"},
+        generated=(
+            Generated(1, "saps", 3, 30_000, 28_000, 24_000, 3_000),
+            Generated(1, "saps", 4, 14_000, 13_000, 11_312, 1_000),
+            Generated(1, "substitution", 2, 6_000, 2_000, 1_000, 800),
+            Generated(1, "substitution", 3, 9_000, 6_000, 5_000, 2_500),
+            Generated(2, "random_search", 3, 4_000, 4_000, 4_000, 1_000),
+            Generated(2, "saps", 3, 50_000, 47_000, 40_000, 7_000),
+            Generated(2, "substitution", 3, 16_000, 15_000, 13_870, 6_000),
+        ),
+        compositions=(CompositionShare(2, 2, 240, 190), CompositionShare(2, 3, 3_600, 3_550)),
+        unpacked=((2, "CsLi7"),),
     )
 
 

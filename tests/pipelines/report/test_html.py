@@ -53,7 +53,7 @@ def document(text) -> Document:
 
 def test_has_every_section_and_navigation_to_it(document):
     ids = [attrs["id"] for attrs in document.all("section")]
-    titles = ["summary", "funnel", "hit-rate", "accuracy", "calibration", "hulls", "crystals"]
+    titles = ["summary", "funnel", "candidates", "hit-rate", "accuracy", "calibration", "hulls", "crystals"]
     assert ids == [*titles, "provenance", "timings", "config"]
     assert [attrs["href"] for attrs in document.all("a")] == [f"#{i}" for i in ids]
 
@@ -75,7 +75,7 @@ def test_every_figure_is_valid_named_and_described(document):
     figures = json.loads(document.scripts[0])
     places = [attrs for attrs in document.all("div") if "data-figure" in attrs]
     assert {place["data-figure"] for place in places} == set(figures)
-    assert {"funnel", "hit-rate", "parity", "coverage", "spread", "members", "timings"} <= set(figures)
+    assert {"funnel", "generated", "hit-rate", "parity", "coverage", "spread", "members", "timings"} <= set(figures)
     assert all(place["role"] == "img" and place["aria-label"] for place in places)
     for figure in figures.values():
         go.Figure(figure)
@@ -146,6 +146,7 @@ def test_provenance_names_the_ions_that_changed(report_data):
     text = render(dataclasses.replace(report_data, stable=(dataclasses.replace(report_data.stable[0], chain=chain),)))
     provenance = text[text.index('id="provenance"') : text.index('id="timings"')]
     assert "substitution: Na → K" in provenance
+    provenance = provenance[provenance.index("<ol") :]
     assert provenance.index("K<sub>2</sub>O") < provenance.index("Na → K") < provenance.index("Na<sub>2</sub>O")
 
 
@@ -163,3 +164,32 @@ def test_a_table_with_text_for_energies_is_refused(report_data):
     wrong = report_data.jobs.set_column(8, "e_form", [["x"] * len(report_data.jobs)])
     with pytest.raises(ValueError, match="jobs has a column of the wrong type"):
         dataclasses.replace(report_data, jobs=wrong)
+
+
+def section(text: str, key: str, after: str) -> str:
+    return text[text.index(f'id="{key}"') : text.index(f'id="{after}"')]
+
+
+def test_candidates_are_counted_by_generator_and_number_of_elements(text):
+    candidates = section(text, "candidates", "hit-rate")
+    assert "30,000" in candidates
+    assert "80.0 %" in candidates  # 800 of the 1,000 scored binaries by substitution
+    assert "21.5 % of the scored are" in candidates
+    assert "3,550 (98.6 %)" in candidates
+    assert "could be packed of CsLi<sub>7</sub>." in candidates
+
+
+def test_what_was_not_generated_is_not_shown(report_data):
+    empty = render(dataclasses.replace(report_data, generated=(), compositions=(), unpacked=()))
+    assert "Nothing has been generated yet" in section(empty, "candidates", "hit-rate")
+    plain = section(render(dataclasses.replace(report_data, compositions=(), unpacked=())), "candidates", "hit-rate")
+    assert "oxidation rule" not in plain
+
+
+def test_cells_without_a_parent_are_described(report_data):
+    cell = "Li30Si8, space group 14, 0.73 of the expected volume"
+    chain = (ProvenanceStep("r0002-a", "Li15Si4", 2, "random_search", {}, None, cell),)
+    text = render(dataclasses.replace(report_data, stable=(dataclasses.replace(report_data.stable[0], chain=chain),)))
+    provenance = section(text, "provenance", "timings")
+    assert f"random_search: {cell}" in provenance
+    assert "1 (100 %)" in provenance

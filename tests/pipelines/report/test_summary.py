@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.report.data import JOBS
-from pipelines.report.summary import summarize
+from pipelines.report.data import JOBS, ProvenanceStep
+from pipelines.report.summary import origins, summarize
 
 # model, random, predicted, iqr, e_form, e_above_hull
 ROWS = [
@@ -51,3 +51,24 @@ def test_errors_are_median_minus_evaluation(summary):
 def test_the_interval_is_wilsons(summary):
     # Wilson (1927) for 2 of 3 at 95 %.
     assert (summary.model.low, summary.model.high) == pytest.approx((0.2077, 0.9385), abs=1e-4)
+
+
+def test_origins_follow_every_chain_to_its_root(report_data):
+    def crystal(*steps: tuple[str, str]):
+        chain = tuple(ProvenanceStep(id_, id_.upper(), 0 if not made else 1, made) for id_, made in steps)
+        return dataclasses.replace(report_data.stable[0], chain=chain)
+
+    found = origins(
+        [
+            crystal(("a", "substitution"), ("p", "")),
+            crystal(("b", "substitution"), ("c", "saps"), ("p", "")),
+            crystal(("d", "saps"), ("c", "saps"), ("q", "")),
+            crystal(("e", "random_search")),
+        ]
+    )
+    assert found.n == 4
+    assert found.last == {"substitution": 2, "saps": 1, "random_search": 1}
+    assert found.through == {"saps": 2, "substitution": 2, "random_search": 1}
+    roots = [(root.id, root.formula, root.discoveries) for root in found.roots]
+    assert roots == [("p", "P", 2), ("e", "E", 1), ("q", "Q", 1)]
+    assert origins([]).n == 0
