@@ -10,12 +10,14 @@ import pyarrow.compute as pc
 from gnome_core.crystals.formulas import SYMBOLS
 from gnome_core.generation.generators import installed_generators
 from gnome_core.generation.recipe import Recipe
+from gnome_core.stability.reactions import equilibrium_reaction
 from pipelines.errors import UserError
 from pipelines.resources import entries_until, hull_until, proposals
 from pipelines.round import newest_commit
 from pipelines.schemas import HULL_SCHEMA
 from pipelines.store import Store
 
+HULL_COLUMNS = ("e_above_hull_snapshot", "e_above_hull", "e_above_hull_others", "phase_separation_energy", "on_hull")
 EXPORT_FORMATS = ("csv", "cif", "parquet")
 
 
@@ -32,7 +34,7 @@ def measured_entries(store: Store) -> pa.Table:
     hull, round_ = newest_hull(store)
     hull = hull.sort_by("id")
     entries = entries_until(store, round_).sort_by("id")
-    for name in ("e_above_hull_snapshot", "e_above_hull", "e_above_hull_others", "on_hull"):
+    for name in HULL_COLUMNS:
         entries = entries.append_column(name, hull[name])
     return entries
 
@@ -102,9 +104,12 @@ def print_entry(store: Store, id_: str) -> None:
     hull = hull_until(store.root, round_)
     position = pc.index(hull.ids, row["id"]).as_py()
     formulas = dict(zip(entries["id"].to_pylist(), entries["formula"].to_pylist(), strict=True))
-    products = hull.decomposition(hull.compositions()[position])
+    products = hull.decomposition(hull.compositions([position])[0])
     stable = [f"{p.atom_fraction:.3f} {formulas[hull.ids[p.entry].as_py()]}" for p in products]
     console.print(f"stable phases here {' + '.join(stable)}  (by atoms)")
+    if against := equilibrium_reaction(hull, position):
+        depth = row["phase_separation_energy"]
+        console.print(f"competes with      {against}  ({depth:+.4f} eV/atom)")
     for step in ancestry(entries, row["id"]):
         if step["round"] == 0:
             console.print(f"from {step['id']}  {step['formula']}  (snapshot)")

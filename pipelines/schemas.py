@@ -54,6 +54,7 @@ HULL_SCHEMA = pa.schema(
         pa.field("e_above_hull_snapshot", pa.float64(), nullable=False),  # against the snapshot's hull; may be negative
         pa.field("e_above_hull", pa.float64(), nullable=False),  # against the hull of all entries
         pa.field("e_above_hull_others", pa.float64()),  # against all but itself; null for an element's only entry
+        pa.field("phase_separation_energy", pa.float64()),  # against all other compositions; null for elements
         pa.field("on_hull", pa.bool_(), nullable=False),  # one a composition, within 5e-5 eV/atom
     ],
     metadata={"schema": "gnome.hull_entry", "schema_version": "1", "unit": "eV/atom"},

@@ -100,6 +100,35 @@ def facet_amounts(facets: Facets, fractions: np.ndarray, query: np.ndarray) -> t
     return facets.vertices[tied[best]], np.clip(amounts[best], 0.0, None)
 
 
+def energies_without(facets: Facets, fractions: np.ndarray, energies: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """(v,) hull energy, eV/atom, at each of the points `vertices` (no pure elements), of all points but this one.
+
+    Without a vertex the hull changes only where its own facets were, so only the points between their corners, and
+    the pure elements, can take its place.
+    """
+    k = fractions.shape[1]
+    inverse = np.linalg.inv(fractions[facets.vertices].transpose(0, 2, 1))
+    left = np.empty(len(vertices))
+    for row, vertex in enumerate(vertices):
+        own = (facets.vertices == vertex).any(axis=1)
+        if not own.any():  # on a facet of others
+            left[row] = energies[vertex]
+            continue
+        inside = (inverse[own] @ fractions.T >= -1e-9).all(axis=1).any(axis=0)
+        inside[vertex] = False
+        near = np.flatnonzero(inside)
+        if len(near) == k:  # they are the corners of the one facet that closes the gap
+            left[row] = np.linalg.solve(fractions[near].T, fractions[vertex]) @ energies[near]
+            continue
+        inside[:k] = True
+        rest = lower_facets(fractions[inside], energies[inside])
+        if rest is None:
+            left[row] = solve(fractions[inside], energies[inside], fractions[vertex])[0]
+        else:
+            left[row] = hull_energies(rest.planes, fractions[None, vertex])[0]
+    return left
+
+
 def solve(fractions: np.ndarray, energies: np.ndarray, query: np.ndarray) -> tuple[float, np.ndarray]:
     """Hull energy (eV/atom) at the query (k,) and atom fractions (m,) of every point, by linear program (HiGHS).
 
