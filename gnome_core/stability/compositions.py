@@ -85,10 +85,13 @@ def sparse(compositions: np.ndarray) -> SparseCompositions:
     amounts = np.asarray(compositions, np.float64)
     if amounts.ndim != 2 or amounts.shape[1] != N_COLUMNS:
         raise ValueError(f"compositions must have shape (n, {N_COLUMNS}), got {amounts.shape}; see atom_counts()")
-    cells = np.flatnonzero(amounts != 0)  # NaN is not 0, so it is kept and seen below
-    rows, numbers = np.divmod(cells, N_COLUMNS)
-    values = amounts.reshape(-1)[cells]
-    lengths = np.bincount(rows, minlength=len(amounts))
+    # Few of the columns are in use; NaN is not 0, so it is kept and seen below.
+    columns = np.flatnonzero((amounts != 0).any(axis=0))
+    held = amounts[:, columns]
+    present = held != 0
+    rows, numbers = np.nonzero(present)
+    values, numbers = held[present], columns[numbers]
+    lengths = present.sum(axis=1)
     unusable = ~((values > 0) & (values < np.inf) & (numbers > 0))
     if unusable.any() or not lengths.all():
         row = int(min(*rows[unusable], *np.flatnonzero(lengths == 0), len(amounts)))

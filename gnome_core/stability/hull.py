@@ -56,7 +56,7 @@ class _System:
     def hull_energies(self, queries: np.ndarray) -> np.ndarray:
         """(q,) eV/atom at queries (q, k)."""
         if self.facets is not None:
-            relative = geometry.hull_energies(self.facets.planes, queries)
+            relative = geometry.hull_energies(self.facets.distinct, queries)
         else:
             relative = np.array([geometry.solve(self.fractions, self.energies, query)[0] for query in queries])
         return relative + (queries * self.elemental).sum(axis=1)
@@ -263,17 +263,23 @@ class Hull:
         Raises MissingReference naming the elements without elemental entry; ValueError for unusable rows.
         """
         starts, numbers, amounts = sparse(compositions)
-        keys, inverse = np.unique(_system_keys(starts, numbers), return_inverse=True)
+        keys = _system_keys(starts, numbers)
+        if len(keys) and (keys == keys[0]).all():  # queries of one system: nothing to sort
+            return self._energies_of_system(keys[0], amounts.reshape(len(keys), -1))
+        keys, inverse = np.unique(keys, return_inverse=True)
         self._check_references(b"".join(keys.tolist()), "queried compositions")
         order = np.argsort(inverse, kind="stable")
         bounds = np.append(0, np.cumsum(np.bincount(inverse, minlength=len(keys))))
         energies = np.empty(len(order))
         for position, key in enumerate(keys.tolist()):
             group = order[slice(*bounds[position : position + 2])]
-            fractions = amounts[starts[group, None] + np.arange(len(key))]
-            fractions /= fractions.sum(axis=1, keepdims=True)
-            energies[group] = self._system(key).hull_energies(fractions)
+            energies[group] = self._energies_of_system(key, amounts[starts[group, None] + np.arange(len(key))])
         return energies
+
+    def _energies_of_system(self, key: bytes, amounts: np.ndarray) -> np.ndarray:
+        """(q,) eV/atom at amounts (q, k) of the elements of `key`."""
+        self._check_references(key, "queried compositions")
+        return self._system(key).hull_energies(amounts / amounts.sum(axis=1, keepdims=True))
 
     def e_above_hull(self, compositions: np.ndarray, e_form: np.ndarray) -> np.ndarray:
         """(n,) decomposition energies e_form - e_hull, eV/atom, of formation energies (n,) at compositions (n, 95).
@@ -516,6 +522,8 @@ def _one_scale(scales: set[str]) -> str:
 
 
 def _check_distinct(ids: pa.Array | pa.ChunkedArray) -> None:
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return
     counts = ids.value_counts()
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
