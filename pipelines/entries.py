@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from gnome_core.crystals.formulas import SYMBOLS
 from gnome_core.generation.generators import installed_generators
 from gnome_core.generation.recipe import Recipe
-from gnome_core.stability.reactions import equilibrium_reaction
+from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
 from pipelines.errors import UserError
 from pipelines.resources import entries_until, hull_until, proposals
 from pipelines.round import newest_commit
@@ -53,9 +53,22 @@ def export_entries(store: Store, output: Path, *, stable_only: bool, format: str
     entries = measured_entries(store)
     if stable_only:
         entries = new_on_hull(entries)
+    corrected = pc.add(entries["energy_per_atom"], entries["correction_per_atom"])
+    entries = entries.append_column("corrected_energy_per_atom", corrected)
+    entries = entries.append_column("reaction", pa.array(_reactions(store, entries), pa.string()))
     output.parent.mkdir(parents=True, exist_ok=True)
     {"csv": write_csv, "cif": write_cif, "parquet": write_parquet}[format](entries, output)
     return len(entries)
+
+
+def _reactions(store: Store, entries: pa.Table) -> list[str]:
+    """What each entry decomposes into, or, on the hull, competes with: "2 LiFeO2 -> Fe2O3 + Li2O"."""
+    hull = hull_until(store.root, newest_hull(store)[1])
+    rows = pc.index_in(entries["id"].combine_chunks(), hull.ids).to_pylist()
+    return [
+        equilibrium_reaction(hull, row) if on_hull else decomposition_reaction(hull, row)
+        for row, on_hull in zip(rows, entries["on_hull"].to_pylist(), strict=True)
+    ]
 
 
 def recipe_of_job(store: Store, round_: int, job: str) -> tuple[str, dict[str, str], int | None]:
@@ -107,7 +120,9 @@ def print_entry(store: Store, id_: str) -> None:
     products = hull.decomposition(hull.compositions([position])[0])
     stable = [f"{p.atom_fraction:.3f} {formulas[hull.ids[p.entry].as_py()]}" for p in products]
     console.print(f"stable phases here {' + '.join(stable)}  (by atoms)")
-    if against := equilibrium_reaction(hull, position):
+    if not row["on_hull"]:
+        console.print(f"decomposes         {decomposition_reaction(hull, position)}")
+    elif against := equilibrium_reaction(hull, position):
         depth = row["phase_separation_energy"]
         console.print(f"competes with      {against}  ({depth:+.4f} eV/atom)")
     for step in ancestry(entries, row["id"]):

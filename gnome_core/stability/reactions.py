@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 
 import numpy as np
 
 from gnome_core.crystals.formulas import formula_of_composition
-from gnome_core.stability.hull import Hull
+from gnome_core.stability.hull import Decomposition, Hull
 
 MAX_COEFFICIENT = 200  # larger whole numbers say less than decimals
 
@@ -33,23 +34,34 @@ def reaction(reactant: np.ndarray, products: Sequence[tuple[np.ndarray, float]])
     return f"{left} -> {' + '.join(terms)}"
 
 
+def decomposition_reaction(hull: Hull, entry: int) -> str:
+    """The reaction of an entry to the phases of the hull at its composition."""
+    return _reaction_of(hull, entry, hull.decomposition(hull.compositions([entry])[0]))
+
+
 def equilibrium_reaction(hull: Hull, entry: int) -> str:
     """The reaction of an entry to the phases that it competes with; "" for an element, which has no competitor."""
     products = hull.competing_phases(entry)
-    if not products:
-        return ""
+    return _reaction_of(hull, entry, products) if products else ""
+
+
+def _reaction_of(hull: Hull, entry: int, products: Sequence[Decomposition]) -> str:
     reactant, *amounts = hull.compositions([entry, *(product.entry for product in products)])
     return reaction(reactant, [(a, p.atom_fraction) for a, p in zip(amounts, products, strict=True)])
 
 
 def _formula(amounts: np.ndarray) -> tuple[str, int]:
     """Reduced formula and the atoms in it ("O2": 2)."""
-    from pymatgen.core import Composition
-
     elements = np.flatnonzero(amounts)
     parts = [Fraction(float(a / amounts.sum())).limit_denominator(1000) for a in amounts[elements]]
     scale = lcm(*(part.denominator for part in parts))
-    counts = tuple((int(z), int(part * scale)) for z, part in zip(elements, parts, strict=True))
+    return _named(tuple((int(z), int(part * scale)) for z, part in zip(elements, parts, strict=True)))
+
+
+@lru_cache(maxsize=100_000)
+def _named(counts: tuple[tuple[int, int], ...]) -> tuple[str, int]:
+    from pymatgen.core import Composition
+
     name = formula_of_composition(counts)
     return name, int(Composition(name).num_atoms)
 

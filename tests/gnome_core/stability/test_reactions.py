@@ -4,7 +4,7 @@ from pymatgen.core import Element
 
 from gnome_core.stability.compositions import N_COLUMNS
 from gnome_core.stability.hull import Hull
-from gnome_core.stability.reactions import equilibrium_reaction, reaction
+from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction, reaction
 
 
 def row(**amounts: float) -> np.ndarray:
@@ -22,6 +22,8 @@ def test_equilibrium_of_a_hull_member_and_of_a_metastable_entry():
     # Of one composition with LiO, pymatgen's Li2O2 has 4 atoms.
     assert equilibrium_reaction(hull, 6) == "2 Li2O2 -> 2 Li2O + O2"
     assert equilibrium_reaction(hull, 0) == ""
+    assert decomposition_reaction(hull, 6) == "2 Li2O2 -> 2 Li2O + O2"
+    assert decomposition_reaction(hull, 5) == "LiFeO2 -> LiFeO2"
 
 
 @pytest.mark.parametrize(
