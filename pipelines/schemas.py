@@ -34,6 +34,8 @@ SELECTED_SCHEMA = _extend(
     "selected",
     pa.field("selected_by_model", pa.bool_(), nullable=False),
     pa.field("selected_by_random", pa.bool_(), nullable=False),
+    pa.field("selected_to_explore", pa.bool_(), nullable=False),  # for its spread; not among the models' best then
+    pa.field("estimated_cost", pa.float64(), nullable=False),  # of its DFT relaxation; 1 = the two atoms of silicon
     pa.field("cluster_size", pa.int32(), nullable=False),  # its composition's best candidates that are this structure
 )
 
