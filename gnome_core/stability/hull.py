@@ -39,9 +39,10 @@ class Decomposition(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _System:
+class System:
     """The lower hull of one chemical system: its candidate entries, and their facets unless they need the program."""
 
+    elements: tuple[int, ...]  # k atomic numbers, ascending: the order of the columns
     rows: np.ndarray  # (m,) entry indices; the first k are the elements
     fractions: np.ndarray  # (m, k)
     energies: np.ndarray  # (m,) relative to the elements
@@ -55,11 +56,13 @@ class _System:
 
     def hull_energies(self, queries: np.ndarray) -> np.ndarray:
         """(q,) eV/atom at queries (q, k)."""
+        return self.relative_energies(queries) + (queries * self.elemental).sum(axis=1)
+
+    def relative_energies(self, queries: np.ndarray) -> np.ndarray:
+        """(q,) eV/atom at queries (q, k), relative to the elements as `energies` are."""
         if self.facets is not None:
-            relative = geometry.hull_energies(self.facets.distinct, queries)
-        else:
-            relative = np.array([geometry.solve(self.fractions, self.energies, query)[0] for query in queries])
-        return relative + (queries * self.elemental).sum(axis=1)
+            return geometry.hull_energies(self.facets.distinct, queries)
+        return np.array([geometry.solve(self.fractions, self.energies, query)[0] for query in queries])
 
     def energies_without(self, vertices: np.ndarray) -> np.ndarray:
         """(v,) eV/atom at each of the given points, the hull being that of all points but this one."""
@@ -136,7 +139,7 @@ class Hull:
         lengths = np.char.str_len(self._keys)
         self.elements = frozenset(key[0] for key in self._keys[lengths == 1].tolist())
         self._largest = int(lengths.max(initial=0))
-        self._cache: OrderedDict[bytes, _System] = OrderedDict()
+        self._cache: OrderedDict[bytes, System] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.Lock()
 
@@ -293,19 +296,26 @@ class Hull:
         _, numbers, amounts = sparse(np.asarray(composition)[None])
         return self._system(numbers.tobytes()).decomposition(amounts / amounts.sum())
 
+    def system_of(self, entry: int) -> tuple[System, np.ndarray]:
+        """The hull of an entry's chemical system, and its composition (95,) as given.
+
+        Raises MissingReference naming the elements without elemental entry.
+        """
+        composition = self.compositions([entry])[0]
+        key = bytes(np.flatnonzero(composition).tolist())
+        self._check_references(key, f"system {'-'.join(SYMBOLS[z] for z in key)}")
+        return self._system(key), composition
+
     def competing_phases(self, entry: int) -> list[Decomposition]:
         """What the entry would separate into if no entry of its composition existed; [] for an element.
 
         The reaction behind the phase-separation energy: for a member of the hull, that of its equilibrium with its
         neighbours on it. Raises MissingReference naming the elements without elemental entry.
         """
-        part = slice(self._starts[entry], self._starts[entry + 1])
-        key = self._numbers[part].tobytes()
-        if len(key) == 1:
+        system, composition = self.system_of(entry)
+        if len(system.elements) == 1:
             return []
-        query = self._amounts[part] / self._amounts[part].sum()
-        self._check_references(key, f"system {'-'.join(SYMBOLS[z] for z in key)}")
-        return self._system(key).decomposition_without(query)
+        return system.decomposition_without(composition[list(system.elements)] / composition.sum())
 
     # ---- columns over the entries ---------------------------------------------------------------------------------
 
@@ -431,18 +441,18 @@ class Hull:
         if missing:
             raise MissingReference(sorted(missing), where, "add its elemental entry to the hull, or drop these rows")
 
-    def _system(self, key: bytes) -> _System:
+    def _system(self, key: bytes) -> System:
         """The lower hull of a chemical system (its sorted atomic numbers), from the cache or built."""
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
         self._check_references(key, f"system {'-'.join(SYMBOLS[z] for z in key)}")
-        system = _lower_hull(*self._members(key))
+        system = _lower_hull(key, *self._members(key))
         self._remember(key, system)
         return system
 
-    def _remember(self, key: bytes, system: _System) -> None:
+    def _remember(self, key: bytes, system: System) -> None:
         with self._lock:
             if key not in self._cache:
                 self._cache[key] = system
@@ -470,7 +480,7 @@ class Hull:
         return fractions / fractions.sum(axis=1, keepdims=True)
 
 
-def _lower_hull(rows: np.ndarray, fractions: np.ndarray, energies: np.ndarray) -> _System:
+def _lower_hull(key: bytes, rows: np.ndarray, fractions: np.ndarray, energies: np.ndarray) -> System:
     """The lower hull of all entries of a system (every element among them)."""
     order = np.lexsort((rows, energies, *np.round(fractions.T, SAME_COMPOSITION)))
     sorted_fractions = np.round(fractions[order], SAME_COMPOSITION)
@@ -485,7 +495,7 @@ def _lower_hull(rows: np.ndarray, fractions: np.ndarray, energies: np.ndarray) -
     kept = np.concatenate([pure, compounds])
     points, heights = fractions[kept], relative[kept]
     heights[: len(pure)] = 0.0
-    return _System(rows[kept], points, heights, elemental, geometry.lower_facets(points, heights))
+    return System(tuple(key), rows[kept], points, heights, elemental, geometry.lower_facets(points, heights))
 
 
 def _hold_any(keys: np.ndarray, parts: np.ndarray) -> np.ndarray:
