@@ -24,7 +24,9 @@ def protostructure_label(crystal: Crystal, symprec: float = SYMPREC) -> str | No
     cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.numbers.tolist())
     try:
         primitive = moyopy.MoyoDataset(cell, symprec=symprec).prim_std_cell
-        structure = to_structure(Crystal(np.array(primitive.basis), np.array(primitive.positions), np.array(primitive.numbers)))
+        structure = to_structure(
+            Crystal(np.array(primitive.basis), np.array(primitive.positions), np.array(primitive.numbers))
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of pymatgen about itself
             return get_protostructure_label_from_moyopy(structure, raise_errors=True, symprec=symprec)
