@@ -10,12 +10,14 @@ from typing import Annotated, Optional
 import typer
 
 from pipelines import cli_models
+from pipelines.cli_analyse import analyse
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The GNoME flywheel."
 )
 rounds = typer.Typer(no_args_is_help=True, help="Run the rounds of a store.")
 app.add_typer(rounds, name="round")
+app.add_typer(analyse, name="analyse")
 
 StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
 ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045
@@ -215,6 +217,19 @@ def export(
     output = output or Path(store) / f"export.{format}"
     n = export_entries(Store.open(store), output, stable_only=stable, format=format)
     typer.echo(f"{n} entries written to {output}")
+
+
+@app.command("fit-superionic")
+def fit_superionic(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Measured conductivities, Parquet or CSV (OBELiX).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file.")] = Path("superionic.json"),
+    holdout: Annotated[str, typer.Option(help="none | holdout-v1: leave out the withheld chemical systems.")] = "none",
+) -> None:
+    """Fit the classifier that `gnome analyse STORE li-conductors --classifier` uses."""
+    from pipelines.analyses import fit_classifier
+
+    for line in fit_classifier(table, output, holdout):
+        typer.echo(line)
 
 
 @app.command()

@@ -83,6 +83,6 @@ def _prototype(crystal) -> str | None:
     return None if label is None else prototype_of(label)
 
 
-def xtalfinder_script(folder: str) -> str:
+def xtalfinder_command(folder: str) -> str:
     """The shell line that compares a folder of POSCAR files with XtalFinder, for those who have AFLOW."""
     return f"aflow --compare_structures --directory={folder} --print=json"

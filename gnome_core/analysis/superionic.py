@@ -41,6 +41,7 @@ FEATURES = (
     "halide_share",
     "framework_mass",  # mean atomic mass without lithium
     "log_space_group",
+    "elements",  # their number: doping, which makes most good conductors
 )
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # inverse strengths of the L2 penalty that are tried
 
@@ -118,6 +119,7 @@ def composition_features(amounts: Mapping[str, float], volume: float, space_grou
             sum(n for symbol, n in anions.items() if symbol in HALIDES) / n_anions,
             mass / sum(framework.values()),
             np.log(space_group),
+            len(framework) + 1,
         ]
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gnome_core.analysis.result import Analysis
 from gnome_core.crystals.crystal import Crystal
 
 JOBS = pa.schema(
@@ -109,6 +110,14 @@ class StableCrystal:
 
 
 @dataclass(frozen=True)
+class StoredAnalysis:
+    """An analysis that `gnome analyse` kept in the store, and the round whose hull it was made of."""
+
+    analysis: Analysis
+    round: int
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything in one report. Tables are checked against `JOBS` and `HULL_ENTRIES` (columns may come in any order).
 
@@ -124,6 +133,7 @@ class ReportData:
     members: tuple[MemberError, ...]
     config: Mapping[str, Any]  # the round config as nested plain values
     versions: Mapping[str, str]  # package -> version, and "gnome-flywheel" -> code version
+    analyses: tuple[StoredAnalysis, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "jobs", _conform("jobs", self.jobs, JOBS))

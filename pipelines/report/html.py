@@ -13,16 +13,19 @@ from pathlib import Path
 from string import Template
 
 import plotly.graph_objects as go
+import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from pipelines.report import plots
-from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, StageCounts
-from pipelines.report.labels import NOTHING, count, duration, formula_html, mapping_text, milli, number
+from pipelines.report.analysis_plots import figures
+from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, StageCounts, StoredAnalysis
+from pipelines.report.labels import NOTHING, cell, count, duration, formula_html, mapping_text, milli, number
 from pipelines.report.structure_view import cell_view, space_group
 from pipelines.report.summary import RoundSummary, Share, summarize
 
 MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a crystal
 MAX_HULLS = 24
+MAX_ROWS = 200  # of an analysis' table; `gnome analyse --export` writes all of them
 # Nothing but what the file itself holds; plotly.js draws its icons and downloads as data and blob addresses.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
@@ -59,6 +62,7 @@ def render(data: ReportData) -> str:
         ("calibration", "Uncertainty", page.calibration()),
         ("hulls", "Hulls", page.hulls()),
         ("crystals", "Stable new crystals", page.crystals()),
+        *([("analyses", "Analyses", page.analyses())] if data.analyses else []),
         ("provenance", "Provenance", page.provenance()),
         ("timings", "Timings", page.timings()),
         ("config", "Configuration", page.config()),
@@ -267,6 +271,30 @@ class _Page:
             '<figcaption id="viewer-caption" aria-live="polite"></figcaption></figure></div>'
         )
 
+    def analyses(self) -> str:
+        newest = max((s.round for s in self.data.stages if s.stage == "hull"), default=0)
+        return "".join(self._analysis(stored, stale=stored.round < newest) for stored in self.data.analyses)
+
+    def _analysis(self, stored: StoredAnalysis, stale: bool) -> str:
+        analysis = stored.analysis
+        made = f"Made of the hull of round {stored.round}"
+        made += "; newer rounds are not in it. " if stale else ". "
+        cards = "".join(
+            f"<div><dt>{escape(label)}</dt><dd>{cell(value)}</dd></div>" for label, value in analysis.summary.items()
+        )
+        drawn = "".join(
+            self._figure(f"analysis-{analysis.name}-{i}", figure, f"{escape(analysis.title)}, {i + 1}")
+            for i, figure in enumerate(figures(analysis))
+        )
+        tables = "".join(
+            _arrow_table(f"{escape(analysis.title)}: {escape(name)}", table) for name, table in analysis.tables.items()
+        )
+        return (
+            f'<article id="analysis-{analysis.name}"><h3>{escape(analysis.title)}</h3>'
+            f'<p class="note">{made}{" ".join(escape(note) for note in analysis.notes)}</p>'
+            f'<dl class="cards small">{cards}</dl><div class="pair">{drawn}</div>{tables}</article>'
+        )
+
     def provenance(self) -> str:
         if not self.stable:
             return "<p>No new crystal reached the hull.</p>"
@@ -330,6 +358,21 @@ def _table(
         f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{caption}">'
         f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _arrow_table(caption: str, table: pa.Table) -> str:
+    """The first MAX_ROWS rows of a table, folded; formulas with subscripts, numbers to three digits."""
+    names = table.column_names
+    numeric = {
+        i for i, field in enumerate(table.schema) if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+    }
+    rows = [
+        [formula_html(row[name]) if name == "formula" and row[name] else cell(row[name]) for name in names]
+        for row in table.slice(0, MAX_ROWS).to_pylist()
+    ]
+    header = tuple(escape(name.replace("_", " ")) for name in names)
+    more = f", the first {MAX_ROWS} of {len(table):,} rows" if len(table) > MAX_ROWS else ""
+    return f"<details><summary>{caption}{more}</summary>{_table(caption, header, rows, numeric, tall=True)}</details>"
 
 
 def _chain(stable: StableCrystal) -> str:

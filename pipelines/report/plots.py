@@ -26,7 +26,7 @@ TOP_OF_HULL = 0.3  # eV/atom: entries higher than this would flatten a hull diag
 
 def funnel(data: ReportData) -> go.Figure:
     """Rows that left each stage, a bar a round, on a logarithmic axis."""
-    figure = _figure("", "rows out of the stage", barmode="group", yaxis_type="log", yaxis_dtick=1)
+    figure = new_figure("", "rows out of the stage", barmode="group", yaxis_type="log", yaxis_dtick=1)
     for round_ in data.rounds:
         stages = [s for s in data.stages if s.round == round_]
         figure.add_bar(
@@ -47,7 +47,7 @@ def funnel(data: ReportData) -> go.Figure:
 
 def hit_rates(rounds: list[RoundSummary]) -> go.Figure:
     """Share of evaluated crystals at or below the hull, with 95 % binomial intervals, a group of bars a round."""
-    figure = _figure("", "share of evaluated crystals (%)", barmode="group")
+    figure = new_figure("", "share of evaluated crystals (%)", barmode="group")
     series = (
         ("hit rate, model", MODEL, [r.model for r in rounds]),
         ("hit rate, random baseline", RANDOM, [r.random for r in rounds]),
@@ -76,7 +76,7 @@ def hit_rates(rounds: list[RoundSummary]) -> go.Figure:
 
 def parity(data: ReportData, rounds: list[RoundSummary]) -> go.Figure:
     """Predicted (ensemble median) against evaluated formation energy; the dashed line is perfect agreement."""
-    figure = _figure("evaluated formation energy (eV/atom)", "predicted (eV/atom)")
+    figure = new_figure("evaluated formation energy (eV/atom)", "predicted (eV/atom)")
     jobs = _evaluated(data)
     both = np.concatenate([jobs["e_form"], jobs["predicted"]])
     if len(both):
@@ -100,7 +100,7 @@ def parity(data: ReportData, rounds: list[RoundSummary]) -> go.Figure:
 
 def coverage(rounds: list[RoundSummary]) -> go.Figure:
     """Share of evaluations inside the ensemble's central intervals against the share expected there."""
-    figure = _figure("expected inside the interval (%)", "found inside (%)")
+    figure = new_figure("expected inside the interval (%)", "found inside (%)")
     figure.add_scatter(
         x=[0, 100], y=[0, 100], mode="lines", line={"color": KNOWN, "dash": "dash"}, name="calibrated", hoverinfo="skip"
     )
@@ -120,7 +120,7 @@ def coverage(rounds: list[RoundSummary]) -> go.Figure:
 
 def error_against_spread(data: ReportData, rounds: list[RoundSummary]) -> go.Figure:
     """|error| of each prediction against the ensemble's spread, logarithmic; lines join the means of five bins."""
-    figure = _figure("IQR of the ensemble (meV/atom)", "|error| (meV/atom)", xaxis_type="log", yaxis_type="log")
+    figure = new_figure("IQR of the ensemble (meV/atom)", "|error| (meV/atom)", xaxis_type="log", yaxis_type="log")
     ticks = [digit * 10**power for power in range(-1, 5) for digit in (1, 3)]
     figure.update_xaxes(tickvals=ticks)
     figure.update_yaxes(tickvals=ticks)
@@ -150,7 +150,7 @@ def error_against_spread(data: ReportData, rounds: list[RoundSummary]) -> go.Fig
 
 def member_errors(data: ReportData) -> go.Figure:
     """Validation MAE of every ensemble member after each round's training."""
-    figure = _figure("", "validation MAE (meV/atom)")
+    figure = new_figure("", "validation MAE (meV/atom)")
     for round_ in sorted({m.round for m in data.members}):
         members = [m for m in data.members if m.round == round_]
         figure.add_scatter(
@@ -169,7 +169,7 @@ def member_errors(data: ReportData) -> go.Figure:
 
 def timings(data: ReportData) -> go.Figure:
     """Wall seconds of each committed stage, stacked over the rounds."""
-    figure = _figure("wall time (s)", "", barmode="stack")
+    figure = new_figure("wall time (s)", "", barmode="stack")
     for round_ in data.rounds:
         stages = [s for s in data.stages if s.round == round_]
         figure.add_bar(
@@ -256,7 +256,7 @@ def lower_hull_edges(fractions: np.ndarray, e_form: np.ndarray) -> tuple[np.ndar
 
 def _binary_hull(entries: _SystemEntries) -> go.Figure:
     first, second = entries.elements
-    figure = _figure(f"atomic fraction of {second} in {first}–{second}", "formation energy (eV/atom)")
+    figure = new_figure(f"atomic fraction of {second} in {first}–{second}", "formation energy (eV/atom)")
     shown = entries.e_form <= TOP_OF_HULL
     before = entries.round == 0
     for name, rows, line in (
@@ -326,7 +326,7 @@ def round_color(round_: int) -> str:
     return KNOWN if round_ == 0 else ROUND_COLORS[(round_ - 1) % len(ROUND_COLORS)]
 
 
-def _figure(x_title: str, y_title: str, **layout) -> go.Figure:
+def new_figure(x_title: str, y_title: str, **layout) -> go.Figure:
     return go.Figure(
         layout={
             "template": "none",

@@ -1,0 +1,241 @@
+"""The pictures of analyses: one plain function each, from the analysis' tables to plotly figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow.compute as pc
+
+from gnome_core.analysis.result import Analysis
+from pipelines.report.labels import formula_html
+from pipelines.report.plots import KNOWN, MODEL, NEW, PRECISION, RANDOM, new_figure, round_color
+
+ELEMENT_COLORS = ("#8a8f98", "#56a8c9", "#3d85c8", "#2a9d74", "#b39524", "#e0851b", "#c8518f", "#8b6fd0")
+
+
+def figures(analysis: Analysis) -> list[go.Figure]:
+    """The analysis' pictures; none where its tables are empty."""
+    if not len(next(iter(analysis.tables.values()))):
+        return []
+    return FIGURES[analysis.name](analysis)
+
+
+def _discovery(analysis: Analysis) -> list[go.Figure]:
+    rows = analysis.tables["metrics"].to_pylist()
+    drawn = []
+    for group, title in (("round", "round"), ("elements", "number of elements")):
+        figure = new_figure(title, "share (%)", barmode="group")
+        chosen = [row for row in rows if row["group"] == group]
+        for column, name, color in (
+            ("hit_rate_model", "hit rate, model", MODEL),
+            ("hit_rate_random", "hit rate, random", RANDOM),
+            ("precision", "precision", PRECISION),
+        ):
+            figure.add_bar(
+                x=[row["value"] for row in chosen],
+                y=[100 * row[column] if row[column] == row[column] else None for row in chosen],
+                name=name,
+                marker_color=color,
+                customdata=[row["evaluated"] for row in chosen],
+                hovertemplate="%{y:.1f} % of %{customdata} evaluated<extra>" + name + "</extra>",
+            )
+        figure.update_xaxes(type="category")
+        figure.update_yaxes(rangemode="tozero")
+        drawn.append(figure)
+    return drawn
+
+
+def _growth(analysis: Analysis) -> list[go.Figure]:
+    table = analysis.tables["counts"].to_pylist()
+    rounds = sorted({row["round"] for row in table})
+    drawn = []
+    for column, title in (("stable", "stable crystals"), ("stable_new", "new stable crystals")):
+        figure = new_figure("round", title, barmode="stack")
+        for k in sorted({row["elements"] for row in table}):
+            counts = {row["round"]: row[column] for row in table if row["elements"] == k}
+            if not any(counts.values()):
+                continue
+            figure.add_bar(
+                x=[str(r) for r in rounds],
+                y=[counts.get(r, 0) for r in rounds],
+                name=f"{k} elements" if k > 1 else "elements",
+                marker_color=ELEMENT_COLORS[min(k, len(ELEMENT_COLORS)) - 1],
+                hovertemplate="round %{x}: %{y}<extra>%{fullData.name}</extra>",
+            )
+        figure.update_xaxes(type="category")
+        drawn.append(figure)
+    return drawn
+
+
+def _displaced(analysis: Analysis) -> list[go.Figure]:
+    table = analysis.tables["displaced"]
+    figure = new_figure("distance to the hull now (meV/atom)", "displaced entries")
+    for round_ in sorted(set(table["displaced_in_round"].to_pylist())):
+        rows = table.filter(pc.equal(table["displaced_in_round"], round_))
+        figure.add_histogram(
+            x=(1000 * rows["e_above_hull"].to_numpy()).tolist(),
+            name=f"round {round_}",
+            marker_color=round_color(round_),
+            nbinsx=30,
+        )
+    figure.update_layout(barmode="stack")
+    return [figure]
+
+
+def _prototypes(analysis: Analysis) -> list[go.Figure]:
+    rows = analysis.tables["prototypes"].to_pylist()[:30]
+    figure = new_figure("new stable crystals", "", margin={"l": 190, "r": 12, "t": 12, "b": 52})
+    for novel, name, color in ((True, "novel", NEW), (False, "known to the snapshot", KNOWN)):
+        chosen = [row for row in rows if row["novel"] == novel]
+        figure.add_bar(
+            y=[row["prototype"] for row in chosen],
+            x=[row["crystals"] for row in chosen],
+            orientation="h",
+            name=name,
+            marker_color=color,
+            customdata=[formula_html(row["formula"]) for row in chosen],
+            hovertemplate="%{y}: %{x}, such as %{customdata}<extra></extra>",
+        )
+    figure.update_yaxes(autorange="reversed", dtick=1)
+    figure.update_xaxes(rangemode="tozero", tickformat="d")
+    figure.update_layout(height=max(360, 90 + 18 * len(rows)))
+    return [figure]
+
+
+def _layered(analysis: Analysis) -> list[go.Figure]:
+    table = analysis.tables["crystals"]
+    kinds = [*(k for k in ("0D", "1D", "2D", "3D")), "intercalated ion", "intercalated molecule", "failed"]
+    figure = new_figure("", "stable crystals", barmode="stack")
+    for name, rows, color in (
+        ("snapshot", table.filter(pc.equal(table["round"], 0)), KNOWN),
+        ("new", table.filter(pc.greater(table["round"], 0)), NEW),
+    ):
+        counts = Counter(rows["cheon"].to_pylist())
+        if counts:
+            figure.add_bar(x=kinds, y=[counts[kind] for kind in kinds], name=name, marker_color=color)
+    return [figure]
+
+
+def _li_conductors(analysis: Analysis) -> list[go.Figure]:
+    steps = analysis.tables["waterfall"].to_pylist()
+    figure = new_figure("", "crystals left", barmode="stack", margin={"l": 62, "r": 12, "t": 12, "b": 110})
+    names = [step["filter"] for step in steps]
+    for column, name, color in (("left", "left", MODEL), ("removed", "removed here", "#c9ced6")):
+        figure.add_bar(
+            x=names,
+            y=[step[column] - (step["unknown"] if column == "removed" else 0) for step in steps],
+            name=name,
+            marker_color=color,
+            text=[step["left"] for step in steps] if column == "left" else None,
+            textposition="auto",
+        )
+    if any(step["unknown"] for step in steps):
+        unknown = [step["unknown"] for step in steps]
+        figure.add_bar(x=names, y=unknown, name="removed, nothing known", marker_color=RANDOM)
+    windows = analysis.tables["crystals"].to_pylist()
+    plane = new_figure("reduction potential (V against Li/Li⁺)", "oxidation potential (V)")
+    for candidate, name, color in ((False, "filtered out", KNOWN), (True, "candidate", NEW)):
+        chosen = [row for row in windows if row["candidate"] == candidate]
+        plane.add_scatter(
+            x=[row["reduction_potential"] for row in chosen],
+            y=[row["oxidation_potential"] for row in chosen],
+            mode="markers",
+            name=name,
+            marker={"color": color, "size": 7, "opacity": 0.75},
+            text=[formula_html(row["formula"]) for row in chosen],
+            hovertemplate="%{text}: %{x:.2f} to %{y:.2f} V<extra></extra>",
+        )
+    return [figure, plane] if windows else [figure]
+
+
+def _li_mn_oxides(analysis: Analysis) -> list[go.Figure]:
+    rows = analysis.tables["crystals"].to_pylist()
+    metals = sorted({row["metal"] for row in rows})
+    figure = new_figure("Li–Mn–M–O, M =", "entries", barmode="stack")
+    for name, color, inside in (
+        ("stable, new", NEW, lambda row: row["on_hull"] and row["round"] > 0),
+        ("stable, of the snapshot", MODEL, lambda row: row["on_hull"] and row["round"] == 0),
+        ("above the hull", "#c9ced6", lambda row: not row["on_hull"]),
+    ):
+        counts = Counter(row["metal"] for row in rows if inside(row))
+        figure.add_bar(x=metals, y=[counts[metal] for metal in metals], name=name, marker_color=color)
+    return [figure]
+
+
+def _scaling(analysis: Analysis) -> list[go.Figure]:
+    table = analysis.tables["members"]
+    figure = new_figure(
+        "training crystals", "validation MAE (meV/atom)", xaxis_type="log", yaxis_type="log", showlegend=False
+    )
+    for round_ in sorted(set(table["round"].to_pylist())):
+        rows = table.filter(pc.equal(table["round"], round_))
+        figure.add_scatter(
+            x=rows["n_train"].to_pylist(),
+            y=(1000 * rows["val_mae"].to_numpy()).tolist(),
+            mode="markers",
+            name=f"round {round_}",
+            marker={"color": round_color(round_), "size": 9, "opacity": 0.75},
+            hovertemplate="%{x} crystals: %{y:.1f} meV/atom<extra>%{fullData.name}</extra>",
+        )
+    if "fitted" in table.column_names:
+        size, fitted = table["n_train"].to_numpy(), table["fitted"].to_numpy()
+        order = np.argsort(size)
+        exponent = analysis.summary["exponent"]
+        figure.add_scatter(
+            x=size[order].tolist(),
+            y=(1000 * fitted[order]).tolist(),
+            mode="lines",
+            name=f"size^{exponent:.2f}",
+            line={"color": KNOWN, "dash": "dash"},
+        )
+    return [figure]
+
+
+def _experimental(analysis: Analysis) -> list[go.Figure]:
+    names = ["files", "readable", "composition found", "structure found, tolerant", "structure found, default"]
+    figure = new_figure("", "files")
+    counts = [analysis.summary[name] for name in names]
+    figure.add_bar(x=names, y=counts, marker_color=MODEL, text=counts, textposition="auto")
+    return [figure]
+
+
+def _r2scan(analysis: Analysis) -> list[go.Figure]:
+    table = analysis.tables["crystals"]
+    figure = new_figure("r2SCAN phase-separation energy (meV/atom)", "stable crystals", barmode="stack")
+    for k in sorted(set(table["elements"].to_pylist())):
+        rows = table.filter(pc.equal(table["elements"], k))
+        figure.add_histogram(
+            x=(1000 * rows["phase_separation_energy"].to_numpy()).tolist(),
+            name=f"{k} elements",
+            marker_color=ELEMENT_COLORS[min(k, len(ELEMENT_COLORS)) - 1],
+            nbinsx=40,
+        )
+    figure.add_vline(x=0, line={"color": KNOWN, "dash": "dash"})
+    return [figure]
+
+
+def _novelty(analysis: Analysis) -> list[go.Figure]:
+    from gnome_core.analysis.novelty import KINDS
+
+    figure = new_figure("", "crystals")
+    counts = [analysis.summary[kind] for kind in KINDS]
+    figure.add_bar(x=list(KINDS), y=counts, marker_color=[NEW, PRECISION, KNOWN], text=counts, textposition="auto")
+    return [figure]
+
+
+FIGURES: Mapping[str, Callable[[Analysis], list[go.Figure]]] = {
+    "discovery": _discovery,
+    "growth": _growth,
+    "displaced": _displaced,
+    "prototypes": _prototypes,
+    "layered": _layered,
+    "li-conductors": _li_conductors,
+    "li-mn-oxides": _li_mn_oxides,
+    "scaling": _scaling,
+    "experimental": _experimental,
+    "r2scan": _r2scan,
+    "novelty": _novelty,
+}
