@@ -19,12 +19,14 @@ from plotly.offline import get_plotlyjs
 from pipelines.report import plots
 from pipelines.report.analysis_plots import figures
 from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, StageCounts, StoredAnalysis
+from pipelines.report.hull_plots import hull_diagrams
 from pipelines.report.labels import NOTHING, cell, count, duration, formula_html, mapping_text, milli, number
 from pipelines.report.structure_view import cell_view, space_group
 from pipelines.report.summary import RoundSummary, Share, summarize
 
 MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a crystal
 MAX_HULLS = 24
+MAX_QUATERNARY = 3  # two solid pictures each, and browsers keep few of those at once
 MAX_ROWS = 200  # of an analysis' table; `gnome analyse --export` writes all of them
 # Nothing but what the file itself holds; plotly.js draws its icons and downloads as data and blob addresses.
 CONTENT_POLICY = (
@@ -37,8 +39,8 @@ HULL_KEY = "".join(
         ("◇", plots.NEW, "new, above it"),
         ("●", plots.MODEL, "known, on the hull"),
         ("•", plots.KNOWN, "known, above it"),
-        ("━", plots.MODEL, "hull now"),
-        ("┅", plots.KNOWN, "hull of the snapshot"),
+        ("━", plots.MODEL, "hull"),
+        ("┅", plots.KNOWN, "hull of the snapshot (two elements)"),
     )
 )
 
@@ -201,26 +203,31 @@ class _Page:
         found: dict[str, list[str]] = {}
         for crystal in self.stable:
             found.setdefault(crystal.chemsys, []).append(formula_html(crystal.formula))
-        flat = [c for c in found if c.count("-") in (1, 2)]
-        figures = "".join(
-            self._figure(
-                f"hull-{chemsys}",
-                plots.hull_diagram(self.data, chemsys),
-                f"{escape(chemsys)}: {', '.join(found[chemsys])}",
-                size="hull",
-            )
-            for chemsys in flat[:MAX_HULLS]
+        drawn = [c for c in found if c.count("-") in (1, 2)][:MAX_HULLS]
+        drawn += [c for c in found if c.count("-") == 3][:MAX_QUATERNARY]
+        binary = "".join(self._hull_figures(c, found[c]) for c in drawn if c.count("-") == 1)
+        larger = "".join(
+            f'<div class="hulls two">{self._hull_figures(c, found[c])}</div>' for c in drawn if c.count("-") > 1
         )
         notes = []
-        if len(flat) > MAX_HULLS:
-            notes.append(f"The {MAX_HULLS} systems with the deepest discoveries of {len(flat)} are drawn.")
         if not found:
             notes.append("No new crystal reached the hull.")
-        high = [f"{escape(c)} ({', '.join(found[c])})" for c in found if c not in flat]
-        if high:
-            notes.append(f"Systems of four or more elements with discoveries: {'; '.join(high)}.")
-        key = f'<p class="key">{HULL_KEY}</p>' if figures else ""
-        return f'{key}<div class="hulls">{figures}</div>' + "".join(f'<p class="note">{note}</p>' for note in notes)
+        left_out = [f"{escape(c)} ({', '.join(found[c])})" for c in found if c not in drawn]
+        if left_out:
+            notes.append(f"Not drawn, deepest discoveries first: {'; '.join(left_out)}.")
+        key = f'<p class="key">{HULL_KEY}</p>' if drawn else ""
+        return f'{key}<div class="hulls">{binary}</div>{larger}' + "".join(f'<p class="note">{n}</p>' for n in notes)
+
+    def _hull_figures(self, chemsys: str, found: list[str]) -> str:
+        return "".join(
+            self._figure(
+                f"hull-{chemsys}-{i}" if when else f"hull-{chemsys}",
+                figure,
+                f"{escape(chemsys)}{f', {when}' if when else ''}: {', '.join(found)}",
+                size="hull" if chemsys.count("-") < 3 else "hull solid",
+            )
+            for i, (when, figure) in enumerate(hull_diagrams(self.data, chemsys))
+        )
 
     def crystals(self) -> str:
         if not self.stable:
