@@ -221,40 +221,51 @@ def _ternary(entries: SystemEntries) -> go.Figure:
 
 
 def _quaternary(entries: SystemEntries) -> go.Figure:
-    """The tetrahedron of compositions: tie lines that end in a compound of all four elements are drawn strongly."""
+    """The tetrahedron of compositions. Of what is above the hull only compounds of all four elements are drawn, and
+    only they and new crystals on the hull are named: with the names of the faces nothing could be read."""
     figure = go.Figure(layout={"template": "none", "margin": {"l": 0, "r": 0, "t": 0, "b": 0}})
     edges = entries.hull.edges
-    inner = np.any(np.all(edges > SAME, axis=2), axis=1)
-    for name, rows, line in (
-        ("tie lines", ~inner, {"color": KNOWN, "width": 1}),
-        ("tie lines inside", inner, {"color": MODEL, "width": 3}),
+    new = entries.fractions[entries.stable & (entries.round > 0)]
+    ends = (np.abs(edges[:, :, None] - new) < SAME).all(axis=-1)  # (edges, 2, new)
+    at_new = np.any(ends, axis=(1, 2))
+    sides = CORNERS[list(combinations(range(4), 2))]
+    for name, segments, line in (
+        ("sides", sides, {"color": KNOWN, "width": 3}),
+        ("tie lines", edges[~at_new] @ CORNERS, {"color": KNOWN, "width": 1}),
+        ("tie lines of new crystals", edges[at_new] @ CORNERS, {"color": NEW, "width": 3}),
     ):
-        x, y, z = _lines(edges[rows] @ CORNERS)
-        figure.add_scatter3d(x=x, y=y, z=z, mode="lines", name=name, line=line, hoverinfo="skip")
+        x, y, z = _lines(segments)
+        figure.add_scatter3d(x=x, y=y, z=z, mode="lines", name=name, line=line, hoverinfo="skip", opacity=0.7)
+    inside = (entries.fractions > SAME).all(axis=1)
     for name, rows, marker in entries.groups():
+        stable = "on the hull" in name
+        rows = rows & (stable | inside)
         x, y, z = (entries.fractions[rows] @ CORNERS).round(4).T.tolist()
-        # Names of what lies inside alone: with those of the faces nothing could be read.
-        inside = (entries.fractions[rows] > SAME).all(axis=1)
+        named = (inside | (entries.round > 0))[rows]
         figure.add_scatter3d(
             x=x,
             y=y,
             z=z,
-            mode="markers+text" if "on the hull" in name else "markers",
+            mode="markers+text" if stable else "markers",
             name=name,
-            marker={**marker, "size": marker["size"] / 2},
-            text=np.where(inside, entries.point_labels()[rows], "").tolist(),
+            marker={**marker, "size": marker["size"] / 2.5},
+            text=np.where(named, entries.point_labels()[rows], "").tolist(),
             textposition="top center",
             customdata=entries.hover[rows].tolist(),
             hovertemplate="%{customdata}<extra></extra>",
         )
-    x, y, z = (CORNERS + 0.09 * (CORNERS - CORNERS.mean(axis=0))).round(4).T.tolist()
-    figure.add_scatter3d(x=x, y=y, z=z, mode="text", name="elements", text=entries.elements, hoverinfo="skip")
+    x, y, z = (CORNERS + 0.12 * (CORNERS - CORNERS.mean(axis=0))).round(4).T.tolist()
+    figure.add_scatter3d(
+        x=x, y=y, z=z, mode="text", name="elements", text=entries.elements, textfont={"size": 14}, hoverinfo="skip"
+    )
     figure.update_layout(
         scene={
             **{axis: {"visible": False} for axis in ("xaxis", "yaxis", "zaxis")},
-            "aspectmode": "data",
+            "aspectmode": "manual",
+            "aspectratio": dict(zip("xyz", 1.5 * np.ptp(CORNERS, axis=0), strict=True)),
             "dragmode": "orbit",
-            "camera": {"eye": {"x": 0.7, "y": -1.5, "z": 0.6}, "projection": {"type": "orthographic"}},
+            # Between two opposite edges: no corner hides behind the others.
+            "camera": {"eye": {"x": -1.25, "y": -0.85, "z": 0.95}, "projection": {"type": "orthographic"}},
         },
         showlegend=False,
     )

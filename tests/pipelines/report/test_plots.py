@@ -75,9 +75,9 @@ def test_a_quaternary_system_is_a_tetrahedron_with_its_tie_lines():
     assert traces(before)["elements"].text == ("F", "Li", "Na", "O")
     assert traces(before)["new, on the hull"].x == ()
     assert traces(after)["new, on the hull"].text == ("LiNaOF",)
-    assert traces(before)["tie lines inside"].x == ()
+    assert traces(before)["tie lines of new crystals"].x == ()
     # The compound ties to the four elements and to NaF.
-    assert len(traces(after)["tie lines inside"].x) == 3 * 5
+    assert len(traces(after)["tie lines of new crystals"].x) == 3 * 5
 
 
 def system(formulas: list[str], rounds: list[int]) -> ReportData:
