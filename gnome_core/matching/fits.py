@@ -20,8 +20,10 @@ from gnome_core.matching.reduced import Reduced
 LTOL, STOL, ANGLE_TOL = 0.2, 0.3, 5.0  # StructureMatcher's defaults
 MANY = 128  # second crystals whose mappings are held at once
 BLOCK = 1 << 19  # numbers compared at once
+MARGIN = 0.01  # over stol: candidates that agree to 1e-4 differ by less in the largest distance of paired sites
 FLAT = 1e-3  # (V / n)^(1/3) of a mean cell that is none
 FAR = 1e20
+MULTIPLIERS = np.array([0x9E3779B97F4A7C15 * k % 2**64 for k in (1, 3, 5, 7, 11, 13)], np.uint64)
 IMAGES = np.array(list(product((-1.0, 0.0, 1.0), repeat=3)))
 
 
@@ -45,7 +47,7 @@ class _Candidates:
     """The mappings of one crystal onto several of equal content that may fit."""
 
     def __init__(self, first: Reduced, others: Sequence[Reduced]):
-        self.same_element = first.numbers[:, None] == first.numbers
+        self.same_element = np.nonzero(first.numbers[:, None] == first.numbers)
         target, steps, lengths, angles = _lattice_mappings(first, others)
         lattices = _from_parameters(
             (lengths + _stack(others, "lengths")[target]) / 2, (angles + _stack(others, "angles")[target]) / 2
@@ -59,6 +61,10 @@ class _Candidates:
         self.first = frac_coords[mapping]  # (c, n, 3)
         self.second = _stack(others, "frac_coords")[target[mapping]] + shift[:, None]
         self.lattices, self.size = lattices[mapping], size[mapping]
+        # By symmetry many candidates are the same pair of crystals: one of each is paired, the others only if need be.
+        keys = _keys(target[mapping], self.first - shift[:, None], first.numbers, self.lattices)
+        _, self.group = np.unique(keys, return_inverse=True)
+        self.leaders = np.sort(np.unique(self.group, return_index=True)[1])
 
     def of(self, row: int) -> range:
         """The candidates that map onto others[row]."""
@@ -66,36 +72,67 @@ class _Candidates:
 
     def any_fits(self, row: int) -> bool:
         """Whether one of them brings every site close to its partner."""
-        from scipy.optimize import linear_sum_assignment
-
-        for candidate in self.of(row):
-            squares, vectors = self._shortest_vectors[candidate]
-            paired = vectors[linear_sum_assignment(squares)]
-            paired -= paired.sum(axis=0) / len(paired)
-            if np.square(paired).sum(axis=1).max() < (STOL * self.size[candidate]) ** 2:
+        part = slice(*np.searchsorted(self.leaders, self.bounds[row : row + 2]))
+        for leader, (squares, vectors) in zip(self.leaders[part], self._of_leaders[part], strict=True):
+            distance = self._largest_distance(leader, squares, vectors)
+            if distance < STOL:
                 return True
+            if distance < STOL + MARGIN:
+                same = self.bounds[row] + np.flatnonzero(self.group[self.of(row)] == self.group[leader])
+                shortest = self._shortest_vectors(same)
+                if any(self._largest_distance(c, *both) < STOL for c, both in zip(same, shortest, strict=True)):
+                    return True
         return False
 
+    def _largest_distance(self, candidate: int, squares: np.ndarray, vectors: np.ndarray) -> float:
+        """Of paired sites over (V / n)^(1/3), after the shift that makes them close on average."""
+        from scipy.optimize import linear_sum_assignment
+
+        paired = vectors[linear_sum_assignment(squares)]
+        paired -= paired.sum(axis=0) / len(paired)
+        return float(np.sqrt(np.square(paired).sum(axis=1).max()) / self.size[candidate])
+
     @cached_property
-    def _shortest_vectors(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of every candidate the squared distances (n, n) of the second crystal's sites from the first's, and the
+    def _of_leaders(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return self._shortest_vectors(self.leaders)
+
+    def _shortest_vectors(self, candidates: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each candidate the squared distances (n, n) of the second crystal's sites from the first's, and the
         vectors (n, n, 3); FAR where they cannot be partners: other elements, or beyond the tolerance."""
-        reduced = _lll_reduced(self.lattices)
-        to_reduced = self.lattices @ np.linalg.inv(reduced)
-        gap = (self.first @ to_reduced)[:, None] - (self.second @ to_reduced)[:, :, None]  # (c, second, first, 3)
-        gap -= np.round(gap)
-        near = (np.abs(gap) <= _frac_tolerance(reduced, self.size)[:, None, None]).all(axis=-1) & self.same_element
-        candidate, *_ = where = np.nonzero(near)
-        squares = np.full(near.shape, FAR)
-        vectors = np.full(gap.shape, FAR)
-        for start in range(0, len(candidate), BLOCK // 81):
-            part = tuple(index[start : start + BLOCK // 81] for index in where)
-            images = (gap[part][:, None] + IMAGES) @ reduced[part[0]]
+        lattices, size = self.lattices[candidates], self.size[candidates]
+        reduced = _lll_reduced(lattices)
+        to_reduced = lattices @ np.linalg.inv(reduced)
+        second, first = self.same_element
+        gap = (self.first[candidates] @ to_reduced)[:, first] - (self.second[candidates] @ to_reduced)[:, second]
+        gap -= np.round(gap)  # (c, pairs of one element, 3)
+        near = (np.abs(gap) <= _frac_tolerance(reduced, size)[:, None]).all(axis=-1)
+        n = self.first.shape[1]
+        squares, vectors = np.full((len(gap), n, n), FAR), np.full((len(gap), n, n, 3), FAR)
+        row, pair = np.nonzero(near)
+        for start in range(0, len(row), BLOCK // 81):
+            rows, pairs = row[start : start + BLOCK // 81], pair[start : start + BLOCK // 81]
+            images = (gap[rows, pairs][:, None] + IMAGES) @ reduced[rows]
             lengths = np.einsum("pij,pij->pi", images, images)
-            closest = lengths.argmin(axis=1)
-            rows = np.arange(len(closest))
-            squares[part], vectors[part] = lengths[rows, closest], images[rows, closest]
+            place, closest = np.arange(len(rows)), lengths.argmin(axis=1)
+            squares[rows, second[pairs], first[pairs]] = lengths[place, closest]
+            vectors[rows, second[pairs], first[pairs]] = images[place, closest]
         return list(zip(squares, vectors, strict=True))
+
+
+def _keys(target: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray, lattices: np.ndarray) -> np.ndarray:
+    """(c,) uint64, equal for candidates with one target whose sites (in any order) and mean lattices agree to 1e-4."""
+    places = (np.round(frac_coords * 1e4).astype(np.int64) % 10_000).astype(np.uint64)
+    sites = _mixed(places @ MULTIPLIERS[:3] + numbers.astype(np.uint64) * MULTIPLIERS[3]).sum(axis=1, dtype=np.uint64)
+    metric = np.round(lattices @ lattices.transpose(0, 2, 1) * 1e4).astype(np.int64).astype(np.uint64)
+    cell = metric[:, [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]] @ MULTIPLIERS
+    return _mixed(sites ^ _mixed(cell + target.astype(np.uint64)))
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64: sums of its values collide no more often than chance."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def _near_sites(

@@ -81,3 +81,21 @@ def test_elements_that_are_equally_rare_are_anchored_as_the_matcher_does():
         second = disturbed(Crystal(first.lattice, first.frac_coords[order], first.numbers[order]), rng, 0.5)
         expected = matcher.fit(to_structure(first), to_structure(second))
         assert fit(reduce_crystal(first), reduce_crystal(second)) == expected
+
+
+def test_symmetric_crystals_and_their_distortions():
+    """Of the many mappings of a symmetric crystal one stands for those that are the same; distortions end that."""
+    rng = np.random.default_rng(6)
+    matcher = StructureMatcher()
+    sites = [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    perovskite = Crystal(np.eye(3) * 3.9, sites, [38, 22, 8, 8, 8])
+    answers = []
+    for size in np.linspace(0.0, 1.4, 40):
+        moved = disturbed(perovskite, rng, size) if rng.random() < 0.5 else perovskite
+        for _ in range(2):
+            moved = supercell(moved, int(rng.integers(3))) if rng.random() < 0.3 else moved
+        for first, second in ((perovskite, moved), (moved, disturbed(perovskite, rng, size))):
+            expected = matcher.fit(to_structure(first), to_structure(second))
+            assert fit(reduce_crystal(first), reduce_crystal(second)) == expected
+            answers.append(expected)
+    assert 0 < sum(answers) < len(answers)
