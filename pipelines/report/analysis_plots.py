@@ -226,6 +226,40 @@ def _novelty(analysis: Analysis) -> list[go.Figure]:
     return [figure]
 
 
+def _replay(analysis: Analysis) -> list[go.Figure]:
+    """Stable crystals found against evaluations and against estimated cost: mean of the campaigns, and their range."""
+    rows = analysis.tables["curves"].to_pylist()
+    names = {"ours": "ours", "random": "random", "uncertainty": "most uncertain", "lcb": "lower confidence bound"}
+    drawn = []
+    for axis, title in (("evaluations", "evaluations"), ("cost", "estimated DFT cost (two silicon atoms = 1)")):
+        figure = new_figure(title, "stable crystals found")
+        for policy, color in zip(names, (NEW, KNOWN, RANDOM, MODEL), strict=True):
+            campaigns = [row for row in rows if row["policy"] == policy]
+            if not campaigns:
+                continue
+            by_round = {r: [row for row in campaigns if row["round"] == r] for r in {row["round"] for row in campaigns}}
+            x = [0.0, *(float(np.mean([row[axis] for row in by_round[r]])) for r in sorted(by_round))]
+            found = [np.array([row["found"] for row in by_round[r]]) for r in sorted(by_round)]
+            middle = [0.0, *(float(f.mean()) for f in found)]
+            figure.add_scatter(
+                x=x,
+                y=middle,
+                mode="lines+markers",
+                name=names[policy],
+                line={"color": color},
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [0.0, *(float(f.max() - f.mean()) for f in found)],
+                    "arrayminus": [0.0, *(float(f.mean() - f.min()) for f in found)],
+                    "thickness": 1.2,
+                },
+                hovertemplate="%{y:.1f} found for %{x:,.0f}<extra>%{fullData.name}</extra>",
+            )
+        drawn.append(figure)
+    return drawn
+
+
 FIGURES: Mapping[str, Callable[[Analysis], list[go.Figure]]] = {
     "discovery": _discovery,
     "growth": _growth,
@@ -238,4 +272,5 @@ FIGURES: Mapping[str, Callable[[Analysis], list[go.Figure]]] = {
     "experimental": _experimental,
     "r2scan": _r2scan,
     "novelty": _novelty,
+    "replay": _replay,
 }
