@@ -18,19 +18,21 @@ AllOption = Annotated[bool, typer.Option("--all", help="The snapshot's stable cr
 
 
 @analyse.callback(invoke_without_command=True)
-def everything(
+def choose(
     context: typer.Context,
     store: Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")],
-    export: ExportOption = None,
-    format: FormatOption = "csv",
 ) -> None:
     context.obj = store
     if context.invoked_subcommand is None:
-        from pipelines.analyses import FROM_STORE
+        everything(context)
 
-        _run(context, list(FROM_STORE), export, format)
-    elif export is not None:
-        raise typer.BadParameter(f"give --export after the command: analyse {store} {context.invoked_subcommand} ...")
+
+@analyse.command("all")
+def everything(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
+    """Everything that needs the store alone (what happens without a command too)."""
+    from pipelines.analyses import FROM_STORE
+
+    _run(context, list(FROM_STORE), export, format)
 
 
 @analyse.command()

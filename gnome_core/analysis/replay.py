@@ -167,14 +167,16 @@ def replay(data: Dataset, policy: Policy, seed: int, config: ReplayConfig, jobs:
         hidden = np.flatnonzero(~known)
         batch = round(total * round_ / config.rounds) - evaluations
         if policy == "random":
-            picked = select_random(
-                data.formula[hidden], digests[hidden], budget=batch, seed=seed * 1000 + round_
-            ).selected
+            picked = _filled(
+                select_random(data.formula[hidden], digests[hidden], budget=batch, seed=seed * 1000 + round_).selected,
+                rng.permutation(len(hidden)),
+                batch,
+            )
         else:
             above, iqr = predicted(data, known, hidden, seed * 1000 + round_, jobs)
             if policy == "ours":
                 # Everybody spends the same, so the threshold that would end a round early plays no part.
-                picked = select(
+                choice = select(
                     data.formula[hidden],
                     data.chemsys[hidden],
                     digests[hidden],
@@ -184,7 +186,8 @@ def replay(data: Dataset, policy: Policy, seed: int, config: ReplayConfig, jobs:
                     threshold=np.inf,
                     kappa=config.kappa,
                     explore=config.explore,
-                ).selected
+                )
+                picked = _filled(choice.selected, np.argsort(above, kind="stable"), batch)
             else:
                 picked = RANKED[policy](above, iqr, rng)[:batch]
         chosen = hidden[picked]
@@ -193,6 +196,11 @@ def replay(data: Dataset, policy: Policy, seed: int, config: ReplayConfig, jobs:
         found += int(stable[chosen].sum())
         spent += float(cost[chosen].sum())
         yield Round(policy, seed, round_, evaluations, found, spent)
+
+
+def _filled(picked: np.ndarray, order: np.ndarray, batch: int) -> np.ndarray:
+    """`picked`, and what comes first in `order` where a choice of one crystal a composition leaves room."""
+    return np.append(picked, order[~np.isin(order, picked)][: batch - len(picked)])
 
 
 def predicted(
