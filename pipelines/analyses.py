@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -221,6 +222,7 @@ def load_analyses(store: Store) -> list[StoredAnalysis]:
 def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]:
     """Write every table as FOLDER/NAME-TABLE.FORMAT and the pictures as FOLDER/NAME.html; the paths."""
     from pipelines.report.analysis_plots import figures
+    from pipelines.report.labels import cell
 
     if format not in EXPORT_FORMATS:
         raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
@@ -230,10 +232,21 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
         paths.append(folder / f"{analysis.name}-{table}.{format}")
         write = pyarrow.csv.write_csv if format == "csv" else pq.write_table
         write(rows, paths[-1])
-    pages = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(figures(analysis))]
-    if pages:
+    pictures = figures(analysis)
+    if pictures:
+        body = "".join(
+            f"<h2>{escape(caption)}</h2>{figure.to_html(full_html=False, include_plotlyjs=not i)}"
+            for i, (caption, figure) in enumerate(pictures)
+        )
+        summary = "".join(f"<tr><th>{escape(str(k))}</th><td>{cell(v)}</td></tr>" for k, v in analysis.summary.items())
+        notes = "".join(f"<p>{escape(note)}</p>" for note in analysis.notes)
+        title = escape(analysis.title)
         paths.append(folder / f"{analysis.name}.html")
-        paths[-1].write_text(f"<!DOCTYPE html><meta charset=utf-8><title>{analysis.title}</title>{''.join(pages)}")
+        paths[-1].write_text(
+            f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            '<body style="font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto">'
+            f"<h1>{title}</h1><table>{summary}</table>{notes}{body}</body></html>"
+        )
     return paths
 
 

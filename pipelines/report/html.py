@@ -290,8 +290,8 @@ class _Page:
             f"<div><dt>{escape(label)}</dt><dd>{cell(value)}</dd></div>" for label, value in analysis.summary.items()
         )
         drawn = "".join(
-            self._figure(f"analysis-{analysis.name}-{i}", figure, f"{escape(analysis.title)}, {i + 1}")
-            for i, figure in enumerate(figures(analysis))
+            self._figure(f"analysis-{analysis.name}-{i}", figure, escape(caption))
+            for i, (caption, figure) in enumerate(figures(analysis))
         )
         tables = "".join(
             _arrow_table(f"{escape(analysis.title)}: {escape(name)}", table) for name, table in analysis.tables.items()
