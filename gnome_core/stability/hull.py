@@ -219,7 +219,17 @@ class Hull:
 
     def save(self, path: str) -> None:
         """Write the entries as one Arrow IPC file (23 bytes an entry and its id), which `load` maps into memory."""
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self.table.schema) as writer:
+        with pa.OSFile(str(path), "wb") as sink:
+            self._write(sink)
+
+    def to_bytes(self) -> bytes:
+        """The bytes that `save` writes."""
+        sink = pa.BufferOutputStream()
+        self._write(sink)
+        return sink.getvalue().to_pybytes()
+
+    def _write(self, sink: pa.NativeFile) -> None:
+        with pa.ipc.new_file(sink, self.table.schema) as writer:
             writer.write_table(self.table)
 
     @classmethod

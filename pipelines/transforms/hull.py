@@ -15,7 +15,7 @@ from gnome_core.generation.parents import ParentTable
 from gnome_core.stability.compositions import atom_counts
 from gnome_core.stability.hull import Hull
 from pipelines import tags
-from pipelines.resources import committed, entries_until, hull_until, once_per_process
+from pipelines.resources import committed, hull_until, once_per_process
 from pipelines.schemas import HULL_SCHEMA
 from pipelines.store import Store
 
@@ -60,7 +60,7 @@ def hull_columns(root: str, round_: int) -> HullColumns:
 
 def _committed_hull(store: Store, round_: int) -> tuple[Hull, np.ndarray]:
     """The hull of an earlier round with the distances that its stage committed, and those to the snapshot's hull."""
-    hull = Hull.from_table(entries_until(store, round_, ["id", "numbers", "e_form_per_atom", "scale"]))
+    hull = hull_until(store.root, round_)
     rows = store.read_table(committed(store, round_, "hull"), "hull", HULL_SCHEMA)
     rows = rows.take(pc.index_in(hull.ids, rows["id"].combine_chunks()))
     hull.recall(rows["e_above_hull"].to_numpy(), rows["phase_separation_energy"].to_numpy())
