@@ -201,8 +201,13 @@ def analyse(jobs: pa.Table) -> Analysis:
         "Discovery metrics",
         {"metrics": table},
         {
-            name: overall[name]
-            for name in ("evaluated", "stable", "hit_rate_model", "hit_rate_random", "f1", "daf", "mae")
+            "evaluated": overall["evaluated"],
+            "stable": overall["stable"],
+            "hit rate, models": overall["hit_rate_model"],
+            "hit rate, random": overall["hit_rate_random"],
+            "F1": overall["f1"],
+            "acceleration (precision over prevalence)": overall["daf"],
+            "MAE (eV/atom)": overall["mae"],
         },
         (
             "Stable: evaluated at or below the hull as it was before the round (within 0.05 meV/atom). A failed "

@@ -10,6 +10,7 @@ import pyarrow as pa
 from gnome_core.analysis.result import Analysis
 
 MIN_SIZES = 3  # two points always lie on a line
+MIN_SPAN = 1.5  # times the smallest size: a law through less says nothing
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class PowerLaw:
 
 
 def fit_power_law(size: np.ndarray, error: np.ndarray) -> PowerLaw | None:
-    """The power law through (size, error), both (n,) and positive; None for fewer than three different sizes."""
+    """The power law through (size, error), both (n,) and positive; None for fewer than MIN_SIZES different sizes, or
+    sizes that differ by less than MIN_SPAN."""
     from scipy.stats import linregress
 
     size, error = np.asarray(size, np.float64), np.asarray(error, np.float64)
     good = (size > 0) & (error > 0) & np.isfinite(size) & np.isfinite(error)
     size, error = size[good], error[good]
-    if len(np.unique(size)) < MIN_SIZES:
+    if len(np.unique(size)) < MIN_SIZES or size.max() < MIN_SPAN * size.min():
         return None
     fit = linregress(np.log(size), np.log(error))
     return PowerLaw(float(np.exp(fit.intercept)), float(fit.slope), float(fit.stderr), float(fit.rvalue**2), len(size))
@@ -55,7 +57,9 @@ def analyse(members: pa.Table) -> Analysis:
         "proper needs one test set (benchmarks/)."
     ]
     if law is None:
-        notes.append(f"Fewer than {MIN_SIZES} training-set sizes: no law is fitted yet.")
+        notes.append(
+            f"No law is fitted yet: it takes {MIN_SIZES} training-set sizes, the largest {MIN_SPAN} times the smallest."
+        )
     else:
         summary |= {
             "exponent": round(law.exponent, 3),

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.formulas import SYMBOLS
 from gnome_core.crystals.split import is_withheld
+from gnome_core.crystals.symmetry import symmetry_dataset
 
 SUPERIONIC = 1e-4  # S/cm at room temperature
 ANIONS = ("H", "N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I")
@@ -126,13 +127,8 @@ def composition_features(amounts: Mapping[str, float], volume: float, space_grou
 
 def crystal_features(crystal: Crystal, symprec: float = 0.01) -> np.ndarray:
     """(k,) FEATURES of a crystal; its space group by moyopy at `symprec` Å (P1 where none is found)."""
-    import moyopy
-
-    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.numbers.tolist())
-    try:
-        space_group = moyopy.MoyoDataset(cell, symprec=symprec).number
-    except Exception:  # moyopy's own errors have no common class
-        space_group = 1
+    dataset = symmetry_dataset(crystal, symprec)
+    space_group = 1 if dataset is None else dataset.number
     numbers, counts = np.unique(crystal.numbers, return_counts=True)
     amounts = {SYMBOLS[z]: float(n) for z, n in zip(numbers, counts, strict=True)}
     return composition_features(amounts, crystal.volume, space_group)

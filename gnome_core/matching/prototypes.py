@@ -8,6 +8,7 @@ import numpy as np
 
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.symmetry import symmetry_dataset
 
 SYMPREC = 0.1  # Å; pymatgen's and AFLOW's default for prototypes
 
@@ -17,20 +18,18 @@ def protostructure_label(crystal: Crystal, symprec: float = SYMPREC) -> str | No
 
     Symmetry by moyopy at `symprec` Å.
     """
-    import moyopy
     from pymatgen.analysis.prototypes import get_protostructure_label_from_moyopy
 
-    # The labels count orbits of the primitive cell; of a larger one moyopy would say that it dropped operations.
-    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.numbers.tolist())
+    dataset = symmetry_dataset(crystal, symprec)
+    if dataset is None:
+        return None
+    cell = dataset.prim_std_cell
+    primitive = Crystal(np.array(cell.basis), np.array(cell.positions), np.array(cell.numbers))
     try:
-        primitive = moyopy.MoyoDataset(cell, symprec=symprec).prim_std_cell
-        structure = to_structure(
-            Crystal(np.array(primitive.basis), np.array(primitive.positions), np.array(primitive.numbers))
-        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of pymatgen about itself
-            return get_protostructure_label_from_moyopy(structure, raise_errors=True, symprec=symprec)
-    except Exception:  # moyopy's own errors have no common class, and a crystal without a label is no error
+            return get_protostructure_label_from_moyopy(to_structure(primitive), raise_errors=True, symprec=symprec)
+    except ValueError:  # its Wyckoff positions do not add up to the composition
         return None
 
 

@@ -33,7 +33,7 @@ def test_discovery_by_round_and_number_of_elements():
     assert rows["elements", "2"]["evaluated"] == 4
     assert rows["round, elements", "2, 2"]["hit_rate_model"] == 0.5
     assert analysis.summary["evaluated"] == 6
-    assert analysis.summary["mae"] == pytest.approx((0.02 + 0.2 + 0 + 0.1 + 0) / 5)
+    assert analysis.summary["MAE (eV/atom)"] == pytest.approx((0.02 + 0.2 + 0 + 0.1 + 0) / 5)
 
 
 @pytest.fixture
@@ -83,6 +83,7 @@ def test_a_power_law_is_recovered_with_its_error():
     assert abs(law.exponent + 0.4) < 4 * law.exponent_error
     assert law.at(1e5) == pytest.approx(3.0 * 1e5**-0.4, rel=0.1)
     assert scaling.fit_power_law(size[:8], error[:8]) is None
+    assert scaling.fit_power_law(np.array([2000, 2010, 2020]), np.array([0.2, 0.19, 0.1])) is None
 
 
 def test_scaling_says_when_there_are_too_few_sizes():
@@ -96,4 +97,4 @@ def test_scaling_says_when_there_are_too_few_sizes():
     )
     analysis = scaling.analyse(members)
     assert analysis.summary == {"members": 2, "sizes": 2}
-    assert "Fewer than 3" in analysis.notes[-1]
+    assert "it takes 3 training-set sizes" in analysis.notes[-1]
