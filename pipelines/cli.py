@@ -225,11 +225,14 @@ def replay(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for curves, tables and page.")] = Path(
         "replay"
     ),
-    policies: Annotated[str, typer.Option(help="Of ours, random, uncertainty, lcb.")] = "ours,random,uncertainty,lcb",
+    policies: Annotated[
+        str, typer.Option(help="Of ours, random, uncertainty, lcb, cheapest.")
+    ] = "ours,random,uncertainty,lcb",
     seeds: Annotated[int, typer.Option(min=1, help="Campaigns of each policy.")] = 5,
     initial: Annotated[float, typer.Option(help="Share of the data that is known at the start.")] = 0.05,
     spend: Annotated[float, typer.Option(help="Share of the hidden data that is evaluated.")] = 0.1,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds to spend it in.")] = 8,
+    by_cost: Annotated[bool, typer.Option("--by-cost", help="Spend that share of the estimated DFT cost.")] = False,
     kappa: Annotated[float, typer.Option(help="Of our policy, as in round.toml.")] = 0.0,
     explore: Annotated[float, typer.Option(help="Of our policy, as in round.toml.")] = 0.0,
     label: Annotated[str, typer.Option(help="Column of formation energies, eV/atom.")] = "e_form_per_atom",
@@ -255,6 +258,7 @@ def replay(
         initial=initial,
         spend=spend,
         rounds=rounds,
+        by_cost=by_cost,
         kappa=kappa,
         explore=explore,
     )
@@ -272,7 +276,7 @@ def replay(
             progress=status.update,
         )
     for label_, value in analysis.summary.items():
-        typer.echo(f"{label_:35} {value}")
+        typer.echo(f"{label_:35} {'-' if value is None else value}")
     for row in analysis.tables["policies"].to_pylist():
         deviations = [row[f"{name}_deviation"] or 0.0 for name in ("found", "ratio")]
         ratio = f"   {row['ratio']:.2f} ± {deviations[1]:.2f} times random" if row["ratio"] is not None else ""

@@ -27,7 +27,7 @@ from gnome_core.stability.cost import dft_cost
 from gnome_core.stability.hull import ON_HULL, Hull
 from gnome_core.stability.selection import NORMAL_IQR, select, select_random
 
-Policy = Literal["ours", "random", "uncertainty", "lcb"]
+Policy = Literal["ours", "random", "uncertainty", "lcb", "cheapest"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 CAMD_ALPHA, CAMD_WITHIN = 0.5, 0.2  # weight of the standard deviation; eV/atom above the hull that may be chosen
 PLAUSIBLE = 5.0  # eV/atom: formation energies beyond are broken labels
@@ -39,11 +39,12 @@ class ReplayConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policies: tuple[Policy, ...] = Field(POLICIES, description="ours | random | uncertainty | lcb")
+    policies: tuple[Policy, ...] = Field(POLICIES[:4], description="ours | random | uncertainty | lcb | cheapest")
     seeds: int = Field(5, ge=1, description="campaigns of each policy")
     initial: float = Field(0.05, gt=0, lt=1, description="share of the data that is known at the start")
     spend: float = Field(0.1, gt=0, le=1, description="share of the hidden data that is evaluated")
     rounds: int = Field(8, ge=1, description="rounds to spend it in")
+    by_cost: bool = Field(False, description="spend that share of the estimated DFT cost instead of the number")
     kappa: float = Field(0.0, ge=0, description="of our policy, as in round.toml")
     explore: float = Field(0.0, ge=0, lt=1, description="of our policy, as in round.toml")
 
@@ -160,37 +161,46 @@ def replay(data: Dataset, policy: Policy, seed: int, config: ReplayConfig, jobs:
     rng = np.random.default_rng(seed)
     known = np.zeros(len(data), bool)
     known[rng.permutation(len(data))[: max(1, round(config.initial * len(data)))]] = True
-    total = round(config.spend * int((~known).sum()))
     cost, stable, digests = dft_cost(data.atom_counts), data.stable, np.array(data.ids, object)
+    total = config.spend * cost[~known].sum() if config.by_cost else round(config.spend * int((~known).sum()))
     evaluations, found, spent = 0, 0, 0.0
     for round_ in range(1, config.rounds + 1):
         hidden = np.flatnonzero(~known)
-        batch = round(total * round_ / config.rounds) - evaluations
+        draw = seed * 1000 + round_
+        until = total * round_ / config.rounds  # spent after this round
+        batch = len(hidden) if config.by_cost else round(until) - evaluations
+        affordable = until - spent if config.by_cost else np.inf
+        formula, digest = data.formula[hidden], digests[hidden]
         if policy == "random":
-            picked = _filled(
-                select_random(data.formula[hidden], digests[hidden], budget=batch, seed=seed * 1000 + round_).selected,
-                rng.permutation(len(hidden)),
-                batch,
-            )
+            first = select_random(formula, digest, budget=batch, seed=draw).selected
+            order = _filled(first, rng.permutation(len(hidden)))
+        elif policy == "cheapest":
+            order = np.lexsort((rng.random(len(hidden)), cost[hidden]))
         else:
-            above, iqr = predicted(data, known, hidden, seed * 1000 + round_, jobs)
+            above, iqr = predicted(data, known, hidden, draw, jobs)
             if policy == "ours":
                 # Everybody spends the same, so the threshold that would end a round early plays no part.
                 choice = select(
-                    data.formula[hidden],
+                    formula,
                     data.chemsys[hidden],
-                    digests[hidden],
+                    digest,
                     above,
                     iqr,
                     budget=batch,
                     threshold=np.inf,
                     kappa=config.kappa,
                     explore=config.explore,
+                    cost=cost[hidden],
+                    cost_budget=affordable,
+                    by_cost=config.by_cost,
                 )
-                picked = _filled(choice.selected, np.argsort(above, kind="stable"), batch)
+                order = (
+                    choice.selected if config.by_cost else _filled(choice.selected, np.argsort(above, kind="stable"))
+                )
             else:
-                picked = RANKED[policy](above, iqr, rng)[:batch]
-        chosen = hidden[picked]
+                order = RANKED[policy](above, iqr, rng)
+        chosen = hidden[order[:batch]]
+        chosen = chosen[np.cumsum(cost[chosen]) <= affordable]
         known[chosen] = True
         evaluations += len(chosen)
         found += int(stable[chosen].sum())
@@ -198,9 +208,9 @@ def replay(data: Dataset, policy: Policy, seed: int, config: ReplayConfig, jobs:
         yield Round(policy, seed, round_, evaluations, found, spent)
 
 
-def _filled(picked: np.ndarray, order: np.ndarray, batch: int) -> np.ndarray:
-    """`picked`, and what comes first in `order` where a choice of one crystal a composition leaves room."""
-    return np.append(picked, order[~np.isin(order, picked)][: batch - len(picked)])
+def _filled(picked: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """`picked`, and the rest in the given order: a choice of one crystal a composition may leave room."""
+    return np.append(picked, order[~np.isin(order, picked)])
 
 
 def predicted(
@@ -247,8 +257,8 @@ ROUND_SCHEMA = pa.schema(
 def summarise(data: Dataset, config: ReplayConfig, rounds: Iterable[Round]) -> Analysis:
     """Curves of all campaigns, and what each policy found at the end beside random choices.
 
-    ratio: stable crystals found over the mean of the random campaigns, mean and standard deviation over seeds.
-    ceiling: that of a policy which finds nothing but stable crystals.
+    ratio: stable crystals found over the mean of the random campaigns, mean and standard deviation over seeds; the
+    highest possible one belongs to a policy that chooses nothing but stable crystals.
     """
     curves = pa.Table.from_pylist([vars(r) for r in rounds], ROUND_SCHEMA)
     rows = [row for row in curves.to_pylist() if row["round"] == config.rounds]
@@ -268,10 +278,7 @@ def summarise(data: Dataset, config: ReplayConfig, rounds: Iterable[Round]) -> A
         }
         for policy, found in ends.items()
     ]
-    n_hidden = len(data) - round(config.initial * len(data))
-    budget = round(config.spend * n_hidden)
-    # A batch takes one crystal of a composition, so this is a bound that no policy need reach.
-    ceiling = min(budget, share * n_hidden) / (share * budget) if share else np.nan
+    n_hidden = len(data) - max(1, round(config.initial * len(data)))
     return Analysis(
         "replay",
         "Replay",
@@ -282,12 +289,13 @@ def summarise(data: Dataset, config: ReplayConfig, rounds: Iterable[Round]) -> A
             "rows left out": data.skipped,
             "campaigns of each policy": config.seeds,
             "known at the start": len(data) - n_hidden,
-            "evaluations": budget,
-            "highest possible ratio to random": round(ceiling, 2),
+            "spent": f"{100 * config.spend:g} % of the {'estimated cost' if config.by_cost else 'hidden crystals'}",
+            # With the number of evaluations fixed; cheap crystals can be many.
+            "highest possible ratio to random": None if config.by_cost else round(min(1 / share, 1 / config.spend), 2),
         },
         (
-            "Ratio: stable crystals found over those of random choices after the same number of evaluations, mean and "
-            "standard deviation over seeds.",
+            "Ratio: stable crystals found over those of random choices for the same "
+            f"{'estimated cost' if config.by_cost else 'number of evaluations'}; mean and deviation over seeds.",
             "The model learns the distance to the hull of known competing phases."
             if data.learns_distance
             else "The model learns formation energies; predictions are measured against the hull of what is known.",

@@ -235,11 +235,17 @@ def _novelty(analysis: Analysis) -> list[Picture]:
 def _replay(analysis: Analysis) -> list[Picture]:
     """Stable crystals found against evaluations and against estimated cost: mean of the campaigns, and their range."""
     rows = analysis.tables["curves"].to_pylist()
-    names = {"ours": "ours", "random": "random", "uncertainty": "most uncertain", "lcb": "lower confidence bound"}
+    names = {
+        "ours": "ours",
+        "random": "random",
+        "uncertainty": "most uncertain",
+        "lcb": "lower confidence bound",
+        "cheapest": "cheapest",
+    }
     drawn = []
     for axis, title in (("evaluations", "evaluations"), ("cost", "estimated DFT cost (two silicon atoms = 1)")):
         figure = new_figure(title, "stable crystals found")
-        for policy, color in zip(names, (NEW, KNOWN, RANDOM, MODEL), strict=True):
+        for policy, color in zip(names, (NEW, KNOWN, RANDOM, MODEL, PRECISION), strict=True):
             campaigns = [row for row in rows if row["policy"] == policy]
             if not campaigns:
                 continue

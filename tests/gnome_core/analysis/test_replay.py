@@ -6,6 +6,7 @@ from gnome_core.analysis.replay import ReplayConfig, read_dataset, replay, summa
 from gnome_core.analysis.surrogate import bond_features, composition_features, forest_predictions
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.stability.compositions import atom_counts
+from gnome_core.stability.cost import dft_cost
 from tests.gnome_core.analysis.samples import rock_salt
 
 CATIONS, ANIONS = ["Li", "K", "Mg", "Ca", "Al", "Ti"], ["O", "S", "F"]
@@ -72,6 +73,17 @@ def test_a_campaign_spends_its_budget_and_nothing_twice(data):
     assert list(replay(data, "random", 1, CONFIG)) != list(replay(data, "random", 2, CONFIG))
 
 
+def test_a_budget_of_cost_is_spent_by_every_policy(data):
+    config = CONFIG.model_copy(update={"by_cost": True})
+    ends = {policy: list(replay(data, policy, 1, config))[-1] for policy in ("ours", "random", "lcb", "cheapest")}
+    cost = dft_cost(data.atom_counts)
+    known = np.random.default_rng(1).permutation(len(data))[: round(0.15 * len(data))]
+    budget = 0.2 * (cost.sum() - cost[known].sum())
+    for end in ends.values():
+        assert budget - 3 * cost.max() < end.cost <= budget + 1e-6
+    assert ends["cheapest"].evaluations > ends["ours"].evaluations > ends["random"].evaluations
+
+
 def test_everything_spent_finds_everything(data):
     config = CONFIG.model_copy(update={"spend": 1.0, "rounds": 2})
     known = np.random.default_rng(4).permutation(len(data))[: round(0.15 * len(data))]
@@ -86,7 +98,7 @@ def test_the_summary_gives_ratios_and_the_ceiling(data):
     assert rows["random"]["ratio"] == pytest.approx(1.0)
     assert rows["ours"]["ratio"] == pytest.approx(rows["ours"]["found"] / rows["random"]["found"])
     assert rows["ours"]["ratio_deviation"] >= 0
-    share = data.stable.mean()
+    share = data.stable.mean()  # 1 / 0.2 would be the other bound
     assert analysis.summary["highest possible ratio to random"] == pytest.approx(min(1 / share, 1 / 0.2), abs=0.02)
     assert len(analysis.tables["curves"]) == 2 * 2 * 3
 
