@@ -36,7 +36,7 @@ SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 POOL = ["Li", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Fe", "O", "Mn", "Ti", "Ba", "La", "F", "Zn"]
 Z = np.array([NUMBERS[symbol] for symbol in POOL])
 # Systems of the shared snapshot with many entries, one a number of elements.
-REAL = ("Ti-O", "Li-Mn-O", "Li-Mn-P-O", "Li-Mn-Fe-P-O", "Li-Na-Mn-Fe-P-O")
+REAL = ("Si-O", "Li-Mn-O", "Li-Mn-P-O", "Li-Mn-Fe-P-O", "Li-Na-Mn-Fe-P-O")
 BROKEN = 4.7  # eV/atom: formation energies beyond are broken labels of the shared snapshot
 TOLERANCE = 1e-6  # eV/atom
 

@@ -218,6 +218,27 @@ def test_only_elements_have_a_flat_hull():
     assert hull.decomposition(row(O=4)) == [(1, 1.0)]
 
 
+def test_a_hull_of_one_element():
+    hull = make(np.array([row(Fe=2), row(Fe=1)]), np.array([0.02, 0.0]))
+    assert hull.e_hull(row(Fe=7)[None]).tolist() == [0.0]
+    assert hull.stable_mask().tolist() == [False, True]
+    np.testing.assert_allclose(hull.entry_e_above_others(), [0.02, -0.02])
+    assert np.isnan(hull.entry_e_above_others(without_polymorphs=True)).all()
+    assert hull.competing_phases(0) == []
+    with pytest.raises(MissingReference, match="no elemental reference for O"):
+        hull.e_hull(row(Fe=2, O=3)[None])
+
+
+def test_polymorphs_of_equal_energy_tie_to_the_first():
+    counts = np.array([row(Li=1), row(O=1), row(Li=2, O=1), row(Li=4, O=2)])
+    hull = Hull.from_entries(["Li", "O", "z", "a"], counts, np.array([0.0, 0.0, -1.0, -1.0]), "test")
+    assert hull.stable_mask().tolist() == [True, True, False, True]  # by id
+    assert [p.entry for p in hull.decomposition(row(Li=2, O=1))] == [2]  # by position
+    np.testing.assert_allclose(hull.entry_e_above_hull(), 0, atol=1e-12)
+    np.testing.assert_allclose(hull.entry_e_above_others()[2:], 0, atol=1e-12)
+    np.testing.assert_allclose(hull.entry_e_above_others(without_polymorphs=True)[2:], -1.0)
+
+
 def test_an_element_found_below_its_reference_lowers_the_hull():
     counts = np.array([row(Li=1), row(Li=2), row(O=1), row(Li=1, O=1)])
     hull = make(counts, np.array([0.0, -0.1, 0.0, -0.04]))
