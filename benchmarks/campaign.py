@@ -43,10 +43,14 @@ QUICK = {
     "scoring": {"members": 1, "max_candidates": 60},
     "selection": {"threshold": 0.5},
     "evaluation": {"max_steps": 12, "fmax": 0.3, "batch_size": 4},
-    "training": {"epochs": 2, "fine_tune_epochs": 1},
+    "training": {"first": "scratch", "epochs": 2, "fine_tune_epochs": 1},
 }
 # Nothing of the random arm depends on its models, so the smallest will do; the candidates are the same.
-CHEAP = {"model": {"width": 4, "steps": 1}, "scoring": {"members": 1}, "training": {"epochs": 1, "fine_tune_epochs": 1}}
+CHEAP = {
+    "model": {"width": 4, "steps": 1},
+    "scoring": {"members": 1},
+    "training": {"first": "scratch", "epochs": 1, "fine_tune_epochs": 1},
+}
 
 
 @dataclass(frozen=True)
