@@ -1,7 +1,8 @@
 """Decomposition energies: our hull beside pymatgen's PhaseDiagram, one thread, CPU seconds.
 
 Both get the same entries and queries; a ratio is printed only after the answers agree to 1e-6 eV/atom. Random systems
-of 3 to 6 elements, then many chemical systems at once (pymatgen: PatchedPhaseDiagram). Ends with one line of JSON.
+of 2 to 6 elements, real ones (with ../shared/data), a whole snapshot at once (pymatgen: PatchedPhaseDiagram), and the
+size of two million entries. Ends with one line of JSON.
 
     python benchmarks/hull.py [--quick]
 """
@@ -14,19 +15,29 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import json
+import re
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pymatgen.analysis.phase_diagram import PatchedPhaseDiagram, PDEntry, PhaseDiagram
-from pymatgen.core import Composition, Element
+from pymatgen.core import Composition
 
-from gnome_core.stability.compositions import N_COLUMNS
+from gnome_core.crystals.formulas import NUMBERS, SYMBOLS
+from gnome_core.stability.compositions import N_COLUMNS, SparseCompositions, atom_counts
 from gnome_core.stability.hull import Hull
 
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 POOL = ["Li", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Fe", "O", "Mn", "Ti", "Ba", "La", "F", "Zn"]
-Z = np.array([Element(symbol).Z for symbol in POOL])
+Z = np.array([NUMBERS[symbol] for symbol in POOL])
+# Systems of the shared snapshot with many entries, one a number of elements.
+REAL = ("Si-O", "Li-Mn-O", "Li-Mn-P-O", "Li-Mn-Fe-P-O", "Li-Na-Mn-Fe-P-O")
+BROKEN = 4.7  # eV/atom: formation energies beyond are broken labels of the shared snapshot
 TOLERANCE = 1e-6  # eV/atom
 
 
@@ -41,7 +52,7 @@ def random_entries(
     while len(rows) < n + len(elements):
         row = np.zeros(N_COLUMNS, int)
         chosen = rng.choice(elements, rng.integers(2, largest + 1), replace=False)
-        row[chosen] = rng.integers(1, 7, len(chosen))
+        row[chosen] = rng.integers(1, 7 if len(elements) > 2 else 30, len(chosen))
         row //= np.gcd.reduce(row[chosen])
         if row.tobytes() in seen:
             continue
@@ -52,13 +63,32 @@ def random_entries(
     return np.array(rows, float), np.array(energies)
 
 
+def snapshot_entries(systems: set[str] | None, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and formation energies of the shared Materials Project snapshot within the elements `systems` (None: all),
+    at most n of them, after the elements at 0."""
+    table = pq.read_table(SHARED / "mp_structures.parquet", columns=["chemsys", "numbers", "e_form_per_atom"])
+    energies = table["e_form_per_atom"].to_numpy()
+    inside = np.abs(energies) < BROKEN
+    if systems is not None:
+        inside &= np.array([set(chemsys.split("-")) <= systems for chemsys in table["chemsys"].to_pylist()])
+    rows = np.flatnonzero(inside)
+    if n is not None:
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:n])
+    counts = atom_counts(table["numbers"].take(rows))
+    elements = np.eye(N_COLUMNS)[np.flatnonzero(counts.any(axis=0))]
+    return np.vstack([elements, counts]), np.append(np.zeros(len(elements)), energies[rows])
+
+
 def pymatgen_entries(counts: np.ndarray, e_form: np.ndarray) -> list[PDEntry]:
-    symbols = {int(z): symbol for z, symbol in zip(Z, POOL, strict=True)}
     entries = []
     for row, energy in zip(counts, e_form, strict=True):
-        composition = Composition({symbols[int(z)]: int(row[z]) for z in np.flatnonzero(row)})
+        composition = Composition({SYMBOLS[int(z)]: int(row[z]) for z in np.flatnonzero(row)})
         entries.append(PDEntry(composition, energy * composition.num_atoms))
     return entries
+
+
+def make(counts: np.ndarray, e_form: np.ndarray) -> Hull:
+    return Hull.from_entries([str(row) for row in range(len(counts))], counts, e_form, "benchmark")
 
 
 def cpu_seconds(call: Callable, repeat: int = 1) -> tuple[float, object]:
@@ -74,38 +104,48 @@ def cpu_seconds(call: Callable, repeat: int = 1) -> tuple[float, object]:
 def agree(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Largest difference, eV/atom."""
     difference = float(np.abs(np.asarray(ours) - np.asarray(theirs)).max())
-    if difference > TOLERANCE:
+    if not difference <= TOLERANCE:
         raise SystemExit(f"answers differ by {difference:.2e} eV/atom")
     return difference
 
 
-def one_system(k: int, n_entries: int, n_queries: int) -> dict:
-    """Build and query one system of k elements. Our queries come in batches of 2,000, pymatgen's one by one."""
-    rng = np.random.default_rng(k)
-    counts, e_form = random_entries(Z[:k], n_entries, rng, k)
-    queries, query_e = random_entries(Z[:k], n_queries, rng, k)
-    entries = pymatgen_entries(counts, e_form)
-    theirs = pymatgen_entries(queries, query_e)
+def one_system(counts: np.ndarray, e_form: np.ndarray, n_queries: int, rng: np.random.Generator) -> dict:
+    """Build and query one system. Our queries come in batches of 2,000, pymatgen's one by one.
 
-    pd_build, diagram = cpu_seconds(lambda: PhaseDiagram(entries))
+    Compared: energies and decompositions of new compositions, energies above the hull of all entries, and phase
+    separation energies.
+    """
+    elements = np.flatnonzero(counts.any(axis=0))
+    k = len(elements)
+    queries, query_e = random_entries(elements, n_queries, rng, k)
+    queries, query_e = queries[k:], query_e[k:]
+    entries, theirs = pymatgen_entries(counts, e_form), pymatgen_entries(queries, query_e)
+    every = np.where(np.isin(np.arange(N_COLUMNS), elements), 1.0, 0.0)[None]
+
+    pd_build, diagram = cpu_seconds(lambda: PhaseDiagram(entries), 3)
     pd_query, answers = cpu_seconds(
-        lambda: [diagram.get_decomp_and_e_above_hull(entry, allow_negative=True)[1] for entry in theirs]
+        lambda: [diagram.get_decomp_and_e_above_hull(entry, allow_negative=True) for entry in theirs]
     )
-    hull = Hull.from_entries([str(row) for row in range(len(counts))], counts, e_form, "random")
-    full = queries.sum(axis=1) > 0
 
     def build() -> Hull:
-        fresh = Hull.from_entries(hull.ids, counts, e_form, "random")
-        fresh.e_hull(np.where(np.isin(np.arange(N_COLUMNS), Z[:k]), 1.0, 0.0)[None])
+        fresh = make(counts, e_form)
+        fresh.e_hull(every)
         return fresh
 
     our_build, hull = cpu_seconds(build, 3)
-    difference = agree(hull.e_above_hull(queries, query_e), answers)
-    batch = np.tile(queries[full & (np.count_nonzero(queries, axis=1) == k)], (2000, 1))[:2000]
+    difference = agree(hull.e_above_hull(queries, query_e), [above for _, above in answers])
+    difference = max(difference, agree(hull.entry_e_above_hull(), [diagram.get_e_above_hull(e) for e in entries]))
+    for query, (decomposition, _) in zip(queries, answers, strict=True):
+        ours = {formula(hull.compositions([p.entry])[0]): p.atom_fraction for p in hull.decomposition(query)}
+        agree_on_products(hull, query, ours, {e.composition.reduced_formula: x for e, x in decomposition.items()})
+    members = [entry for entry in diagram.stable_entries if len(entry.composition) > 1][:20]
+    rows = [entries.index(entry) for entry in members]
+    depths = hull.entry_e_above_others(without_polymorphs=True)[rows]
+    if members:
+        difference = max(difference, agree(depths, [diagram.get_phase_separation_energy(entry) for entry in members]))
+
+    batch = np.tile(queries[np.count_nonzero(queries, axis=1) == k], (2000, 1))[:2000]
     our_query, _ = cpu_seconds(lambda: [hull.e_hull(batch) for _ in range(5)], 3)
-    products = hull.decomposition(queries[-1])
-    expected = {entry.name: amount for entry, amount in diagram.get_decomposition(theirs[-1].composition).items()}
-    agree(sorted(p.atom_fraction for p in products), sorted(expected.values()))
     return {
         "elements": k,
         "entries": len(counts),
@@ -115,34 +155,95 @@ def one_system(k: int, n_entries: int, n_queries: int) -> dict:
         "pymatgen_per_s": len(theirs) / pd_query,
         "build_ms": 1e3 * our_build,
         "pymatgen_build_ms": 1e3 * pd_build,
-        "max_difference": difference,
+        "difference": difference,
     }
 
 
-def many_systems(n_entries: int, n_queries: int) -> dict:
-    """All systems of up to 4 of 16 elements: build everything and query every entry once, and new compositions."""
-    rng = np.random.default_rng(16)
-    counts, e_form = random_entries(Z, n_entries, rng, 4)
-    queries, query_e = random_entries(Z, n_queries, rng, 4)
-    entries, theirs = pymatgen_entries(counts, e_form), pymatgen_entries(queries, query_e)
+def formula(counts: np.ndarray) -> str:
+    return Composition({SYMBOLS[int(z)]: int(counts[z]) for z in np.flatnonzero(counts)}).reduced_formula
+
+
+def agree_on_products(hull: Hull, query: np.ndarray, ours: dict[str, float], theirs: dict[str, float]) -> None:
+    """Equal products and amounts (1e-6 of the atoms); where several decompositions tie, one of equal energy will do."""
+    theirs = {name: amount for name, amount in theirs.items() if amount > 1e-8}
+    if set(ours) == set(theirs) and all(abs(ours[name] - theirs[name]) < 1e-6 for name in ours):
+        return
+    energies = [
+        sum(p.atom_fraction * hull.e_form[p.entry] for p in hull.decomposition(query)),
+        hull.e_hull(query[None]),
+    ]
+    agree(energies[0], energies[1])
+    if not np.isclose(sum(ours.values()), 1.0):
+        raise SystemExit(f"decomposition {ours} instead of {theirs}")
+
+
+def reference_entries() -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """The 943 entries of Fe-Li-O-P with stored answers: table, counts, formation energies."""
+    table = pq.read_table(SHARED / "hull_reference_Fe-Li-O-P.parquet")
+    table = table.filter(pa.compute.is_valid(table["e_form_per_atom_corrected"]))
+    return table, atom_counts(table["numbers"]), table["e_form_per_atom_corrected"].to_numpy()
+
+
+def stored_answers() -> dict:
+    """All entries of Fe-Li-O-P against the answers stored with them: energies, products and amounts."""
+    table, counts, e_form = reference_entries()
+    ids = table["id"].to_pylist()
+    hull = Hull.from_entries(ids, counts, e_form, "mp2020")
+    difference = agree(hull.entry_e_above_hull(), table["e_above_hull_pymatgen"].to_numpy())
+    for composition, stored in zip(counts, table["decomposition_pymatgen"].to_pylist(), strict=True):
+        ours = {ids[p.entry]: p.atom_fraction for p in hull.decomposition(composition)}
+        theirs = {name: float(amount) for amount, name in re.findall(r"([\d.]+) (\S+)", stored)}
+        # The stored amounts have four decimals.
+        if set(ours) != set(theirs) or max(abs(ours[name] - theirs[name]) for name in ours) > 6e-5:
+            raise SystemExit(f"decomposition {ours} instead of {theirs}")
+    return {"entries": len(ids), "difference": difference}
+
+
+def whole_snapshot(counts: np.ndarray, e_form: np.ndarray) -> dict:
+    """Make the hull of all systems and measure every entry: above the hull, without itself, phase separation."""
+    entries = pymatgen_entries(counts, e_form)
     pd_build, patched = cpu_seconds(lambda: PatchedPhaseDiagram(entries, verbose=False))
-    pd_query, answers = cpu_seconds(
-        lambda: [patched.get_decomp_and_e_above_hull(entry, allow_negative=True)[1] for entry in theirs]
-    )
     pd_own, own = cpu_seconds(lambda: [patched.get_e_above_hull(entry) for entry in entries])
-    ours, hull = cpu_seconds(
-        lambda: Hull.from_entries([str(row) for row in range(len(counts))], counts, e_form, "random")
-    )
-    our_update, above = cpu_seconds(hull.entry_e_above_hull)
-    our_query, mine = cpu_seconds(lambda: hull.e_above_hull(queries, query_e))
+
+    def update() -> np.ndarray:
+        hull = make(counts, e_form)
+        above = hull.entry_e_above_hull()
+        hull.entry_e_above_others()
+        hull.entry_e_above_others(without_polymorphs=True)
+        return above
+
+    ours, above = cpu_seconds(update)
+    above_only, _ = cpu_seconds(lambda: make(counts, e_form).entry_e_above_hull())
     return {
         "entries": len(counts),
-        "update": (pd_build + pd_own) / (ours + our_update),
-        "query_cold": (pd_query / our_query),
-        "update_s": ours + our_update,
-        "patched_s": pd_build + pd_own,
-        "max_difference": max(agree(mine, answers), agree(above, own)),
+        "update": (pd_build + pd_own) / above_only,
+        "ours_s": ours,
+        "above_s": above_only,
+        "pymatgen_s": pd_build + pd_own,
+        "difference": agree(above, own),
     }
+
+
+def two_million(n: int = 2_000_000) -> dict:
+    """Bytes of n entries of 2 to 6 elements, ids like "mp-1234567": the file, and what a process holds beside it."""
+    rng = np.random.default_rng(0)
+    lengths = np.append(np.ones(94, int), rng.choice([2, 3, 4, 5, 6], n, p=[0.1, 0.4, 0.3, 0.15, 0.05]))
+    starts = np.append(0, np.cumsum(lengths))
+    # Ascending atomic numbers by steps of 1 to 15.
+    steps = rng.integers(1, 16, starts[-1])
+    steps[:94] = np.arange(1, 95)
+    total = np.cumsum(steps)
+    numbers = (total - np.repeat(total[starts[:-1]] - steps[starts[:-1]], lengths)).astype(np.uint8)
+    counts = rng.integers(1, 9, starts[-1]).astype(np.float64)
+    ids = pa.array([f"mp-{i}" for i in range(len(lengths))])
+    hull = Hull.from_entries(ids, SparseCompositions(starts, numbers, counts), -rng.random(len(lengths)), "random")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "hull.arrow")
+        hull.save(str(path))
+        loaded_s, loaded = cpu_seconds(lambda: Hull.load(str(path)))
+        arrays = [array for array in vars(loaded).values() if isinstance(array, np.ndarray) and array.base is None]
+        file_mb, own_mb = path.stat().st_size / 1e6, sum(array.nbytes for array in arrays) / 1e6
+    return {"entries": n, "file_mb": file_mb, "process_mb": own_mb, "load_s": loaded_s}
 
 
 def main() -> None:
@@ -150,22 +251,53 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sets, under a minute")
     quick = parser.parse_args().quick
     warnings.filterwarnings("ignore")
-    ratios = {}
-    print(f"{'elements':>9}{'entries':>9}{'build':>18}{'query':>30}")
-    for k, n_entries in ((3, 60), (4, 300), (5, 300), (6, 300)):
-        row = one_system(k, n_entries, 100)
+    ratios: dict[str, float] = {}
+    print(f"{'system':>20}{'entries':>9}{'build':>20}{'query':>34}")
+
+    def line(name: str, key: str, row: dict) -> None:
         print(
-            f"{k:9}{row['entries']:9}{row['pymatgen_build_ms']:8.1f} /{row['build_ms']:6.1f} ms"
+            f"{name:>20}{row['entries']:9}{row['pymatgen_build_ms']:9.1f} /{row['build_ms']:6.1f} ms"
             f"{row['pymatgen_per_s']:12,.0f} /{row['ours_per_s']:12,.0f} per s   x{row['query']:,.0f}"
+            f"   differ by {row['difference']:.0e}"
         )
-        ratios[f"build_{k}"], ratios[f"query_{k}"] = round(row["build"], 2), round(row["query"])
-    row = many_systems(1500 if quick else 4000, 300)
-    print(f"{row['entries']} entries of 16 elements: {row['patched_s']:.1f} s / {row['update_s']:.2f} s")
-    ratios["update_many_systems"], ratios["query_many_systems_cold"] = (
-        round(row["update"], 1),
-        round(row["query_cold"], 1),
+        ratios[f"build_{key}"], ratios[f"query_{key}"] = round(row["build"], 2), round(row["query"])
+
+    for k, n_entries in ((2, 40), (3, 60), (4, 300), (5, 300), (6, 300)):
+        rng = np.random.default_rng(k)
+        line(f"random, {k} elements", str(k), one_system(*random_entries(Z[:k], n_entries, rng, k), 100, rng))
+    if SHARED.exists():
+        for system in REAL:
+            elements = set(system.split("-"))
+            row = one_system(*snapshot_entries(elements), 50, np.random.default_rng(0))
+            line(system, f"real_{len(elements)}", row)
+        _, *entries = reference_entries()
+        line("Fe-Li-O-P, stored", "stored_4", one_system(*entries, 50, np.random.default_rng(0)))
+        row = stored_answers()
+        print(f"Fe-Li-O-P: {row['entries']} stored energies and decompositions, differ by {row['difference']:.0e}")
+        row = whole_snapshot(*snapshot_entries(None, 3_000 if quick else None))
+    else:
+        print("no ../shared/data: real systems are left out")
+        row = whole_snapshot(*random_entries(Z, 1500 if quick else 4000, np.random.default_rng(16), 4))
+    print(
+        f"snapshot of {row['entries']} entries: pymatgen {row['pymatgen_s']:.1f} s, ours {row['above_s']:.2f} s "
+        f"({row['ours_s']:.2f} s with all-but-itself and phase separation), differ by {row['difference']:.0e}"
     )
-    print(json.dumps({"benchmark": "hull", "against": "pymatgen", "ratios": ratios}))
+    ratios["snapshot"] = round(row["update"], 1)
+    size = two_million(200_000 if quick else 2_000_000)
+    print(
+        f"{size['entries']:,} entries: file {size['file_mb']:.0f} MB, beside it {size['process_mb']:.0f} MB a process"
+    )
+    print(
+        json.dumps(
+            {
+                "benchmark": "hull",
+                "against": "pymatgen",
+                "ratios": ratios,
+                "snapshot": {name: round(value, 9) for name, value in row.items()},
+                "size": {name: round(value, 2) for name, value in size.items()},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

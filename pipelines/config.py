@@ -45,7 +45,16 @@ class SelectionConfig(Section):
     budget: int = Field(100, ge=0, description="candidates chosen by the models")
     random_baseline: int = Field(10, ge=0, description="candidates chosen at random, to compare hit rates with")
     per_formula: int = Field(1, ge=1, description="structures of one composition that may be evaluated")
-    clustered_per_formula: int = Field(8, ge=1, description="best structures of a composition that are clustered first")
+    cost_budget: float | None = Field(
+        None, gt=0, description="estimated DFT cost that may be spent as well, in units of the two atoms of silicon"
+    )
+    by_cost: bool = Field(False, description="rank by the chance of being stable per estimated DFT cost")
+    explore: float = Field(
+        0.0, ge=0, lt=1, description="share of the budget for the likely candidates that the models disagree on most"
+    )
+    clustered_per_formula: int = Field(
+        100, ge=1, description="best structures of a composition that are clustered first"
+    )
     per_chemsys: int = Field(10, ge=1, description="candidates of one chemical system that may be evaluated")
     parents_within: float = Field(0.1, ge=0, description="eV/atom above the hull up to which an entry is a parent")
 

@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 from gnome_core.crystals.formulas import SYMBOLS
 from gnome_core.generation.generators import installed_generators
 from gnome_core.generation.recipe import Recipe
+from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
 from pipelines.errors import UserError
 from pipelines.resources import entries_until, hull_until, proposals
 from pipelines.round import newest_commit
 from pipelines.schemas import HULL_SCHEMA
 from pipelines.store import Store
 
+HULL_COLUMNS = ("e_above_hull_snapshot", "e_above_hull", "e_above_hull_others", "phase_separation_energy", "on_hull")
 EXPORT_FORMATS = ("csv", "cif", "parquet")
 
 
@@ -34,7 +36,7 @@ def measured_entries(store: Store) -> pa.Table:
     hull, round_ = newest_hull(store)
     hull = hull.sort_by("id")
     entries = entries_until(store, round_).sort_by("id")
-    for name in ("e_above_hull_snapshot", "e_above_hull", "e_above_hull_others", "on_hull"):
+    for name in HULL_COLUMNS:
         entries = entries.append_column(name, hull[name])
     return entries
 
@@ -53,9 +55,22 @@ def export_entries(store: Store, output: Path, *, stable_only: bool, format: str
     entries = measured_entries(store)
     if stable_only:
         entries = new_on_hull(entries)
+    corrected = pc.add(entries["energy_per_atom"], entries["correction_per_atom"])
+    entries = entries.append_column("corrected_energy_per_atom", corrected)
+    entries = entries.append_column("reaction", pa.array(_reactions(store, entries), pa.string()))
     output.parent.mkdir(parents=True, exist_ok=True)
     {"csv": write_csv, "cif": write_cif, "parquet": write_parquet}[format](entries, output)
     return len(entries)
+
+
+def _reactions(store: Store, entries: pa.Table) -> list[str]:
+    """What each entry decomposes into, or, on the hull, competes with: "2 LiFeO2 -> Fe2O3 + Li2O"."""
+    hull = hull_until(store.root, newest_hull(store)[1])
+    rows = pc.index_in(entries["id"].combine_chunks(), hull.ids).to_pylist()
+    return [
+        equilibrium_reaction(hull, row) if on_hull else decomposition_reaction(hull, row)
+        for row, on_hull in zip(rows, entries["on_hull"].to_pylist(), strict=True)
+    ]
 
 
 class Made(NamedTuple):
@@ -124,9 +139,14 @@ def print_entry(store: Store, id_: str) -> None:
     hull = hull_until(store.root, round_)
     position = pc.index(hull.ids, row["id"]).as_py()
     formulas = dict(zip(entries["id"].to_pylist(), entries["formula"].to_pylist(), strict=True))
-    products = hull.decomposition(hull.compositions()[position])
+    products = hull.decomposition(hull.compositions([position])[0])
     stable = [f"{p.atom_fraction:.3f} {formulas[hull.ids[p.entry].as_py()]}" for p in products]
     console.print(f"stable phases here {' + '.join(stable)}  (by atoms)")
+    if not row["on_hull"]:
+        console.print(f"decomposes         {decomposition_reaction(hull, position)}")
+    elif against := equilibrium_reaction(hull, position):
+        depth = row["phase_separation_energy"]
+        console.print(f"competes with      {against}  ({depth:+.4f} eV/atom)")
     for step in ancestries(entries, [row["id"]])[0]:
         if step["round"] == 0:
             console.print(f"from {step['id']}  {step['formula']}  (snapshot)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
+from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
@@ -19,7 +20,9 @@ from gnome_core.stability.compositions import atom_counts
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.references import ElementalReferences
 from pipelines.schemas import PROPOSAL_SCHEMA
-from pipelines.store import Commit, Store, stage_key
+from pipelines.store import Commit, Store, stage_key, table_files
+
+HULL_FILE = "hull_file"  # blob of a hull stage: `Hull.save`
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,8 +80,13 @@ def parent_table(root: str, round_: int) -> ParentTable:
 
 @once_per_process
 def hull_until(root: str, round_: int) -> Hull:
-    """The hull of all entries up to a round."""
-    return Hull.from_table(entries_until(Store(root), round_, ["id", "numbers", "e_form_per_atom", "scale"]))
+    """The hull of all entries up to a round: mapped from the file that its stage committed, once there is one."""
+    store = Store(root)
+    commit = store.commit(round_, "hull")
+    for stat in table_files(commit, HULL_FILE) if commit else ():
+        store.read_file(stat)  # verified; the pages of the mapped file are shared by all processes
+        return Hull.load(str(Path(store.storage.local_path("."), stat.path)))
+    return Hull.from_table(entries_until(store, round_, ["id", "numbers", "e_form_per_atom", "scale"]))
 
 
 @once_per_process

@@ -45,6 +45,8 @@ SELECTED_SCHEMA = _extend(
     "selected",
     pa.field("selected_by_model", pa.bool_(), nullable=False),
     pa.field("selected_by_random", pa.bool_(), nullable=False),
+    pa.field("selected_to_explore", pa.bool_(), nullable=False),  # for its spread; not among the models' best then
+    pa.field("estimated_cost", pa.float64(), nullable=False),  # of its DFT relaxation; 1 = the two atoms of silicon
     pa.field("cluster_size", pa.int32(), nullable=False),  # its composition's best candidates that are this structure
 )
 
@@ -65,6 +67,7 @@ HULL_SCHEMA = pa.schema(
         pa.field("e_above_hull_snapshot", pa.float64(), nullable=False),  # against the snapshot's hull; may be negative
         pa.field("e_above_hull", pa.float64(), nullable=False),  # against the hull of all entries
         pa.field("e_above_hull_others", pa.float64()),  # against all but itself; null for an element's only entry
+        pa.field("phase_separation_energy", pa.float64()),  # against all other compositions; null for elements
         pa.field("on_hull", pa.bool_(), nullable=False),  # one a composition, within 5e-5 eV/atom
     ],
     metadata={"schema": "gnome.hull_entry", "schema_version": "1", "unit": "eV/atom"},

@@ -10,8 +10,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
-NORMAL_IQR = 1.3489795003921634  # interquartile range of a normal distribution in standard deviations
+from gnome_core.analysis.result import Analysis
+from gnome_core.stability.hull import ON_HULL
+from gnome_core.stability.selection import NORMAL_IQR
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,86 @@ def iqr_calibration(true: np.ndarray, median: np.ndarray, iqr: np.ndarray, bins:
         bin_count=np.array([len(g) for g in groups], np.int64),
         rank_correlation=float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if varied else np.nan,
     )
+
+
+def analyse(jobs: pa.Table) -> Analysis:
+    """Metrics of every round and number of elements.
+
+    jobs: one row a job whose evaluation has ended: round, chemsys, selected_by_model, selected_by_random,
+        predicted_e_form (ensemble median), e_form (null where it failed), e_above_hull (evaluated, against the hull
+        before the round), eV/atom.
+    """
+    above, error = (
+        jobs["e_above_hull"].to_numpy(),
+        np.subtract(*(jobs[c].to_numpy() for c in ("predicted_e_form", "e_form"))),
+    )
+    round_ = jobs["round"].to_numpy()
+    elements = np.array([chemsys.count("-") + 1 for chemsys in jobs["chemsys"].to_pylist()], np.int64)
+    by_model, by_random = (jobs[f"selected_by_{who}"].to_numpy() for who in ("model", "random"))
+    groups = [("all", "", np.ones(len(jobs), bool))]
+    groups += [("round", str(r), round_ == r) for r in np.unique(round_)]
+    groups += [("elements", str(k), elements == k) for k in np.unique(elements)]
+    groups += [
+        ("round, elements", f"{r}, {k}", (round_ == r) & (elements == k))
+        for r in np.unique(round_)
+        for k in np.unique(elements[round_ == r])
+    ]
+    table = pa.Table.from_pylist(
+        [
+            {"group": group, "value": value} | _row(above[rows], error[rows], by_model[rows], by_random[rows])
+            for group, value, rows in groups
+        ]
+    )
+    overall = table.slice(0, 1).to_pylist()[0]
+    return Analysis(
+        "discovery",
+        "Discovery metrics",
+        {"metrics": table},
+        {
+            "evaluated": overall["evaluated"],
+            "stable": overall["stable"],
+            "hit rate, models": overall["hit_rate_model"],
+            "hit rate, random": overall["hit_rate_random"],
+            "F1": overall["f1"],
+            "acceleration (precision over prevalence)": overall["daf"],
+            "MAE (eV/atom)": overall["mae"],
+        },
+        (
+            "Stable: evaluated at or below the hull as it was before the round (within 0.05 meV/atom). A failed "
+            "evaluation is a miss of the hit rate and left out of the classification.",
+            "Precision, recall, F1, accuracy and the discovery acceleration factor (precision over prevalence) are "
+            "Matbench Discovery's, of the ensemble's median among evaluated crystals, which selection has enriched: "
+            "recall says nothing of crystals that nobody evaluated. daf_random is the models' hit rate over that of "
+            "the random baseline.",
+        ),
+    )
+
+
+def _row(above: np.ndarray, error: np.ndarray, by_model: np.ndarray, by_random: np.ndarray) -> dict:
+    """The metrics of one group of jobs; NaN where undefined."""
+    # Same composition, same hull: the two distances to the hull differ by the error alone.
+    called = discovery_metrics(above, above + error, ON_HULL)
+    model, random = hit_rate(above[by_model], ON_HULL), hit_rate(above[by_random], ON_HULL)
+    regression = regression_metrics(above, above + error)
+    return {
+        "evaluated": len(above),
+        "failed": int(np.isnan(above).sum()),
+        "stable": int((above <= ON_HULL).sum()),
+        "chosen_by_model": int(by_model.sum()),
+        "hit_rate_model": model,
+        "chosen_at_random": int(by_random.sum()),
+        "hit_rate_random": random,
+        "daf_random": _ratio(model, random),
+        "precision": called.precision,
+        "recall": called.recall,
+        "f1": called.f1,
+        "accuracy": called.accuracy,
+        "prevalence": called.prevalence,
+        "daf": called.daf,
+        "mae": regression.mae,
+        "rmse": regression.rmse,
+        "r2": regression.r2,
+    }
 
 
 def _same_length(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ ENTRY_SCHEMA = pa.schema(
         pa.field("chemsys", pa.string(), nullable=False),  # "Li-O"
         pa.field("energy_per_atom", pa.float64(), nullable=False),  # raw total energy on `scale`
         pa.field("correction_per_atom", pa.float64(), nullable=False),  # to be added to energy_per_atom
+        pa.field("correction_version", pa.string()),  # scheme and code that computed it; null where there is none
         pa.field("e_form_per_atom", pa.float64(), nullable=False),  # corrected, against the references of `scale`
         pa.field("energy_kind", pa.string(), nullable=False),  # of energy_per_atom: "total"
         pa.field("scale", pa.string(), nullable=False),  # functional + corrections + engine, "chgnet-0.3.0"
@@ -62,6 +63,21 @@ def crystals_to_arrays(crystals: Sequence[Crystal]) -> dict[str, pa.Array]:
         "frac_coords": _list_array([c.frac_coords for c in crystals], 3 * sites, np.float64),
         "numbers": _list_array([c.numbers for c in crystals], sites, np.uint8),
     }
+
+
+def as_entries(table: pa.Table) -> pa.Table:
+    """The columns of ENTRY_SCHEMA out of a table; those that may be null are so where the table lacks them.
+
+    Raises ValueError naming the required columns that are missing.
+    """
+    missing = [field.name for field in ENTRY_SCHEMA if not field.nullable and field.name not in table.column_names]
+    if missing:
+        raise ValueError(f"no entries: columns {', '.join(missing)} are missing")
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in ENTRY_SCHEMA
+    ]
+    return pa.table(columns, schema=ENTRY_SCHEMA)
 
 
 def record_batch(

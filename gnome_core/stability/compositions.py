@@ -30,6 +30,12 @@ def atom_counts(numbers: Sequence[np.ndarray] | pa.Array | pa.ChunkedArray) -> n
 
     Raises ValueError for a crystal without atoms or an atomic number outside 1..94, naming the row.
     """
+    cells, n = _cells(numbers)
+    return np.bincount(cells, minlength=n * N_COLUMNS).reshape(-1, N_COLUMNS).astype(np.float64)
+
+
+def _cells(numbers: Sequence[np.ndarray] | pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, int]:
+    """(sites,) row * N_COLUMNS + atomic number of every site, and the number of rows; raises as `atom_counts`."""
     if isinstance(numbers, pa.ChunkedArray):
         numbers = numbers.combine_chunks()
     if isinstance(numbers, pa.Array):
@@ -44,8 +50,7 @@ def atom_counts(numbers: Sequence[np.ndarray] | pa.Array | pa.ChunkedArray) -> n
     unknown = (flat < 1) | (flat > MAX_ATOMIC_NUMBER)
     if unknown.any():
         raise ValueError(f"row {rows[unknown][0]}: atomic number {flat[unknown][0]} is outside 1..{MAX_ATOMIC_NUMBER}")
-    cells = rows * N_COLUMNS + flat.astype(np.int64)
-    return np.bincount(cells, minlength=len(sites) * N_COLUMNS).reshape(-1, N_COLUMNS).astype(np.float64)
+    return rows * N_COLUMNS + flat.astype(np.int64), len(sites)
 
 
 class SparseCompositions(NamedTuple):
@@ -56,6 +61,22 @@ class SparseCompositions(NamedTuple):
     amounts: np.ndarray  # (nnz,) float64, > 0
 
 
+def sparse_atom_counts(numbers: pa.ChunkedArray, block: int = 100_000) -> SparseCompositions:
+    """`sparse(atom_counts(numbers))` of the Arrow list column `numbers`, without the dense table (760 bytes a row)."""
+    parts = []
+    for start in range(0, len(numbers), block):
+        try:
+            cells, n = _cells(numbers.slice(start, block))
+        except ValueError as error:
+            raise ValueError(f"rows from {start}: {error}") from None
+        present, counts = np.unique(cells, return_counts=True)
+        rows, elements = np.divmod(present, N_COLUMNS)
+        parts.append((np.bincount(rows, minlength=n), elements.astype(np.uint8), counts.astype(np.float64)))
+    empty = (np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0))
+    lengths, elements, counts = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
+    return SparseCompositions(np.append(0, np.cumsum(lengths)), elements, counts)
+
+
 def sparse(compositions: np.ndarray) -> SparseCompositions:
     """The elements present in each row of compositions (n, 95): atom counts, fractions or any other amounts.
 
@@ -64,10 +85,13 @@ def sparse(compositions: np.ndarray) -> SparseCompositions:
     amounts = np.asarray(compositions, np.float64)
     if amounts.ndim != 2 or amounts.shape[1] != N_COLUMNS:
         raise ValueError(f"compositions must have shape (n, {N_COLUMNS}), got {amounts.shape}; see atom_counts()")
-    cells = np.flatnonzero(amounts != 0)  # NaN is not 0, so it is kept and seen below
-    rows, numbers = np.divmod(cells, N_COLUMNS)
-    values = amounts.reshape(-1)[cells]
-    lengths = np.bincount(rows, minlength=len(amounts))
+    # Few of the columns are in use; NaN is not 0, so it is kept and seen below.
+    columns = np.flatnonzero((amounts != 0).any(axis=0))
+    held = amounts[:, columns]
+    present = held != 0
+    rows, numbers = np.nonzero(present)
+    values, numbers = held[present], columns[numbers]
+    lengths = present.sum(axis=1)
     unusable = ~((values > 0) & (values < np.inf) & (numbers > 0))
     if unusable.any() or not lengths.all():
         row = int(min(*rows[unusable], *np.flatnonzero(lengths == 0), len(amounts)))

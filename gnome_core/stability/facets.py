@@ -20,10 +20,14 @@ QUERY_CHUNK = 1 << 16  # numbers in one block of queries x facets: it stays in t
 
 
 class Facets(NamedTuple):
-    """planes: (f, k) eV/atom, the energy of each pure element on the plane; vertices: (f, k) rows of the points."""
+    """planes: (f, k) eV/atom, the energy of each pure element on the plane; vertices: (f, k) rows of the points.
+
+    distinct: (d, k) the planes, those of coplanar facets once.
+    """
 
     planes: np.ndarray
     vertices: np.ndarray
+    distinct: np.ndarray
 
 
 def lower_facets(fractions: np.ndarray, energies: np.ndarray) -> Facets | None:
@@ -37,7 +41,7 @@ def lower_facets(fractions: np.ndarray, energies: np.ndarray) -> Facets | None:
     """
     m, k = fractions.shape
     if m == k:
-        return Facets(np.zeros((1, k)), np.arange(k)[None])
+        return Facets(np.zeros((1, k)), np.arange(k)[None], np.zeros((1, k)))
     if m > MAX_POINTS.get(k, 0):
         return None
     # A point far above closes the hull from the top; every facet through it is discarded.
@@ -56,7 +60,8 @@ def lower_facets(fractions: np.ndarray, energies: np.ndarray) -> Facets | None:
         below = (planes @ fractions.T <= energies + ABOVE_POINT).all(axis=1)
         if abs(volumes[below].sum() - 1.0) < 1e-8:
             order = np.lexsort(vertices[below].T)  # Qhull's order is its own business; ours is fixed
-            return Facets(_merge_coplanar(planes[below][order]), vertices[below][order].astype(np.int32))
+            planes, distinct = _merge_coplanar(planes[below][order])
+            return Facets(planes, vertices[below][order].astype(np.int32), distinct)
     return None
 
 
@@ -75,15 +80,16 @@ def hull_energies(planes: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return (planes[plane] * queries).sum(axis=1)
 
 
-def _merge_coplanar(planes: np.ndarray) -> np.ndarray:
-    """The planes, those equal but for rounding made equal to the last bit."""
+def _merge_coplanar(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The planes, those equal but for rounding made equal to the last bit; and one of each."""
     rounded = np.round(planes, 9)
     order = np.lexsort(rounded.T)
     first = np.ones(len(planes), bool)
     first[1:] = (rounded[order[1:]] != rounded[order[:-1]]).any(axis=1)
+    distinct = planes[order[first]]
     merged = np.empty_like(planes)
-    merged[order] = planes[order[first]][np.cumsum(first) - 1]
-    return merged
+    merged[order] = distinct[np.cumsum(first) - 1]
+    return merged, distinct
 
 
 def facet_amounts(facets: Facets, fractions: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -98,6 +104,35 @@ def facet_amounts(facets: Facets, fractions: np.ndarray, query: np.ndarray) -> t
     if amounts[best].min() < -1e-8:
         return None
     return facets.vertices[tied[best]], np.clip(amounts[best], 0.0, None)
+
+
+def energies_without(facets: Facets, fractions: np.ndarray, energies: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """(v,) hull energy, eV/atom, at each of the points `vertices` (no pure elements), of all points but this one.
+
+    Without a vertex the hull changes only where its own facets were, so only the points between their corners, and
+    the pure elements, can take its place.
+    """
+    k = fractions.shape[1]
+    inverse = np.linalg.inv(fractions[facets.vertices].transpose(0, 2, 1))
+    left = np.empty(len(vertices))
+    for row, vertex in enumerate(vertices):
+        own = (facets.vertices == vertex).any(axis=1)
+        if not own.any():  # on a facet of others
+            left[row] = energies[vertex]
+            continue
+        inside = (inverse[own] @ fractions.T >= -1e-9).all(axis=1).any(axis=0)
+        inside[vertex] = False
+        near = np.flatnonzero(inside)
+        if len(near) == k:  # they are the corners of the one facet that closes the gap
+            left[row] = np.linalg.solve(fractions[near].T, fractions[vertex]) @ energies[near]
+            continue
+        inside[:k] = True
+        rest = lower_facets(fractions[inside], energies[inside])
+        if rest is None:
+            left[row] = solve(fractions[inside], energies[inside], fractions[vertex])[0]
+        else:
+            left[row] = hull_energies(rest.distinct, fractions[None, vertex])[0]
+    return left
 
 
 def solve(fractions: np.ndarray, energies: np.ndarray, query: np.ndarray) -> tuple[float, np.ndarray]:

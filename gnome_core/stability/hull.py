@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from functools import cached_property
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,13 @@ import pyarrow.compute as pc
 
 from gnome_core.crystals.formulas import SYMBOLS
 from gnome_core.stability import facets as geometry
-from gnome_core.stability.compositions import N_COLUMNS, MissingReference, atom_counts, sparse
+from gnome_core.stability.compositions import (
+    N_COLUMNS,
+    MissingReference,
+    SparseCompositions,
+    sparse,
+    sparse_atom_counts,
+)
 
 ON_HULL = 5e-5  # eV/atom: at most this far above the hull counts as on it (GNoME)
 BELOW_ZERO = 1e-11  # eV/atom: a compound can reach the hull only below the elements' plane
@@ -32,9 +39,10 @@ class Decomposition(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _System:
+class System:
     """The lower hull of one chemical system: its candidate entries, and their facets unless they need the program."""
 
+    elements: tuple[int, ...]  # k atomic numbers, ascending: the order of the columns
     rows: np.ndarray  # (m,) entry indices; the first k are the elements
     fractions: np.ndarray  # (m, k)
     energies: np.ndarray  # (m,) relative to the elements
@@ -48,18 +56,56 @@ class _System:
 
     def hull_energies(self, queries: np.ndarray) -> np.ndarray:
         """(q,) eV/atom at queries (q, k)."""
+        return self.relative_energies(queries) + (queries * self.elemental).sum(axis=1)
+
+    def relative_energies(self, queries: np.ndarray) -> np.ndarray:
+        """(q,) eV/atom at queries (q, k), relative to the elements as `energies` are."""
         if self.facets is not None:
-            relative = geometry.hull_energies(self.facets.planes, queries)
+            return geometry.hull_energies(self.facets.distinct, queries)
+        return np.array([geometry.solve(self.fractions, self.energies, query)[0] for query in queries])
+
+    def energies_without(self, vertices: np.ndarray) -> np.ndarray:
+        """(v,) eV/atom at each of the given points, the hull being that of all points but this one."""
+        if self.facets is not None:
+            relative = geometry.energies_without(self.facets, self.fractions, self.energies, vertices)
         else:
-            relative = np.array([geometry.solve(self.fractions, self.energies, query)[0] for query in queries])
-        return relative + (queries * self.elemental).sum(axis=1)
+            points = np.arange(len(self.rows))
+            relative = np.array(
+                [
+                    geometry.solve(self.fractions[points != v], self.energies[points != v], self.fractions[v])[0]
+                    for v in vertices
+                ]
+            )
+        return relative + (self.fractions[vertices] * self.elemental).sum(axis=1)
 
     def decomposition(self, query: np.ndarray) -> list[Decomposition]:
         found = self.facets and geometry.facet_amounts(self.facets, self.fractions, query)
         if not found:
             found = np.arange(len(self.rows)), geometry.solve(self.fractions, self.energies, query)[1]
-        products = [Decomposition(int(self.rows[v]), float(a)) for v, a in zip(*found, strict=True) if a > 1e-8]
+        return self._products(*found)
+
+    def decomposition_without(self, query: np.ndarray) -> list[Decomposition]:
+        """The decomposition into points of other compositions than the query's (k,)."""
+        others = np.flatnonzero((np.abs(self.fractions - query) > 10.0**-SAME_COMPOSITION).any(axis=1))
+        return self._products(others, geometry.solve(self.fractions[others], self.energies[others], query)[1])
+
+    def _products(self, points: np.ndarray, amounts: np.ndarray) -> list[Decomposition]:
+        products = [
+            Decomposition(int(self.rows[v]), float(a)) for v, a in zip(points, amounts, strict=True) if a > 1e-8
+        ]
         return sorted(products, key=lambda product: (-round(product.atom_fraction, 9), product.entry))
+
+
+@dataclass
+class _Column:
+    """A number an entry, and the systems (positions in `_keys`) whose entries still lack it."""
+
+    values: np.ndarray  # (n,) NaN where unknown
+    pending: np.ndarray
+
+    @classmethod
+    def pending_all(cls, n_entries: int, n_systems: int) -> _Column:
+        return cls(np.full(n_entries, np.nan), np.arange(n_systems))
 
 
 class Hull:
@@ -79,22 +125,23 @@ class Hull:
         self.cache_bytes = cache_bytes
         composition = _only_chunk(self.table["composition"], table.schema.field("composition").type)
         pairs = composition.flatten()
-        self._starts = composition.offsets.to_numpy().astype(np.int64)
-        self._starts -= self._starts[0]
+        offsets = composition.offsets.to_numpy()
+        self._starts = offsets - offsets[0] if offsets[0] else offsets
         self._numbers = pairs.field("number").to_numpy()
         self._amounts = pairs.field("amount").to_numpy()
         self.e_form = _only_chunk(self.table["e_form_per_atom"], pa.float64()).to_numpy()
-        keys, inverse = np.unique(_system_keys(self._starts, self._numbers), return_inverse=True)
-        self._order = np.argsort(inverse, kind="stable")
-        bounds = np.append(0, np.cumsum(np.bincount(inverse, minlength=len(keys))))
-        self._systems = {key: slice(*span) for key, span in zip(keys.tolist(), pairwise(bounds.tolist()), strict=True)}
+        # Arrays, not a dictionary: a snapshot of two million entries has a million systems.
+        keys = _system_keys(self._starts, self._numbers)
+        self._order = np.argsort(keys, kind="stable").astype(np.int32)
+        self._keys, first = np.unique(keys[self._order], return_index=True)
+        self._bounds = np.append(first, len(keys)).astype(np.int32)
         # Atomic numbers that have an elemental entry: what a queried composition may hold.
-        self.elements = frozenset(key[0] for key in self._systems if len(key) == 1)
-        self._largest = max(map(len, self._systems), default=0)
-        self._cache: OrderedDict[bytes, _System] = OrderedDict()
+        lengths = np.char.str_len(self._keys)
+        self.elements = frozenset(key[0] for key in self._keys[lengths == 1].tolist())
+        self._largest = int(lengths.max(initial=0))
+        self._cache: OrderedDict[bytes, System] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.Lock()
-        self._e_above: np.ndarray | None = None
 
     def __reduce__(self):
         return Hull, (self.table,)
@@ -106,16 +153,23 @@ class Hull:
 
     @classmethod
     def from_entries(
-        cls, ids: Sequence[str] | pa.Array, compositions: np.ndarray, e_form: np.ndarray, scale: str | Sequence[str]
+        cls,
+        ids: Sequence[str] | pa.Array,
+        compositions: np.ndarray | SparseCompositions,
+        e_form: np.ndarray,
+        scale: str | Sequence[str],
     ) -> Hull:
         """A hull of n entries.
 
-        ids: n distinct strings; compositions: (n, 95) amounts; e_form: (n,) formation energies, eV/atom, all on
-        `scale` (one name, or one per entry, which must agree). Several entries of one composition are welcome.
+        ids: n distinct strings; compositions: (n, 95) amounts, or the same as runs; e_form: (n,) formation energies,
+        eV/atom, all on `scale` (one name, or one per entry, which must agree). Several entries of one composition are
+        welcome.
 
         Raises ValueError for duplicate ids, energies that are not finite, empty compositions and mixed scales.
         """
-        starts, numbers, amounts = sparse(compositions)
+        starts, numbers, amounts = (
+            compositions if isinstance(compositions, SparseCompositions) else sparse(compositions)
+        )
         ids = _only_chunk(ids, pa.string())
         e_form = np.asarray(e_form, np.float64)
         if not len(ids) == len(starts) - 1 == len(e_form):
@@ -137,12 +191,13 @@ class Hull:
         """A hull of an entries table (ENTRY_SCHEMA: columns id, numbers, e_form_per_atom, scale)."""
         scales = entries["scale"].unique().to_pylist()
         energies = entries["e_form_per_atom"].to_numpy()
-        return cls.from_entries(entries["id"], atom_counts(entries["numbers"]), energies, scales)
+        return cls.from_entries(entries["id"], sparse_atom_counts(entries["numbers"]), energies, scales)
 
     def extended(
         self, ids: Sequence[str] | pa.Array, compositions: np.ndarray, e_form: np.ndarray, scale: str | Sequence[str]
     ) -> Hull:
-        """This hull with more entries appended; facets of systems that hold none of them are kept, not rebuilt."""
+        """This hull with more entries appended; facets of systems that hold none of them, and distances of the entries
+        in them, are kept, not made again."""
         new = Hull.from_entries(ids, compositions, e_form, scale)
         metadata = {**self.table.schema.metadata, b"scale": _one_scale({self.scale, new.scale}).encode()}
         tables = [hull.table.replace_schema_metadata(metadata) for hull in (self, new)]
@@ -150,15 +205,31 @@ class Hull:
         table = pa.concat_tables(tables, promote_options="permissive")
         _check_distinct(table["id"])
         hull = Hull(table, cache_bytes=self.cache_bytes)
-        touched = [set(key) for key in new._systems]
-        for key, system in self._cache.items():
-            if not any(changed <= set(key) for changed in touched):
+        cached = list(self._cache.items())
+        touched = _hold_any(np.array([key for key, _ in cached], np.bytes_), new._keys)
+        for (key, system), changed in zip(cached, touched, strict=True):
+            if not changed:
                 hull._remember(key, system)
+        for name in {"_above", "_without"} & self.__dict__.keys():
+            ours, theirs = getattr(hull, name), getattr(self, name)
+            ours.values[: len(self)] = theirs.values
+            pending = np.isin(hull._keys, self._keys[theirs.pending]) | _hold_any(hull._keys, new._keys)
+            ours.pending = np.flatnonzero(pending)
         return hull
 
     def save(self, path: str) -> None:
         """Write the entries as one Arrow IPC file (23 bytes an entry and its id), which `load` maps into memory."""
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self.table.schema) as writer:
+        with pa.OSFile(str(path), "wb") as sink:
+            self._write(sink)
+
+    def to_bytes(self) -> bytes:
+        """The bytes that `save` writes."""
+        sink = pa.BufferOutputStream()
+        self._write(sink)
+        return sink.getvalue().to_pybytes()
+
+    def _write(self, sink: pa.NativeFile) -> None:
+        with pa.ipc.new_file(sink, self.table.schema) as writer:
             writer.write_table(self.table)
 
     @classmethod
@@ -184,10 +255,12 @@ class Hull:
         """Entry ids, in the given order."""
         return _only_chunk(self.table["id"], pa.string())
 
-    def compositions(self) -> np.ndarray:
-        """(n, 95) amounts of the entries as given. Dense: 760 bytes an entry."""
-        amounts = np.zeros((len(self), N_COLUMNS))
-        amounts[np.repeat(np.arange(len(self)), np.diff(self._starts)), self._numbers] = self._amounts
+    def compositions(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(n, 95) amounts of the entries `rows` (n,), as given."""
+        amounts = np.zeros((len(rows), N_COLUMNS))
+        for line, row in zip(amounts, rows, strict=True):
+            part = slice(self._starts[row], self._starts[row + 1])
+            line[self._numbers[part]] = self._amounts[part]
         return amounts
 
     def has_references(self, compositions: np.ndarray) -> np.ndarray:
@@ -203,17 +276,23 @@ class Hull:
         Raises MissingReference naming the elements without elemental entry; ValueError for unusable rows.
         """
         starts, numbers, amounts = sparse(compositions)
-        keys, inverse = np.unique(_system_keys(starts, numbers), return_inverse=True)
+        keys = _system_keys(starts, numbers)
+        if len(keys) and (keys == keys[0]).all():  # queries of one system: nothing to sort
+            return self._energies_of_system(keys[0], amounts.reshape(len(keys), -1))
+        keys, inverse = np.unique(keys, return_inverse=True)
         self._check_references(b"".join(keys.tolist()), "queried compositions")
         order = np.argsort(inverse, kind="stable")
         bounds = np.append(0, np.cumsum(np.bincount(inverse, minlength=len(keys))))
         energies = np.empty(len(order))
         for position, key in enumerate(keys.tolist()):
             group = order[slice(*bounds[position : position + 2])]
-            fractions = amounts[starts[group, None] + np.arange(len(key))]
-            fractions /= fractions.sum(axis=1, keepdims=True)
-            energies[group] = self._system(key).hull_energies(fractions)
+            energies[group] = self._energies_of_system(key, amounts[starts[group, None] + np.arange(len(key))])
         return energies
+
+    def _energies_of_system(self, key: bytes, amounts: np.ndarray) -> np.ndarray:
+        """(q,) eV/atom at amounts (q, k) of the elements of `key`."""
+        self._check_references(key, "queried compositions")
+        return self._system(key).hull_energies(amounts / amounts.sum(axis=1, keepdims=True))
 
     def e_above_hull(self, compositions: np.ndarray, e_form: np.ndarray) -> np.ndarray:
         """(n,) decomposition energies e_form - e_hull, eV/atom, of formation energies (n,) at compositions (n, 95).
@@ -227,35 +306,65 @@ class Hull:
         _, numbers, amounts = sparse(np.asarray(composition)[None])
         return self._system(numbers.tobytes()).decomposition(amounts / amounts.sum())
 
+    def system_of(self, entry: int) -> tuple[System, np.ndarray]:
+        """The hull of an entry's chemical system, and its composition (95,) as given.
+
+        Raises MissingReference naming the elements without elemental entry.
+        """
+        composition = self.compositions([entry])[0]
+        key = bytes(np.flatnonzero(composition).tolist())
+        self._check_references(key, f"system {'-'.join(SYMBOLS[z] for z in key)}")
+        return self._system(key), composition
+
+    def competing_phases(self, entry: int) -> list[Decomposition]:
+        """What the entry would separate into if no entry of its composition existed; [] for an element.
+
+        The reaction behind the phase-separation energy: for a member of the hull, that of its equilibrium with its
+        neighbours on it. Raises MissingReference naming the elements without elemental entry.
+        """
+        system, composition = self.system_of(entry)
+        if len(system.elements) == 1:
+            return []
+        return system.decomposition_without(composition[list(system.elements)] / composition.sum())
+
     # ---- columns over the entries ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _above(self) -> _Column:
+        """Distance to the hull of all entries."""
+        return _Column.pending_all(len(self), len(self._keys))
+
+    @cached_property
+    def _without(self) -> _Column:
+        """Hull energy, at the entry's composition, of all entries of other compositions."""
+        return _Column.pending_all(len(self), len(self._keys))
 
     def entry_e_above_hull(self) -> np.ndarray:
         """(n,) e_above_hull of every entry against all entries, itself among them; never below -1e-7 eV/atom.
 
         Entries whose elements lack an elemental entry have no hull: NaN.
         """
-        if self._e_above is None:
-            above = np.full(len(self), np.nan)
-            for key, span in self._systems.items():
-                if self.elements.issuperset(key):
-                    own = self._order[span]
-                    above[own] = self.e_form[own] - self._system(key).hull_energies(self._fractions(own, key))
-            self._e_above = above
-        return self._e_above
+        above = self._above
+        for key, own in self._pending_systems(above):
+            above.values[own] = self.e_form[own] - self._system(key).hull_energies(self._fractions(own, key))
+        return above.values.copy()
+
+    def recall(self, e_above_hull: np.ndarray, phase_separation: np.ndarray) -> None:
+        """Take over what `entry_e_above_hull` and `entry_e_above_others` gave of these very entries, (n,) eV/atom.
+
+        With it, `extended` measures only the entries of systems that its new entries change.
+        """
+        none = np.zeros(0, np.int64)
+        self._above = _Column(np.array(e_above_hull, np.float64), none)
+        self._without = _Column(self.e_form - np.asarray(phase_separation, np.float64), none)
 
     def stable_mask(self, tolerance: float = ON_HULL) -> np.ndarray:
         """(n,) bool: on the hull within `tolerance` eV/atom; of one composition only the lowest, then the first id."""
-        best: dict[bytes, int] = {}
-        ids = self.ids
-        for row in np.flatnonzero(self.entry_e_above_hull() <= tolerance).tolist():
-            part = slice(self._starts[row], self._starts[row + 1])
-            amounts = self._amounts[part].astype(np.float64)
-            key = self._numbers[part].tobytes() + np.round(amounts / amounts.sum(), SAME_COMPOSITION).tobytes()
-            rival = best.setdefault(key, row)
-            if (self.e_form[row], ids[row].as_py()) < (self.e_form[rival], ids[rival].as_py()):
-                best[key] = row
+        near = np.flatnonzero(self.entry_e_above_hull() <= tolerance)
+        by_id = pc.rank(self.ids, tiebreaker="dense").to_numpy()[near]
+        order = np.lexsort((by_id, self.e_form[near], self._composition_numbers[near]))
         mask = np.zeros(len(self), bool)
-        mask[list(best.values())] = True
+        mask[near[order[_first_of_each(self._composition_numbers[near][order])]]] = True
         return mask
 
     def entry_e_above_others(self, *, without_polymorphs: bool = False) -> np.ndarray:
@@ -264,48 +373,96 @@ class Hull:
         without_polymorphs: leave out every entry of its composition too: the phase-separation energy.
         NaN where what is left no longer holds an elemental entry (an element's only phase), or never did.
         """
-        against = self.entry_e_above_hull().copy()
-        for key, span in self._systems.items():
-            own = self._order[span]
-            # Above the hull an entry is no vertex: leaving it out changes nothing.
-            rivals = own if without_polymorphs else own[against[own] <= MAYBE_VERTEX]
-            rivals = rivals[~np.isnan(against[rivals])]
-            if not len(rivals):
+        others = self._energies_without_composition()
+        if not without_polymorphs:
+            others = np.fmin(others, self._rival_energies())
+        known = ~np.isnan(self.entry_e_above_hull())
+        return np.where(known, self.e_form - others, np.nan)
+
+    def _energies_without_composition(self) -> np.ndarray:
+        """(n,) hull energy, eV/atom, of all other compositions at each entry's; NaN for elements."""
+        above = self.entry_e_above_hull()
+        without = self._without
+        for key, own in self._pending_systems(without):
+            if len(key) == 1:
                 continue
-            rows, fractions, energies = self._members(key)
-            for row in rivals.tolist():
-                here = int(np.searchsorted(rows, row))
-                query = fractions[here]
-                left_out = rows == row
-                if without_polymorphs:
-                    left_out = (np.abs(fractions - query) < 10.0**-SAME_COMPOSITION).all(axis=1)
-                rest = ~left_out
-                if (fractions[rest].max(axis=0, initial=0) < 1).any():
-                    against[row] = np.nan
-                    continue
-                system = _lower_hull(rows[rest], fractions[rest], energies[rest])
-                against[row] = self.e_form[row] - system.hull_energies(query[None])[0]
-        return against
+            without.values[own] = self.e_form[own] - above[own]
+            # Above the hull a composition is no vertex: leaving it out changes nothing.
+            near = own[above[own] <= MAYBE_VERTEX]
+            system = self._system(key)
+            at = np.searchsorted(system.rows[len(key) :], near) + len(key)
+            vertex = system.rows[np.minimum(at, len(system.rows) - 1)] == near
+            lowest, at = near[vertex], at[vertex]
+            if not len(lowest):
+                continue
+            energies = system.energies_without(at)
+            same = self._composition_numbers[own][:, None] == self._composition_numbers[lowest]
+            row, which = np.nonzero(same)
+            without.values[own[row]] = energies[which]
+        return without.values
+
+    def _rival_energies(self) -> np.ndarray:
+        """(n,) lowest energy, eV/atom, of another entry of the same composition; NaN where there is none."""
+        numbers = self._composition_numbers
+        order = np.lexsort((self.e_form, numbers))
+        first = _first_of_each(numbers[order])
+        lowest = self.e_form[order[first]]
+        second = np.full(len(lowest), np.nan)
+        repeated = np.flatnonzero(~first & np.roll(first, 1))  # positions right after a first
+        second[numbers[order[repeated]]] = self.e_form[order[repeated]]
+        rivals = lowest[numbers]
+        rivals[order[first]] = second
+        return rivals
+
+    @cached_property
+    def _composition_numbers(self) -> np.ndarray:
+        """(n,) int: equal for entries of equal composition, 0.. without gaps."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        lengths = np.diff(self._starts)
+        rows = np.repeat(np.arange(len(self)), lengths)
+        place = np.arange(len(rows)) - self._starts[rows]
+        columns = np.zeros((2 * int(lengths.max()), len(self)))
+        totals = np.bincount(rows, self._amounts, len(self))
+        columns[2 * place, rows] = self._numbers
+        columns[2 * place + 1, rows] = np.round(self._amounts / totals[rows], SAME_COMPOSITION)
+        order = np.lexsort(columns)
+        first = np.append(True, (columns[:, order[1:]] != columns[:, order[:-1]]).any(axis=0))
+        numbers = np.empty(len(self), np.int64)
+        numbers[order] = np.cumsum(first) - 1
+        return numbers
 
     # ---- chemical systems -----------------------------------------------------------------------------------------
+
+    def _pending_systems(self, column: _Column) -> Iterator[tuple[bytes, np.ndarray]]:
+        """(key, rows of its own entries) of each system that `column` lacks and that has all elemental entries."""
+        keys = self._keys[column.pending].tolist()
+        for key, at in zip(keys, column.pending.tolist(), strict=True):
+            if self.elements.issuperset(key):
+                yield key, self._order[self._bounds[at] : self._bounds[at + 1]]
+        column.pending = column.pending[:0]
+
+    def check_references(self) -> None:
+        """Raises MissingReference, naming the elements that entries hold but that have no elemental entry."""
+        self._check_references(b"".join(self._keys.tolist()), "entries of the hull")
 
     def _check_references(self, numbers: bytes, where: str) -> None:
         missing = set(numbers) - self.elements
         if missing:
             raise MissingReference(sorted(missing), where, "add its elemental entry to the hull, or drop these rows")
 
-    def _system(self, key: bytes) -> _System:
+    def _system(self, key: bytes) -> System:
         """The lower hull of a chemical system (its sorted atomic numbers), from the cache or built."""
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
         self._check_references(key, f"system {'-'.join(SYMBOLS[z] for z in key)}")
-        system = _lower_hull(*self._members(key))
+        system = _lower_hull(key, *self._members(key))
         self._remember(key, system)
         return system
 
-    def _remember(self, key: bytes, system: _System) -> None:
+    def _remember(self, key: bytes, system: System) -> None:
         with self._lock:
             if key not in self._cache:
                 self._cache[key] = system
@@ -315,11 +472,11 @@ class Hull:
 
     def _members(self, key: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows (m,) in order, fractions (m, k) and formation energies (m,) of all entries within a system."""
-        subsets = (
-            bytes(subset) for size in range(1, min(len(key), self._largest) + 1) for subset in combinations(key, size)
-        )
-        spans = [self._systems[subset] for subset in subsets if subset in self._systems]
-        rows = np.sort(np.concatenate([self._order[span] for span in spans]))
+        sizes = range(1, min(len(key), self._largest) + 1)
+        subsets = np.array([bytes(part) for n in sizes for part in combinations(key, n)], self._keys.dtype)
+        at = np.searchsorted(self._keys, subsets)
+        at = at[self._keys[np.minimum(at, len(self._keys) - 1)] == subsets]
+        rows = np.sort(np.concatenate([self._order[self._bounds[i] : self._bounds[i + 1]] for i in at]))
         return rows, self._fractions(rows, key), self.e_form[rows]
 
     def _fractions(self, rows: np.ndarray, key: bytes) -> np.ndarray:
@@ -333,7 +490,7 @@ class Hull:
         return fractions / fractions.sum(axis=1, keepdims=True)
 
 
-def _lower_hull(rows: np.ndarray, fractions: np.ndarray, energies: np.ndarray) -> _System:
+def _lower_hull(key: bytes, rows: np.ndarray, fractions: np.ndarray, energies: np.ndarray) -> System:
     """The lower hull of all entries of a system (every element among them)."""
     order = np.lexsort((rows, energies, *np.round(fractions.T, SAME_COMPOSITION)))
     sorted_fractions = np.round(fractions[order], SAME_COMPOSITION)
@@ -348,7 +505,33 @@ def _lower_hull(rows: np.ndarray, fractions: np.ndarray, energies: np.ndarray) -
     kept = np.concatenate([pure, compounds])
     points, heights = fractions[kept], relative[kept]
     heights[: len(pure)] = 0.0
-    return _System(rows[kept], points, heights, elemental, geometry.lower_facets(points, heights))
+    return System(tuple(key), rows[kept], points, heights, elemental, geometry.lower_facets(points, heights))
+
+
+def _hold_any(keys: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether a system holds all elements of at least one of the systems `parts`."""
+    ours, theirs = _element_bits(keys), _element_bits(parts)
+    holds = np.zeros(len(keys), bool)
+    for bits in theirs:
+        holds |= ((ours & bits) == bits).all(axis=1)
+    return holds
+
+
+def _element_bits(keys: np.ndarray) -> np.ndarray:
+    """(n, 2) uint64 with the bits of each system's atomic numbers set."""
+    numbers = np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), keys.dtype.itemsize)
+    bits = np.zeros((len(keys), 2), np.uint64)
+    for column in numbers.T.astype(np.uint64):
+        present = column > 0
+        half, bit = column // np.uint64(64), np.uint64(1) << column % np.uint64(64)
+        for side in (0, 1):
+            bits[:, side] |= np.where(present & (half == side), bit, np.uint64(0))
+    return bits
+
+
+def _first_of_each(ordered: np.ndarray) -> np.ndarray:
+    """(n,) bool: the first of each run of equal values."""
+    return np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
 
 
 def _one_scale(scales: set[str]) -> str:
@@ -359,6 +542,8 @@ def _one_scale(scales: set[str]) -> str:
 
 
 def _check_distinct(ids: pa.Array | pa.ChunkedArray) -> None:
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return
     counts = ids.value_counts()
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 
 THRESHOLD = 0.050  # eV/atom above the hull (Merchant et al., Nature 624, 80, 2023)
 SELECTED = "selected"
+MIN_IQR = 0.001  # eV/atom: an ensemble whose members agree to less is still not certain
+NORMAL_IQR = 1.3489795003921634  # interquartile range of a normal distribution in standard deviations
 
 Column = Sequence[str] | np.ndarray | pa.Array | pa.ChunkedArray
 
@@ -20,11 +22,13 @@ Column = Sequence[str] | np.ndarray | pa.Array | pa.ChunkedArray
 class Selection:
     """Rows chosen out of n candidates.
 
-    selected: (k,) int64 row indices, best first.
+    selected: (k,) int64 row indices, best first; those chosen to explore come before the others.
+    explored: (e,) the first of them, chosen for the spread of their prediction.
     reason: (n,) strings, "selected" or why the row was rejected.
     """
 
     selected: np.ndarray
+    explored: np.ndarray
     reason: np.ndarray
 
     @property
@@ -32,6 +36,33 @@ class Selection:
         """Rows by reason, "selected" among them; they add up to the number of candidates."""
         reasons, counts = np.unique(self.reason, return_counts=True)
         return {SELECTED: 0} | dict(zip(reasons.tolist(), counts.tolist(), strict=True))
+
+
+def acquisition(e_above_hull: np.ndarray, iqr: np.ndarray, kappa: float) -> np.ndarray:
+    """(n,) e_above_hull - kappa * iqr, eV/atom: kappa 0 is the paper's ranking, more a lower confidence bound."""
+    # Without its weight the spread plays no part: a missing one must not cost the row.
+    return e_above_hull - kappa * iqr if kappa else np.asarray(e_above_hull)
+
+
+def rank_by_cost(value: np.ndarray, iqr: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """(n,) minus the chance of lying on or below the hull per unit of cost: what yields most for a budget comes first.
+
+    The chance is that of a normal distribution around `value` with the ensemble's interquartile range (at least
+    MIN_IQR); value, iqr: (n,) eV/atom.
+    """
+    from scipy.special import ndtr
+
+    return -ndtr(-value * NORMAL_IQR / np.maximum(iqr, MIN_IQR)) / cost
+
+
+def explorable(e_above_hull: np.ndarray, iqr: np.ndarray, threshold: float) -> np.ndarray:
+    """(n,) bool: candidates that the ensemble's spread would bring within the threshold."""
+    return e_above_hull - iqr <= threshold
+
+
+def explore_budget(budget: int, explore: float) -> int:
+    """Evaluations out of `budget` that explore; the others exploit."""
+    return round(budget * explore)
 
 
 def select(
@@ -46,6 +77,10 @@ def select(
     per_composition: int = 1,
     max_per_chemsys: int | None = None,
     kappa: float = 0.0,
+    explore: float = 0.0,
+    cost: np.ndarray | None = None,
+    cost_budget: float = np.inf,
+    by_cost: bool = False,
 ) -> Selection:
     """The candidates with the lowest acquisition value e_above_hull - kappa * iqr, at most `budget` of them.
 
@@ -55,34 +90,57 @@ def select(
     budget: evaluations in the round. threshold: eV/atom, of the acquisition value.
     per_composition: candidates kept of one formula, lowest first. max_per_chemsys: of one chemical system, or None.
     kappa: weight of a lower confidence bound; 0 is the paper's ranking.
+    explore: share of the budgets that goes, before anything else, to the candidates with the largest spread among
+        those that it could bring within the threshold: one of a formula, max_per_chemsys of a system.
+    cost, cost_budget: (n,) estimated cost of each evaluation (`dft_cost`) and how much of it may be spent; candidates
+        are taken in order until the next one does not fit. by_cost: order them by `rank_by_cost`.
 
     Ties go to the lower digest, so the rows chosen do not depend on their order. Rejections are counted by the first
-    reason that applies: not_finite, above_threshold, not_lowest_of_composition, chemsys_full, over_budget.
+    reason that applies: not_finite, too_costly (more than the whole budget), above_threshold,
+    not_lowest_of_composition, chemsys_full, over_budget.
     """
     formula, chemsys, digest = (_codes(column) for column in (formula, chemsys, digest))
     e_above_hull, iqr = np.asarray(e_above_hull, np.float64), np.asarray(iqr, np.float64)
-    lengths = {len(column) for column in (formula, chemsys, digest, e_above_hull, iqr)}
+    cost = np.ones(len(iqr)) if cost is None else np.asarray(cost, np.float64)
+    lengths = {len(column) for column in (formula, chemsys, digest, e_above_hull, iqr, cost)}
     if len(lengths) > 1:
         raise ValueError(f"columns of different lengths {sorted(lengths)}; give one value of each per candidate")
     if budget < 0 or per_composition < 1 or (max_per_chemsys is not None and max_per_chemsys < 1):
         raise ValueError("budget must be at least 0, per_composition and max_per_chemsys at least 1")
-    # Without its weight the spread plays no part: a missing one must not cost the row.
-    value = e_above_hull - kappa * iqr if kappa else e_above_hull
+    if not (0 <= explore < 1 and (cost > 0).all()):
+        raise ValueError("explore must be at least 0 and below 1, and every cost be above 0")
+    value = acquisition(e_above_hull, iqr, kappa)
+    rank = rank_by_cost(value, iqr, cost) if by_cost else value
     reason = np.full(len(value), SELECTED, dtype="<U32")
-    order = np.lexsort((digest, value))
+    n_explored = explore_budget(budget, explore)
+    cost_explored, cost_exploited = (cost_budget * explore if explore else 0.0), cost_budget * (1 - explore)
+
+    explored = np.flatnonzero(explorable(e_above_hull, iqr, threshold) & (cost <= cost_explored))
+    explored = explored[np.lexsort((digest[explored], -iqr[explored]))]
+    explored = explored[_rank_within(formula[explored]) < 1]
+    if max_per_chemsys is not None:
+        explored = explored[_rank_within(chemsys[explored]) < max_per_chemsys]
+    explored = explored[:n_explored]
+    explored = explored[np.cumsum(cost[explored]) <= cost_explored]
+
+    order = np.setdiff1d(np.arange(len(value)), explored)
+    order = order[np.lexsort((digest[order], value[order]))]
 
     def keep(passes: np.ndarray, otherwise: str) -> None:
         nonlocal order
         reason[order[~passes]] = otherwise
         order = order[passes]
 
-    keep(np.isfinite(value[order]), "not_finite")
+    keep(np.isfinite(rank[order]), "not_finite")
+    keep(cost[order] <= cost_exploited, "too_costly")
     keep(value[order] <= threshold, "above_threshold")
     keep(_rank_within(formula[order]) < per_composition, "not_lowest_of_composition")
+    order = order[np.lexsort((digest[order], rank[order]))]
     if max_per_chemsys is not None:
         keep(_rank_within(chemsys[order]) < max_per_chemsys, "chemsys_full")
-    keep(np.arange(len(order)) < budget, "over_budget")
-    return Selection(order, reason)
+    keep(np.arange(len(order)) < budget - n_explored, "over_budget")
+    keep(np.cumsum(cost[order]) <= cost_exploited, "over_budget")
+    return Selection(np.append(explored, order), explored, reason)
 
 
 def select_random(formula: Column, digest: Column, *, budget: int, seed: int) -> Selection:
@@ -101,7 +159,7 @@ def select_random(formula: Column, digest: Column, *, budget: int, seed: int) ->
     reason[order[~first]] = "other_of_composition"
     order = order[first]
     reason[order[budget:]] = "over_budget"
-    return Selection(order[:budget], reason)
+    return Selection(order[:budget], np.zeros(0, np.int64), reason)
 
 
 def _codes(column: Column) -> np.ndarray:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from dft.jobs import DONE, RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.stability.compositions import atom_counts
+from pipelines.analyses import load_analyses
 from pipelines.entries import ancestries, measured_entries, new_on_hull, recipe_of_job
 from pipelines.report.data import (
     JOBS,
@@ -38,13 +39,11 @@ def collect(store: Store) -> ReportData:
         if (commit := store.commit(round_, stage)) is not None
     ]
     entries = measured_entries(store)
-    ingested = [commit.round for commit in commits if commit.stage == "ingest"]
-    rounds = [round_ for round_ in ingested if store.commit(round_, "hull")]
     return ReportData(
         title="GNoME flywheel",
         scale=entries["scale"][0].as_py(),
         stages=tuple(_stage_counts(commit) for commit in commits),
-        jobs=pa.concat_tables([JOBS.empty_table(), *(_jobs(store, round_) for round_ in rounds)]),
+        jobs=evaluated_jobs(store),
         hull_entries=entries,
         stable=tuple(stable_crystals(store, entries)),
         generated=tuple(row for commit in commits if commit.stage == "generate" for row in _generated(commit)),
@@ -53,7 +52,14 @@ def collect(store: Store) -> ReportData:
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
         config=store.round_config(store.rounds()[-1]),
         versions={name: metadata.version(name) for name in PACKAGES},
+        analyses=tuple(load_analyses(store)),
     )
+
+
+def evaluated_jobs(store: Store) -> pa.Table:
+    """JOBS of every round whose hull is there."""
+    rounds = [round_ for round_ in store.rounds()[1:] if store.commit(round_, "hull")]
+    return pa.concat_tables([JOBS.empty_table(), *(_jobs(store, round_) for round_ in rounds)])
 
 
 def _stage_counts(commit: Commit) -> StageCounts:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gnome_core.analysis.result import Analysis
 from gnome_core.crystals.crystal import Crystal
 
 JOBS = pa.schema(
@@ -133,6 +134,14 @@ class StableCrystal:
 
 
 @dataclass(frozen=True)
+class StoredAnalysis:
+    """An analysis that `gnome analyse` kept in the store, and the round whose hull it was made of."""
+
+    analysis: Analysis
+    round: int
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything in one report. Tables are checked against `JOBS` and `HULL_ENTRIES` (columns may come in any order).
 
@@ -151,6 +160,7 @@ class ReportData:
     generated: tuple[Generated, ...] = ()
     compositions: tuple[CompositionShare, ...] = ()
     unpacked: tuple[tuple[int, str], ...] = ()  # (round, formula) of which no random structure could be packed
+    analyses: tuple[StoredAnalysis, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "jobs", _conform("jobs", self.jobs, JOBS))

@@ -13,11 +13,14 @@ from pathlib import Path
 from string import Template
 
 import plotly.graph_objects as go
+import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from pipelines.report import plots
-from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, StageCounts
-from pipelines.report.labels import NOTHING, count, duration, formula_html, mapping_text, milli, number
+from pipelines.report.analysis_plots import figures
+from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, StageCounts, StoredAnalysis
+from pipelines.report.hull_plots import hull_diagrams
+from pipelines.report.labels import NOTHING, cell, count, duration, formula_html, mapping_text, milli, number
 from pipelines.report.structure_view import cell_view, space_group
 from pipelines.report.summary import RoundSummary, Share, origins, summarize
 
@@ -25,6 +28,8 @@ MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a cr
 MAX_HULLS = 24
 MAX_ROOTS = 100
 MAX_UNPACKED = 50
+MAX_QUATERNARY = 3  # two solid pictures each, and browsers keep few of those at once
+MAX_ROWS = 200  # of an analysis' table; `gnome analyse --export` writes all of them
 # Nothing but what the file itself holds; plotly.js draws its icons and downloads as data and blob addresses.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
@@ -36,8 +41,8 @@ HULL_KEY = "".join(
         ("◇", plots.NEW, "new, above it"),
         ("●", plots.MODEL, "known, on the hull"),
         ("•", plots.KNOWN, "known, above it"),
-        ("━", plots.MODEL, "hull now"),
-        ("┅", plots.KNOWN, "hull of the snapshot"),
+        ("━", plots.MODEL, "hull"),
+        ("┅", plots.KNOWN, "hull of the snapshot (two elements)"),
     )
 )
 
@@ -62,6 +67,7 @@ def render(data: ReportData) -> str:
         ("calibration", "Uncertainty", page.calibration()),
         ("hulls", "Hulls", page.hulls()),
         ("crystals", "Stable new crystals", page.crystals()),
+        *([("analyses", "Analyses", page.analyses())] if data.analyses else []),
         ("provenance", "Provenance", page.provenance()),
         ("timings", "Timings", page.timings()),
         ("config", "Configuration", page.config()),
@@ -249,26 +255,31 @@ class _Page:
         found: dict[str, list[str]] = {}
         for crystal in self.stable:
             found.setdefault(crystal.chemsys, []).append(formula_html(crystal.formula))
-        flat = [c for c in found if c.count("-") in (1, 2)]
-        figures = "".join(
-            self._figure(
-                f"hull-{chemsys}",
-                plots.hull_diagram(self.data, chemsys),
-                f"{escape(chemsys)}: {', '.join(found[chemsys])}",
-                size="hull",
-            )
-            for chemsys in flat[:MAX_HULLS]
+        drawn = [c for c in found if c.count("-") in (1, 2)][:MAX_HULLS]
+        drawn += [c for c in found if c.count("-") == 3][:MAX_QUATERNARY]
+        binary = "".join(self._hull_figures(c, found[c]) for c in drawn if c.count("-") == 1)
+        larger = "".join(
+            f'<div class="hulls two">{self._hull_figures(c, found[c])}</div>' for c in drawn if c.count("-") > 1
         )
         notes = []
-        if len(flat) > MAX_HULLS:
-            notes.append(f"The {MAX_HULLS} systems with the deepest discoveries of {len(flat)} are drawn.")
         if not found:
             notes.append("No new crystal reached the hull.")
-        high = [f"{escape(c)} ({', '.join(found[c])})" for c in found if c not in flat]
-        if high:
-            notes.append(f"Systems of four or more elements with discoveries: {'; '.join(high)}.")
-        key = f'<p class="key">{HULL_KEY}</p>' if figures else ""
-        return f'{key}<div class="hulls">{figures}</div>' + "".join(f'<p class="note">{note}</p>' for note in notes)
+        left_out = [f"{escape(c)} ({', '.join(found[c])})" for c in found if c not in drawn]
+        if left_out:
+            notes.append(f"Not drawn, deepest discoveries first: {'; '.join(left_out)}.")
+        key = f'<p class="key">{HULL_KEY}</p>' if drawn else ""
+        return f'{key}<div class="hulls">{binary}</div>{larger}' + "".join(f'<p class="note">{n}</p>' for n in notes)
+
+    def _hull_figures(self, chemsys: str, found: list[str]) -> str:
+        return "".join(
+            self._figure(
+                f"hull-{chemsys}-{i}" if when else f"hull-{chemsys}",
+                figure,
+                f"{escape(chemsys)}{f', {when}' if when else ''}: {', '.join(found)}",
+                size="hull" if chemsys.count("-") < 3 else "hull solid",
+            )
+            for i, (when, figure) in enumerate(hull_diagrams(self.data, chemsys))
+        )
 
     def crystals(self) -> str:
         if not self.stable:
@@ -317,6 +328,30 @@ class _Page:
             f'<div class="split"><div id="crystals-table">{table}</div>'
             '<figure><div class="plot" id="viewer" role="img"></div>'
             '<figcaption id="viewer-caption" aria-live="polite"></figcaption></figure></div>'
+        )
+
+    def analyses(self) -> str:
+        newest = max((s.round for s in self.data.stages if s.stage == "hull"), default=0)
+        return "".join(self._analysis(stored, stale=stored.round < newest) for stored in self.data.analyses)
+
+    def _analysis(self, stored: StoredAnalysis, stale: bool) -> str:
+        analysis = stored.analysis
+        made = f"Made of the hull of round {stored.round}"
+        made += "; newer rounds are not in it. " if stale else ". "
+        cards = "".join(
+            f"<div><dt>{escape(label)}</dt><dd>{cell(value)}</dd></div>" for label, value in analysis.summary.items()
+        )
+        drawn = "".join(
+            self._figure(f"analysis-{analysis.name}-{i}", figure, escape(caption))
+            for i, (caption, figure) in enumerate(figures(analysis))
+        )
+        tables = "".join(
+            _arrow_table(f"{escape(analysis.title)}: {escape(name)}", table) for name, table in analysis.tables.items()
+        )
+        return (
+            f'<article id="analysis-{analysis.name}"><h3>{escape(analysis.title)}</h3>'
+            f'<p class="note">{made}{" ".join(escape(note) for note in analysis.notes)}</p>'
+            f'<dl class="cards small">{cards}</dl><div class="pair">{drawn}</div>{tables}</article>'
         )
 
     def provenance(self) -> str:
@@ -393,6 +428,21 @@ def _table(
         f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{caption}">'
         f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _arrow_table(caption: str, table: pa.Table) -> str:
+    """The first MAX_ROWS rows of a table, folded; formulas with subscripts, numbers to three digits."""
+    names = table.column_names
+    numeric = {
+        i for i, field in enumerate(table.schema) if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+    }
+    rows = [
+        [formula_html(row[name]) if name == "formula" and row[name] else cell(row[name]) for name in names]
+        for row in table.slice(0, MAX_ROWS).to_pylist()
+    ]
+    header = tuple(escape(name.replace("_", " ")) for name in names)
+    more = f", the first {MAX_ROWS} of {len(table):,} rows" if len(table) > MAX_ROWS else ""
+    return f"<details><summary>{caption}{more}</summary>{_table(caption, header, rows, numeric, tall=True)}</details>"
 
 
 def _chain(stable: StableCrystal) -> str:

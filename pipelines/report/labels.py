@@ -33,6 +33,19 @@ def milli(value: float, digits: int = 0) -> str:
     return number(1000 * value, digits)
 
 
+def cell(value: object) -> str:
+    """Any value of a table, escaped; numbers to four significant digits, a dash for nothing."""
+    if value is None or value != value:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", "−")
+    return escape(str(value))
+
+
 def duration(seconds: float) -> str:
     """ "0.8 s", "42 s", "3 min 05 s", "2 h 10 min"."""
     if seconds < 10:

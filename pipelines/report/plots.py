@@ -1,19 +1,13 @@
-"""Every figure of the report but the 3-D view: plain functions from `ReportData` to plotly figures.
+"""The figures of the report about rounds: plain functions from `ReportData` to plotly figures.
 
 Colours stay legible on white and on near-black; page.js sets fonts, grids and background by the reader's theme.
 """
 
 from __future__ import annotations
 
-from html import escape
-from itertools import combinations
-
 import numpy as np
 import plotly.graph_objects as go
 
-from gnome_core.crystals.formulas import NUMBERS, atomic_fractions
-from gnome_core.stability.facets import lower_facets
-from gnome_core.stability.hull import ON_HULL
 from pipelines.report.data import ReportData
 from pipelines.report.labels import formula_html
 from pipelines.report.summary import RoundSummary
@@ -21,12 +15,11 @@ from pipelines.report.summary import RoundSummary
 MODEL, RANDOM, NEW, KNOWN, PRECISION = "#3d85c8", "#a79bc4", "#e0851b", "#8a8f98", "#2a9d74"
 ROUND_COLORS = ("#3d85c8", "#e0851b", "#2a9d74", "#c8518f", "#8b6fd0", "#b39524", "#56a8c9", "#d0604c")
 MARGIN = {"l": 62, "r": 12, "t": 12, "b": 52}
-TOP_OF_HULL = 0.3  # eV/atom: entries higher than this would flatten a hull diagram and are left out
 
 
 def funnel(data: ReportData) -> go.Figure:
     """Rows that left each stage, a bar a round, on a logarithmic axis."""
-    figure = _figure("", "rows out of the stage", barmode="group", yaxis_type="log", yaxis_dtick=1)
+    figure = new_figure("", "rows out of the stage", barmode="group", yaxis_type="log", yaxis_dtick=1)
     for round_ in data.rounds:
         stages = [s for s in data.stages if s.round == round_]
         figure.add_bar(
@@ -47,7 +40,7 @@ def funnel(data: ReportData) -> go.Figure:
 
 def generated(data: ReportData) -> go.Figure:
     """New candidates by round and number of elements, stacked by generator."""
-    figure = _figure("elements in the candidate", "recipes of new compositions", barmode="stack")
+    figure = new_figure("elements in the candidate", "recipes of new compositions", barmode="stack")
     new = {(g.round, g.n_elements, g.generator): g.new for g in data.generated}
     groups = sorted({key[:2] for key in new})
     for name, color in zip(sorted({g.generator for g in data.generated}), ROUND_COLORS, strict=False):
@@ -64,7 +57,7 @@ def generated(data: ReportData) -> go.Figure:
 
 def hit_rates(rounds: list[RoundSummary]) -> go.Figure:
     """Share of evaluated crystals at or below the hull, with 95 % binomial intervals, a group of bars a round."""
-    figure = _figure("", "share of evaluated crystals (%)", barmode="group")
+    figure = new_figure("", "share of evaluated crystals (%)", barmode="group")
     series = (
         ("hit rate, model", MODEL, [r.model for r in rounds]),
         ("hit rate, random baseline", RANDOM, [r.random for r in rounds]),
@@ -93,7 +86,7 @@ def hit_rates(rounds: list[RoundSummary]) -> go.Figure:
 
 def parity(data: ReportData, rounds: list[RoundSummary]) -> go.Figure:
     """Predicted (ensemble median) against evaluated formation energy; the dashed line is perfect agreement."""
-    figure = _figure("evaluated formation energy (eV/atom)", "predicted (eV/atom)")
+    figure = new_figure("evaluated formation energy (eV/atom)", "predicted (eV/atom)")
     jobs = _evaluated(data)
     both = np.concatenate([jobs["e_form"], jobs["predicted"]])
     if len(both):
@@ -117,7 +110,7 @@ def parity(data: ReportData, rounds: list[RoundSummary]) -> go.Figure:
 
 def coverage(rounds: list[RoundSummary]) -> go.Figure:
     """Share of evaluations inside the ensemble's central intervals against the share expected there."""
-    figure = _figure("expected inside the interval (%)", "found inside (%)")
+    figure = new_figure("expected inside the interval (%)", "found inside (%)")
     figure.add_scatter(
         x=[0, 100], y=[0, 100], mode="lines", line={"color": KNOWN, "dash": "dash"}, name="calibrated", hoverinfo="skip"
     )
@@ -137,7 +130,7 @@ def coverage(rounds: list[RoundSummary]) -> go.Figure:
 
 def error_against_spread(data: ReportData, rounds: list[RoundSummary]) -> go.Figure:
     """|error| of each prediction against the ensemble's spread, logarithmic; lines join the means of five bins."""
-    figure = _figure("IQR of the ensemble (meV/atom)", "|error| (meV/atom)", xaxis_type="log", yaxis_type="log")
+    figure = new_figure("IQR of the ensemble (meV/atom)", "|error| (meV/atom)", xaxis_type="log", yaxis_type="log")
     ticks = [digit * 10**power for power in range(-1, 5) for digit in (1, 3)]
     figure.update_xaxes(tickvals=ticks)
     figure.update_yaxes(tickvals=ticks)
@@ -167,7 +160,7 @@ def error_against_spread(data: ReportData, rounds: list[RoundSummary]) -> go.Fig
 
 def member_errors(data: ReportData) -> go.Figure:
     """Validation MAE of every ensemble member after each round's training."""
-    figure = _figure("", "validation MAE (meV/atom)")
+    figure = new_figure("", "validation MAE (meV/atom)")
     for round_ in sorted({m.round for m in data.members}):
         members = [m for m in data.members if m.round == round_]
         figure.add_scatter(
@@ -186,7 +179,7 @@ def member_errors(data: ReportData) -> go.Figure:
 
 def timings(data: ReportData) -> go.Figure:
     """Wall seconds of each committed stage, stacked over the rounds."""
-    figure = _figure("wall time (s)", "", barmode="stack")
+    figure = new_figure("wall time (s)", "", barmode="stack")
     for round_ in data.rounds:
         stages = [s for s in data.stages if s.round == round_]
         figure.add_bar(
@@ -202,148 +195,11 @@ def timings(data: ReportData) -> go.Figure:
     return figure
 
 
-def hull_diagram(data: ReportData, chemsys: str) -> go.Figure:
-    """The convex hull of one binary or ternary system, before (snapshot) and after all rounds; html.py has the key.
-
-    Raises ValueError for other systems: they have no flat picture.
-    """
-    elements = chemsys.split("-")
-    if len(elements) not in (2, 3):
-        raise ValueError(f"{chemsys} has {len(elements)} elements; only binary and ternary hulls can be drawn")
-    entries = _SystemEntries(data, elements)
-    return _binary_hull(entries) if len(elements) == 2 else _ternary_hull(entries)
-
-
-class _SystemEntries:
-    """The hull entries inside one chemical system as arrays, sorted by energy.
-
-    fractions: (n, k) atomic fractions in the order of `elements`; e_form, e_above_hull: (n,) eV/atom.
-    """
-
-    def __init__(self, data: ReportData, elements: list[str]):
-        table = data.hull_entries
-        inside = [set(c.split("-")) <= set(elements) for c in table["chemsys"].to_pylist()]
-        table = table.filter(np.array(inside, bool)).sort_by("e_form_per_atom")
-        self.elements = elements
-        self.fractions = atomic_fractions(table["numbers"].to_pylist())[:, [NUMBERS[e] for e in elements]]
-        self.e_form = table["e_form_per_atom"].to_numpy()
-        self.e_above_hull = table["e_above_hull"].to_numpy()
-        self.round = table["round"].to_numpy()
-        self.labels = np.array([formula_html(f) for f in table["formula"].to_pylist()], object)
-        ids = table["id"].to_pylist()
-        self.hover = np.array(
-            [
-                f"{label} ({escape(i)})<br>{e:.3f} eV/atom, {1000 * above:.0f} meV/atom above the hull"
-                for label, i, e, above in zip(self.labels, ids, self.e_form, self.e_above_hull, strict=True)
-            ],
-            object,
-        )
-
-    def edges(self, newest: int | None = None) -> np.ndarray:
-        """(m, 2, k) atomic fractions of the tie lines of the hull, of rounds up to `newest` where given."""
-        rows = np.ones(len(self.round), bool) if newest is None else self.round <= newest
-        return lower_hull_edges(self.fractions[rows], self.e_form[rows])[0]
-
-    def groups(self):
-        """(name, rows, marker) of the four kinds of points, drawn from back to front."""
-        stable, new = self.e_above_hull <= ON_HULL, self.round > 0
-        yield "known, above the hull", ~stable & ~new, {"color": KNOWN, "size": 5, "opacity": 0.55}
-        yield "new, above the hull", ~stable & new, {"color": NEW, "size": 7, "symbol": "diamond-open"}
-        yield "known, on the hull", stable & ~new, {"color": MODEL, "size": 9}
-        yield "new, on the hull", stable & new, {"color": NEW, "size": 13, "symbol": "diamond"}
-
-
-def lower_hull_edges(fractions: np.ndarray, e_form: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of the lower convex hull over composition: ((m, 2, k) atomic fractions, (m, 2) eV/atom).
-
-    fractions: (n, k) rows that sum to one; e_form: (n,). The pure elements are always there at 0 eV/atom, the
-    definition of a formation energy, so that the hull spans the whole system.
-    """
-    k = fractions.shape[1]
-    below = e_form < 0  # what lies above the elements cannot be on the hull
-    fractions = np.concatenate([np.eye(k), fractions[below]])
-    e_form = np.concatenate([np.zeros(k), e_form[below]])
-    facets = lower_facets(fractions, e_form)
-    if facets is None:  # too many or too degenerate: the points are drawn without lines
-        return np.empty((0, 2, k)), np.empty((0, 2))
-    pairs = np.concatenate([facets.vertices[:, pair] for pair in combinations(range(k), 2)])
-    edges: np.ndarray = np.unique(np.sort(pairs, axis=1), axis=0)
-    return fractions[edges], e_form[edges]
-
-
-def _binary_hull(entries: _SystemEntries) -> go.Figure:
-    first, second = entries.elements
-    figure = _figure(f"atomic fraction of {second} in {first}–{second}", "formation energy (eV/atom)")
-    shown = entries.e_form <= TOP_OF_HULL
-    before = entries.round == 0
-    for name, rows, line in (
-        ("hull before", before, {"color": KNOWN, "dash": "dash", "width": 1.5}),
-        ("hull now", np.ones_like(before), {"color": MODEL, "width": 2}),
-    ):
-        edges, energies = lower_hull_edges(entries.fractions[rows], entries.e_form[rows])
-        x, order = np.unique(edges[:, :, 1].ravel(), return_index=True)
-        figure.add_scatter(
-            x=x.tolist(), y=energies.ravel()[order].tolist(), mode="lines", name=name, line=line, hoverinfo="skip"
-        )
-    for name, rows, marker in entries.groups():
-        rows = rows & shown
-        figure.add_scatter(
-            x=entries.fractions[rows, 1].tolist(),
-            y=entries.e_form[rows].tolist(),
-            mode="markers+text" if name == "new, on the hull" else "markers",
-            name=name,
-            marker=marker,
-            text=entries.labels[rows].tolist(),
-            textposition="bottom center",
-            customdata=entries.hover[rows].tolist(),
-            hovertemplate="%{customdata}<extra></extra>",
-            cliponaxis=False,
-        )
-    lowest = min(0.0, *entries.e_form[shown])
-    highest = max(0.0, *entries.e_form[shown])
-    figure.update_xaxes(range=[-0.03, 1.03])
-    figure.update_yaxes(range=[lowest - 0.14 * (highest - lowest), highest + 0.08 * (highest - lowest)])
-    figure.update_layout(showlegend=False)
-    return figure
-
-
-def _ternary_hull(entries: _SystemEntries) -> go.Figure:
-    figure = go.Figure(layout={"template": "none", "margin": {"l": 40, "r": 40, "t": 30, "b": 36}})
-    for name, edges, line in (
-        ("tie lines before", entries.edges(newest=0), {"color": KNOWN, "dash": "dot", "width": 1.5}),
-        ("tie lines now", entries.edges(), {"color": MODEL, "width": 1.5}),
-    ):
-        # A None between two segments lifts the pen.
-        a, b, c = ([v for start, end in edges[:, :, axis].tolist() for v in (start, end, None)] for axis in range(3))
-        figure.add_scatterternary(a=a, b=b, c=c, mode="lines", name=name, line=line, hoverinfo="skip")
-    for name, rows, marker in entries.groups():
-        a, b, c = entries.fractions[rows].T.tolist()
-        figure.add_scatterternary(
-            a=a,
-            b=b,
-            c=c,
-            mode="markers+text" if "on the hull" in name else "markers",
-            name=name,
-            marker=marker,
-            text=entries.labels[rows].tolist(),
-            textposition="top center",
-            customdata=entries.hover[rows].tolist(),
-            hovertemplate="%{customdata}<extra></extra>",
-            cliponaxis=False,
-        )
-    axes = {
-        f"{axis}axis": {"title": {"text": element}, "showticklabels": False, "showgrid": False, "ticks": ""}
-        for axis, element in zip("abc", entries.elements, strict=True)
-    }
-    figure.update_layout(ternary=axes, showlegend=False)
-    return figure
-
-
 def round_color(round_: int) -> str:
     return KNOWN if round_ == 0 else ROUND_COLORS[(round_ - 1) % len(ROUND_COLORS)]
 
 
-def _figure(x_title: str, y_title: str, **layout) -> go.Figure:
+def new_figure(x_title: str, y_title: str, **layout) -> go.Figure:
     return go.Figure(
         layout={
             "template": "none",

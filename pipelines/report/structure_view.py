@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.symmetry import symmetry_dataset
 from gnome_core.graphs.neighbors import neighbor_list
 
 # A bond is drawn to neighbours hardly farther than the nearest one, which keeps cation-cation lines out of ionic
@@ -22,10 +23,8 @@ def space_group(crystal: Crystal, symprec: float = 0.01) -> tuple[str, str]:
     """(space group as "Pm-3m (221)", Pearson symbol), by moyopy at `symprec` Å; empty where none was found."""
     import moyopy
 
-    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.numbers.tolist())
-    try:
-        dataset = moyopy.MoyoDataset(cell, symprec=symprec)
-    except Exception:  # moyopy's own errors have no common class; a missing symbol must not cost the report
+    dataset = symmetry_dataset(crystal, symprec)
+    if dataset is None:
         return "", ""
     symbol = moyopy.HallSymbolEntry(dataset.hall_number).hm_short.replace(" ", "")
     return f"{symbol} ({dataset.number})", dataset.pearson_symbol

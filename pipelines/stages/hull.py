@@ -9,6 +9,7 @@ from gnome_core.generation.parents import PARENT_SCHEMA
 from pipelines import tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
+from pipelines.resources import HULL_FILE, hull_until
 from pipelines.round import Job
 from pipelines.schemas import HULL_SCHEMA
 from pipelines.store import Manifest
@@ -36,4 +37,8 @@ def run(job: Job) -> Manifest:
         ]
         pipeline | "Manifest" >> WriteManifest(root, path, "hull", files, [measured[tags.COUNTS]])
 
-    return run_job(job, build, {})
+    manifest = run_job(job, build, {})
+    # What the workers of later stages map into memory.
+    hull = hull_until(root, job.round)
+    blob = job.store.write_blob(f"{path}/hull.arrow", HULL_FILE, hull.to_bytes())
+    return manifest.model_copy(update={"files": [*manifest.files, blob]})

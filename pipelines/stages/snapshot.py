@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import apache_beam as beam
 import pyarrow as pa
 
@@ -20,6 +22,7 @@ from pipelines.transforms.snapshot import (
     ToSnapshotEntries,
     added_references,
     labelled_entries,
+    missing_reference,
     results_of_elements,
     unlabelled_crystals,
 )
@@ -30,21 +33,31 @@ def run(job: Job) -> Manifest:
     evaluator = make_evaluator(settings.evaluator, settings.relaxation())
     entries = labelled_entries(job.config.snapshot, evaluator.scale)
     if entries is not None:
-        return _run_labelled(job, entries)
+        return _run_labelled(job, entries, evaluator.scale)
     return _run_unlabelled(job, evaluator.scale, protocol_json(evaluator.protocol))
 
 
-def _run_labelled(job: Job, entries: pa.Table) -> Manifest:
+def _run_labelled(job: Job, entries: pa.Table, scale: str) -> Manifest:
     root, path = job.store.root, job.attempt.path
-    batches = entries.combine_chunks().to_batches(max_chunksize=2_000)
+    added = added_references(entries, scale)
+    numbers = entries["numbers"].to_pylist()
+    elements = {row[0] for row in (*numbers, *added["numbers"].to_pylist()) if len(set(row)) == 1}
+    reasons = [missing_reference(row, elements) for row in numbers]
+    kept = entries.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
+    batches = kept.combine_chunks().to_batches(max_chunksize=2_000)
+    totals = Counter({tags.IN: len(entries)}) + Counter(tags.rejected(reason) for reason in reasons if reason)
 
     def build(pipeline: beam.Pipeline) -> None:
         rows = pipeline | "Entries" >> beam.Create(batches).with_output_types(pa.RecordBatch)
-        files = rows | "Write" >> WriteTable(root, path, "entries", ENTRY_SCHEMA, ("id",), job.config.part_files)
-        counts = pipeline | "In" >> beam.Create([(tags.IN, len(entries))]).with_output_types(tuple[str, int])
-        pipeline | "Manifest" >> WriteManifest(root, path, "entries", [files], [counts])
+        references = pipeline | "Added" >> beam.Create(added.to_batches()).with_output_types(pa.RecordBatch)
+        files = [
+            rows | "Write" >> WriteTable(root, path, "entries", ENTRY_SCHEMA, ("id",), job.config.part_files),
+            references | "WriteReferences" >> WriteTable(root, path, "references", ENTRY_SCHEMA, ("id",), 1),
+        ]
+        counts = pipeline | "In" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
+        pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, [counts])
 
-    return run_job(job, build, {"evaluated": 0, "references_added": 0})
+    return run_job(job, build, {"evaluated": 0, "references_added": len(added)})
 
 
 def _run_unlabelled(job: Job, scale: str, protocol: str) -> Manifest:

@@ -12,8 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from gnome_core.generation.generators import expand
+from gnome_core.generation.recipe import recipe_compositions
 from gnome_core.matching.clusters import cluster_structures, representatives
+from gnome_core.stability.cost import dft_cost
+from gnome_core.stability.selection import acquisition, explorable, rank_by_cost
 from pipelines import tags
+from pipelines.config import SelectionConfig
 from pipelines.metrics import timer
 from pipelines.resources import parent_table
 from pipelines.schemas import SELECTED_SCHEMA
@@ -21,7 +25,10 @@ from pipelines.transforms.draws import draws
 from pipelines.transforms.top import KeepTop, counted_rows
 
 RANDOM = "selected_by_random"
-VALUE = "value"  # what candidates are ranked by, eV/atom
+COST = "estimated_cost"
+VALUE = "value"  # acquisition value, eV/atom
+RANK = "rank"  # what candidates compete by
+UNCERTAINTY = "uncertainty"  # minus the interquartile range, eV/atom: the most uncertain come first
 
 
 def with_draws(batch: pa.RecordBatch, seed: int) -> pa.RecordBatch:
@@ -45,28 +52,75 @@ class RandomBaseline(beam.PTransform):
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
-class RankAndThreshold(beam.DoFn):
-    """Adds `value` and selected_by_random; rejects values above the threshold, and what was not predicted in full.
+class AddCost(beam.DoFn):
+    """Adds `estimated_cost` to candidates."""
 
-    baseline: (side input) batches of the rows that the random baseline chose; they are counted by it alone.
+    def __init__(self, root: str, parents_round: int):
+        self.root, self.parents_round = root, parents_round
+
+    def setup(self) -> None:
+        self.parents = parent_table(self.root, self.parents_round)
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        cost = dft_cost(recipe_compositions(batch, self.parents))
+        yield batch.append_column(COST, pa.array(cost))
+
+
+def to_explore(batch: pa.RecordBatch, threshold: float, cost_budget: float) -> pa.RecordBatch:
+    """The candidates that may be chosen for their spread, with `uncertainty`, by which they rank."""
+    iqr = batch["iqr"].to_numpy()
+    likely = explorable(batch["e_above_hull"].to_numpy(), iqr, threshold) & (batch[COST].to_numpy() <= cost_budget)
+    likely &= np.asarray(batch["refined"])
+    return batch.append_column(UNCERTAINTY, pa.array(-iqr)).filter(pa.array(likely))
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class RankAndThreshold(beam.DoFn):
+    """Adds `value`, `rank` and selected_by_random; rejects what costs more than the budget, is above the
+    threshold, or was not predicted in full.
+
+    baseline, explored: (side inputs) batches of the rows that the random baseline chose, which are counted by it
+    alone, and of those chosen to explore, which are left out.
     """
 
-    def __init__(self, threshold: float, kappa: float):
-        self.threshold, self.kappa = threshold, kappa
+    def __init__(self, settings: SelectionConfig):
+        self.settings = settings
+        self.cost_budget = cost_budgets(settings)[1]
 
-    def process(self, batch: pa.RecordBatch, baseline: list[pa.RecordBatch]) -> Iterator:
-        chosen = {digest for rows in baseline for digest in rows["digest"].to_pylist()}
-        random = pa.array([digest in chosen for digest in batch["digest"].to_pylist()], pa.bool_())
-        value = batch["e_above_hull"].to_numpy() - self.kappa * batch["iqr"].to_numpy()
-        batch = batch.append_column(VALUE, pa.array(value)).append_column(RANDOM, random)
+    def process(
+        self, batch: pa.RecordBatch, baseline: list[pa.RecordBatch], explored: list[pa.RecordBatch]
+    ) -> Iterator:
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
-        low = batch.filter(pa.array(value <= self.threshold))
-        kept = low.filter(low["refined"])
-        for reason, before, after in (("above_threshold", batch, low), ("not_refined", low, kept)):
-            rejected = counted_rows(before, RANDOM) - counted_rows(after, RANDOM)
+        by_chance, to_explore = _digests(baseline), _digests(explored)
+        batch = batch.filter(pa.array([digest not in to_explore for digest in batch["digest"].to_pylist()], pa.bool_()))
+        random = pa.array([digest in by_chance for digest in batch["digest"].to_pylist()], pa.bool_())
+        iqr, cost = batch["iqr"].to_numpy(), batch[COST].to_numpy()
+        value = acquisition(batch["e_above_hull"].to_numpy(), iqr, self.settings.kappa)
+        rank = rank_by_cost(value, iqr, cost) if self.settings.by_cost else value
+        for name, column in ((VALUE, value), (RANK, rank), (RANDOM, random)):
+            batch = batch.append_column(name, pa.array(column))
+        affordable, refined = cost <= self.cost_budget, np.asarray(batch["refined"])
+        low = affordable & (value <= self.settings.threshold)
+        kept = low & refined
+        for reason, rows in (
+            ("too_costly", ~affordable),
+            ("above_threshold", affordable & ~low),
+            ("not_refined", low & ~refined),
+        ):
+            rejected = counted_rows(batch.filter(pa.array(rows)), RANDOM)
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), rejected))
-        if kept.num_rows:
-            yield kept
+        if kept.any():
+            yield batch.filter(pa.array(kept))
+
+
+def cost_budgets(settings: SelectionConfig) -> tuple[float, float]:
+    """Estimated cost that may be spent (to explore, to exploit)."""
+    budget = np.inf if settings.cost_budget is None else settings.cost_budget
+    return (budget * settings.explore if settings.explore else 0.0), budget * (1 - settings.explore)
+
+
+def _digests(batches: list[pa.RecordBatch]) -> set[bytes]:
+    return {digest for rows in batches for digest in rows["digest"].to_pylist()}
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
@@ -104,19 +158,25 @@ class ClusterPolymorphs(beam.DoFn):
         return first, np.bincount(labels)[labels[first]].tolist()
 
 
-def merge_choices(_: int, chosen: list[pa.RecordBatch], baseline: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """The rows of both choices, each once, flagged by who chose them."""
-    by_model = {row["digest"]: row for batch in chosen for row in batch.to_pylist()}
-    by_chance = {row["digest"]: row for batch in baseline for row in batch.to_pylist()}
+def merge_choices(
+    _: int, chosen: list[pa.RecordBatch], baseline: list[pa.RecordBatch], explored: list[pa.RecordBatch]
+) -> pa.RecordBatch:
+    """The rows of all choices, each once, flagged by who chose them."""
+    by_model, by_chance, to_explore = (
+        {row["digest"]: row for batch in batches for row in batch.to_pylist()}
+        for batches in (chosen, baseline, explored)
+    )
     rows = [
         {
             **by_chance.get(digest, {}),
+            **to_explore.get(digest, {}),
             **by_model.get(digest, {}),
             "cluster_size": by_model.get(digest, {}).get("cluster_size", 1),
             "selected_by_model": digest in by_model,
             "selected_by_random": digest in by_chance,
+            "selected_to_explore": digest in to_explore,
         }
-        for digest in sorted(by_model.keys() | by_chance.keys())
+        for digest in sorted(by_model.keys() | by_chance.keys() | to_explore.keys())
     ]
     names = SELECTED_SCHEMA.names
     return pa.RecordBatch.from_pylist([{name: row[name] for name in names} for row in rows], schema=SELECTED_SCHEMA)

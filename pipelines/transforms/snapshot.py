@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dft.jobs import DONE, job_digest
-from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, crystals_from_batch, record_batch
-from gnome_core.crystals.formulas import chemsys, reduced_formula
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
+from gnome_core.crystals.formulas import SYMBOLS, chemsys, reduced_formula
 from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, embedded_entries, read_snapshot
 from gnome_core.stability.references import ElementalReferences
 from pipelines import tags
@@ -35,13 +35,13 @@ UNLABELLED_SCHEMA = pa.schema(
 def labelled_entries(source: str, scale: str) -> pa.Table | None:
     """The entries of a source whose labels are on `scale` already: the embedded snapshot, or a file like it."""
     if source == "embedded":
-        return embedded_entries().select(ENTRY_SCHEMA.names).cast(ENTRY_SCHEMA)
+        return as_entries(embedded_entries())
     path = Path(source)
     if path.suffix != ".parquet" or not path.is_file():
         return None
-    if not set(ENTRY_SCHEMA.names) <= set(pq.read_schema(path).names):
+    if not {field.name for field in ENTRY_SCHEMA if not field.nullable} <= set(pq.read_schema(path).names):
         return None
-    entries = pq.read_table(path, columns=ENTRY_SCHEMA.names).cast(ENTRY_SCHEMA)
+    entries = as_entries(pq.read_table(path))
     return entries if entries["scale"].unique().to_pylist() == [scale] else None
 
 
@@ -78,12 +78,18 @@ def added_references(crystals: pa.Table, scale: str) -> pa.Table:
     wanted = set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
     if not wanted:
         return ENTRY_SCHEMA.empty_table()
-    shipped = elemental_entries().select(ENTRY_SCHEMA.names).cast(ENTRY_SCHEMA)
+    shipped = as_entries(elemental_entries())
     shipped = shipped.filter(pc.equal(shipped["scale"], scale))
     shipped = shipped.filter(pa.array([numbers[0] in wanted for numbers in shipped["numbers"].to_pylist()], pa.bool_()))
     # Ids of their own, which no snapshot uses.
     ids = pa.array([f"element-{symbol}" for symbol in shipped["chemsys"].to_pylist()], pa.string())
     return shipped.set_column(0, ENTRY_SCHEMA.field("id"), ids)
+
+
+def missing_reference(numbers: Iterable[int], elements: Collection[int]) -> str | None:
+    """The reason why a crystal has no formation energy ("missing_reference_Kr_Xe"), or None."""
+    missing = sorted(SYMBOLS[z] for z in set(numbers) - set(elements))
+    return "_".join(["missing_reference", *missing]) if missing else None
 
 
 def results_of_elements(results: pa.RecordBatch) -> pa.RecordBatch:
@@ -125,9 +131,8 @@ class ToSnapshotEntries(beam.DoFn):
         relaxed = crystals_from_batch(results)
         e_form = formation_energies(results, references)
         reasons = [
-            "missing_reference"
-            if status == DONE and np.isnan(energy)
-            else unusable(status, energy, invalid_reason(crystal))
+            (status == DONE and missing_reference(crystal.numbers.tolist(), references.elements))
+            or unusable(status, energy, invalid_reason(crystal))
             for status, energy, crystal in zip(results["status"].to_pylist(), e_form, relaxed, strict=True)
         ]
         for reason in filter(None, reasons):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -16,12 +17,25 @@ from pipelines.io.tables import split_by_bucket
 COMPACT_ROWS = 20_000
 
 
-def top_per_group(rows: pa.Table, group: str | None, k: int, by: Sequence[str]) -> pa.Table:
-    """The first k rows of each group in ascending order of `by`, sorted by group; group None = one group of all."""
+class Limit(NamedTuple):
+    """A column of costs and how much of it may be spent."""
+
+    column: str
+    budget: float
+
+
+def top_per_group(rows: pa.Table, group: str | None, k: int, by: Sequence[str], limit: Limit | None = None) -> pa.Table:
+    """The first k rows of each group in ascending order of `by`, sorted by group; group None = one group of all.
+
+    limit: of the one group, only the rows before the first whose cost no longer fits.
+    """
     keys = ([group] if group else []) + list(by)
     rows = rows.take(pc.sort_indices(rows, [(name, "ascending") for name in keys]))
     if group is None or not len(rows):
-        return rows.slice(0, k)
+        rows = rows.slice(0, k)
+        if limit is not None:
+            rows = rows.filter(pa.array(np.cumsum(rows[limit.column].to_numpy()) <= limit.budget))
+        return rows
     column = rows[group].combine_chunks()
     starts = np.concatenate([[True], np.array(pc.not_equal(column[1:], column[:-1]))])
     positions = np.arange(len(rows))
@@ -35,8 +49,8 @@ class TopPerGroup(beam.CombineFn):
     `by` must order rows strictly (end it with a digest), so that the result does not depend on who combines what.
     """
 
-    def __init__(self, group: str | None, k: int, by: Sequence[str]):
-        self.group, self.k, self.by = group, k, tuple(by)
+    def __init__(self, group: str | None, k: int, by: Sequence[str], limit: Limit | None = None):
+        self.group, self.k, self.by, self.limit = group, k, tuple(by), limit
 
     def create_accumulator(self) -> pa.Table | None:
         return None
@@ -49,19 +63,22 @@ class TopPerGroup(beam.CombineFn):
         if not tables:
             return None
         merged = pa.concat_tables(tables)
+        if merged.num_rows <= COMPACT_ROWS:
+            return merged
         # The first chunk is what the last compaction left; doubling before the next keeps the copying linear.
         settled = merged.column(0).chunk(0)
-        return self._top(merged) if merged.num_rows > max(COMPACT_ROWS, 2 * len(settled)) else merged
+        return self._top(merged) if merged.num_rows > 2 * len(settled) else merged
 
     def compact(self, held: pa.Table | None) -> pa.Table | None:
         return held if held is None else self._top(held)
 
     def extract_output(self, held: pa.Table | None) -> pa.RecordBatch:
         assert held is not None
-        return self._top(held).combine_chunks().to_batches()[0]
+        rows = self._top(held)
+        return rows.to_batches()[0] if len(rows) else pa.RecordBatch.from_pylist([], schema=rows.schema)
 
     def _top(self, rows: pa.Table) -> pa.Table:
-        return top_per_group(rows, self.group, self.k, self.by).combine_chunks()
+        return top_per_group(rows, self.group, self.k, self.by, self.limit).combine_chunks()
 
     def get_accumulator_coder(self) -> TableCoder:
         return TableCoder()
@@ -75,10 +92,18 @@ class KeepTop(beam.PTransform):
     """
 
     def __init__(
-        self, group: str | None, k: int, by: Sequence[str], reason: str, buckets: int = 16, uncounted: str | None = None
+        self,
+        group: str | None,
+        k: int,
+        by: Sequence[str],
+        reason: str,
+        buckets: int = 16,
+        uncounted: str | None = None,
+        limit: Limit | None = None,
     ):
         super().__init__()
-        self.combiner, self.reason, self.buckets, self.uncounted = TopPerGroup(group, k, by), reason, buckets, uncounted
+        self.combiner = TopPerGroup(group, k, by, limit)
+        self.reason, self.buckets, self.uncounted = reason, buckets, uncounted
 
     def expand(self, batches):
         keyed = batches | "Split" >> beam.FlatMap(_keyed, self.combiner.group, self.buckets).with_output_types(

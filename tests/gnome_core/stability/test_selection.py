@@ -99,3 +99,38 @@ def test_unusable_input_is_named():
         select(FORMULA, CHEMSYS, DIGEST, ABOVE, IQR, budget=-1)
     with pytest.raises(ValueError, match="missing"):
         select([*FORMULA[:-1], None], CHEMSYS, DIGEST, ABOVE, IQR, budget=1)
+
+
+def test_exploration_takes_its_share_of_the_uncertain_first():
+    spread = np.array([0.0, 0.001, 0.0, 0.002, 0.0, 0.0, 0.05, 0.3])
+    above = np.where(np.isnan(ABOVE), 0.2, ABOVE)
+    selection = select(FORMULA, CHEMSYS, DIGEST, above, spread, budget=4, explore=0.5)
+    # d0 and d6 lie above the threshold, but not by more than their spread.
+    assert [DIGEST[row] for row in selection.explored] == ["d0", "d6"]
+    assert chosen(selection) == ["d0", "d6", "d3", "d4"]
+    assert sum(selection.counts.values()) == 8
+    capped = select(FORMULA, CHEMSYS, DIGEST, above, spread, budget=4, explore=0.5, max_per_chemsys=1)
+    assert [DIGEST[row] for row in capped.explored] == ["d0", "d3"]
+
+
+def test_a_budget_of_cost_is_filled_in_order():
+    cost = np.array([4.0, 1.0, 1.0, 3.0, 2.0, 1.0, 1.0, 1.0])
+    selection = select(FORMULA, CHEMSYS, DIGEST, ABOVE, IQR, budget=10, cost=cost, cost_budget=6.0)
+    assert chosen(selection) == ["d3", "d4"]  # 5 spent; d7 would cost 4 more, and what comes after it waits
+    assert selection.counts["over_budget"] == 3
+    selection = select(FORMULA, CHEMSYS, DIGEST, ABOVE, IQR, budget=10, cost=cost, cost_budget=3.5)
+    assert selection.counts["too_costly"] == 1
+    assert chosen(selection)[0] == "d3"
+    with pytest.raises(ValueError, match="cost"):
+        select(FORMULA, CHEMSYS, DIGEST, ABOVE, IQR, budget=1, cost=np.zeros(8))
+
+
+def test_by_cost_the_cheap_likely_ones_come_first():
+    formula, chemsys, digest = [f"F{i}" for i in range(4)], [f"S{i}" for i in range(4)], list("abcd")
+    above = np.array([-0.05, -0.04, 0.03, -0.04])
+    spread, cost = np.array([0.02, 0.02, 0.02, 0.02]), np.array([8.0, 1.0, 1.0, 2.0])
+    plain = select(formula, chemsys, digest, above, spread, budget=4, cost=cost)
+    by_cost = select(formula, chemsys, digest, above, spread, budget=4, cost=cost, by_cost=True)
+    assert [digest[row] for row in plain.selected] == ["a", "b", "d", "c"]
+    # Chances 0.9996, 0.9965, 0.0215, 0.9965 over their costs.
+    assert [digest[row] for row in by_cost.selected] == ["b", "d", "a", "c"]

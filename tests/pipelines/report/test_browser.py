@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageStat
 
+from pipelines.report.data import StoredAnalysis
 from pipelines.report.html import write_report
+from tests.pipelines.report.analyses import every_analysis
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install Debian's package `chromium`")
@@ -45,7 +48,9 @@ def chromium(url: str, profile: Path, *options: str) -> tuple[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def page(report_data, tmp_path_factory) -> Path:
-    return write_report(report_data, tmp_path_factory.mktemp("report") / "report.html")
+    analyses = tuple(StoredAnalysis(analysis, 2) for analysis in every_analysis(report_data.jobs))
+    data = dataclasses.replace(report_data, analyses=analyses)
+    return write_report(data, tmp_path_factory.mktemp("report") / "report.html")
 
 
 def test_every_figure_is_drawn_without_errors(page, report_data, tmp_path):

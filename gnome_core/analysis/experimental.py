@@ -1,0 +1,130 @@
+"""Stable crystals that a folder of experimental CIF files holds too."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from pathlib import Path
+
+import pyarrow as pa
+
+from gnome_core.analysis.result import Analysis, Track, untracked
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.convert import from_structure, to_structure
+from gnome_core.crystals.crystal import InvalidCrystal
+from gnome_core.crystals.formulas import Composition, composition_key, reduced_formula
+from gnome_core.matching.prototypes import protostructure_label
+
+MAX_OCCUPANCY = 100.0  # sites may be listed several times over; occupancies are scaled down
+
+SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string()),
+        pa.field("status", pa.string()),  # "no such composition", "other structure", "tolerant", "match", or why unread
+        pa.field("formula", pa.string()),  # of the nearest whole numbers of atoms
+        pa.field("ordered", pa.bool_()),  # false: partial occupancies were rounded
+        pa.field("entries", pa.int32()),  # stable crystals of that composition
+        pa.field("id", pa.string()),  # the one that matches, else the first of the composition
+        pa.field("rms", pa.float64()),  # of matched sites over (V / n)^(1/3)
+        pa.field("label", pa.string()),  # protostructure of the file
+        pa.field("entry_label", pa.string()),
+    ]
+)
+
+
+def analyse(entries: pa.Table, folder: str | Path, track: Track = untracked) -> Analysis:
+    """Each CIF file of a folder against the stable crystals of its composition.
+
+    entries: ENTRY_SCHEMA and on_hull. A file's composition is that of the nearest whole numbers of atoms, partial
+    occupancies rounded site by site. Two settings of pymatgen's StructureMatcher: its defaults, and a tolerant one
+    that allows supercells and subsets. Raises ValueError for a folder without CIF files.
+    """
+    from pymatgen.core.structure_matcher import StructureMatcher
+
+    files = sorted(Path(folder).glob("*.cif"))
+    if not files:
+        raise ValueError(f"{folder} holds no .cif files")
+    stable = entries.filter(entries["on_hull"])
+    held: dict[Composition, list[int]] = defaultdict(list)
+    for row, numbers in enumerate(stable["numbers"].to_pylist()):
+        held[composition_key(numbers)].append(row)
+    strict, tolerant = StructureMatcher(), StructureMatcher(attempt_supercell=True, allow_subset=True)
+    rows = []
+    for file in track(files, "experimental structures"):
+        try:
+            crystal, ordered = _read(file)
+        except (InvalidCrystal, ValueError) as error:
+            rows.append({"file": file.name, "status": getattr(error, "reason", "unreadable")})
+            continue
+        found = held.get(composition_key(crystal.numbers), [])
+        row = {
+            "file": file.name,
+            "status": "other structure" if found else "no such composition",
+            "formula": reduced_formula(crystal.numbers),
+            "ordered": ordered,
+            "entries": len(found),
+            "label": protostructure_label(crystal),
+        }
+        candidates = crystals_from_batch(stable.take(found)) if found else []
+        structure = to_structure(crystal)
+        for status, matcher in (("tolerant", tolerant), ("match", strict)):
+            for position, candidate in zip(found, candidates, strict=True):
+                other = to_structure(candidate)
+                if matcher.fit(structure, other):
+                    distance = strict.get_rms_dist(structure, other)
+                    row |= {
+                        "status": status,
+                        "id": stable["id"][position].as_py(),
+                        "rms": distance and float(distance[0]),
+                        "entry_label": protostructure_label(candidate),
+                    }
+                    break
+        if found and "id" not in row:
+            row |= {"id": stable["id"][found[0]].as_py(), "entry_label": protostructure_label(candidates[0])}
+        rows.append(row)
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    statuses = table["status"].to_pylist()
+    composition = [status for status in statuses if status in ("other structure", "tolerant", "match")]
+    readable = len(composition) + statuses.count("no such composition")
+    return Analysis(
+        "experimental",
+        "Experimental matches",
+        {"files": table},
+        {
+            "files": len(files),
+            "readable": readable,
+            "composition found": len(composition),
+            "structure found, tolerant": statuses.count("tolerant") + statuses.count("match"),
+            "structure found, default": statuses.count("match"),
+            "stable crystals": len(stable),
+        },
+        (
+            "Partial occupancies are rounded site by site, so a disordered file is compared as its nearest ordered "
+            "crystal. Tolerant: supercells and subsets allowed; it is a superset of the default.",
+        ),
+    )
+
+
+def _read(file: Path):
+    """(crystal, whether it was ordered); sites at most half occupied are left out, the others filled."""
+    from pymatgen.core import Structure
+    from pymatgen.io.cif import CifParser
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            structures = CifParser(file, occupancy_tolerance=MAX_OCCUPANCY).parse_structures(primitive=True)
+        except Exception as error:  # the parser raises whatever broken text makes it meet
+            raise ValueError(f"{file}: {error}") from None
+    structure = structures[0]
+    if structure.is_ordered:
+        return from_structure(structure), True
+    species, coords = [], []
+    for site in structure:
+        element, occupancy = max(site.species.get_el_amt_dict().items(), key=lambda item: item[1])
+        if occupancy > 0.5 or (occupancy == 0.5 and len(site.species) > 1):
+            species.append(element)
+            coords.append(site.frac_coords)
+    if not species:
+        raise InvalidCrystal("no_sites", f"{file}: no site is more than half occupied")
+    return from_structure(Structure(structure.lattice, species, coords)), False

@@ -1,0 +1,319 @@
+"""Analyses of a store: what each of gnome_core.analysis is given, where its outcome is kept, how it is exported.
+
+STORE/analysis/NAME.json       summary, notes, the round of the hull it was made of, and the names of its tables
+STORE/analysis/NAME-TABLE.parquet
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from gnome_core.analysis.result import Analysis, Track, untracked
+from gnome_core.stability.compositions import MissingReference
+from gnome_core.stability.hull import Hull
+from pipelines.entries import measured_entries, new_on_hull, newest_hull
+from pipelines.errors import UserError
+from pipelines.report.data import StoredAnalysis
+from pipelines.resources import hull_until
+from pipelines.schemas import HULL_SCHEMA, MEMBER_SCHEMA
+from pipelines.store import Store
+
+FOLDER = "analysis"
+SHIPPED_CLASSIFIER = Path(str(resources.files("gnome_core.data") / "superionic.json"))
+EXPORT_FORMATS = ("csv", "parquet")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What some analyses need beside the store."""
+
+    all_stable: bool = False  # the snapshot's stable crystals too, not only the rounds'
+    gaps: Path | None = None  # table of band gaps: id or formula, band_gap (eV)
+    classifier: Path | None = None  # written by `gnome fit-superionic`; None: the one that is shipped
+    cifs: Path | None = None  # folder of experimental CIF files
+    results: Path | None = None  # r2SCAN entries
+    against: Path | None = None  # another store, or a table of entries
+
+
+class Inputs:
+    """The tables of a store that analyses read, each loaded when first asked for."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    @cached_property
+    def entries(self) -> pa.Table:
+        return measured_entries(self.store)
+
+    @cached_property
+    def hulls(self) -> dict[int, pa.Table]:
+        """Round -> its entries measured against its hull."""
+        commits = {round_: self.store.commit(round_, "hull") for round_ in self.store.rounds()}
+        return {r: self.store.read_table(commit, "hull", HULL_SCHEMA) for r, commit in commits.items() if commit}
+
+    @cached_property
+    def round(self) -> int:
+        return newest_hull(self.store)[1]
+
+    @cached_property
+    def hull(self) -> Hull:
+        return hull_until(self.store.root, self.round)
+
+    @property
+    def members(self) -> pa.Table:
+        """MEMBER_SCHEMA and round of every trained member."""
+        tables = []
+        for round_ in self.store.rounds():
+            if commit := self.store.commit(round_, "train"):
+                rows = self.store.read_table(commit, "members", MEMBER_SCHEMA)
+                tables.append(rows.append_column("round", pa.array([round_] * len(rows), pa.int32())))
+        empty = pa.schema([*MEMBER_SCHEMA, pa.field("round", pa.int32())]).empty_table()
+        return pa.concat_tables([empty, *tables])
+
+
+def _discovery(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.discovery import analyse
+    from pipelines.report.collect import evaluated_jobs
+
+    return analyse(evaluated_jobs(inputs.store))
+
+
+def _growth(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.growth import analyse
+
+    return analyse(inputs.hulls)
+
+
+def _displaced(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.displaced import analyse
+
+    return analyse(inputs.hulls, inputs.hull)
+
+
+def _prototypes(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.prototypes import analyse
+
+    return analyse(inputs.entries, track)
+
+
+def _layered(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.layered import analyse
+
+    return analyse(inputs.entries if options.all_stable else new_on_hull(inputs.entries), track)
+
+
+def _li_conductors(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.li_conductors import analyse
+    from gnome_core.analysis.superionic import SuperionicModel
+
+    return analyse(
+        inputs.entries,
+        inputs.hull,
+        gaps=None if options.gaps is None else read_gaps(options.gaps),
+        classifier=SuperionicModel.load(options.classifier or SHIPPED_CLASSIFIER),
+        new_only=not options.all_stable,
+        track=track,
+    )
+
+
+def _li_mn_oxides(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.li_mn_oxides import analyse
+
+    return analyse(inputs.entries, inputs.hulls[0])
+
+
+def _scaling(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.scaling import analyse
+
+    return analyse(inputs.members)
+
+
+def _experimental(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.experimental import analyse
+
+    entries = inputs.entries if options.all_stable else new_on_hull(inputs.entries)
+    return analyse(entries, _given(options.cifs, "--cifs FOLDER"), track)
+
+
+def _r2scan(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.r2scan import analyse
+
+    entries = inputs.entries if options.all_stable else new_on_hull(inputs.entries)
+    return analyse(entries, _read_table(_given(options.results, "--results FILE"), R2SCAN_COLUMNS))
+
+
+def _novelty(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.novelty import analyse
+
+    against = _given(options.against, "--against STORE_OR_TABLE")
+    known = measured_entries(Store.open(str(against))) if against.is_dir() else _read_table(against, STRUCTURE_COLUMNS)
+    return analyse(inputs.entries if options.all_stable else new_on_hull(inputs.entries), known, track)
+
+
+R2SCAN_COLUMNS = ("id", "numbers", "e_form_per_atom", "scale")
+STRUCTURE_COLUMNS = ("id", "lattice", "frac_coords", "numbers")
+# Those that need nothing but the store, and those that need a file beside it.
+FROM_STORE: Mapping[str, Callable[[Inputs, Options, Track], Analysis]] = {
+    "discovery": _discovery,
+    "growth": _growth,
+    "displaced": _displaced,
+    "prototypes": _prototypes,
+    "layered": _layered,
+    "li-conductors": _li_conductors,
+    "li-mn-oxides": _li_mn_oxides,
+    "scaling": _scaling,
+}
+WITH_FILES = {"experimental": _experimental, "r2scan": _r2scan, "novelty": _novelty}
+ANALYSES = {**FROM_STORE, **WITH_FILES}
+
+
+def run_analysis(inputs: Inputs, name: str, options: Options, track: Track = untracked) -> Analysis:
+    """Run one analysis and keep its outcome in the store. Raises UserError for input that it cannot use."""
+    try:
+        analysis = ANALYSES[name](inputs, options, track)
+    except (MissingReference, ValueError) as error:
+        raise UserError(f"{name}: {error}") from error
+    _keep(inputs.store, analysis, inputs.round)
+    return analysis
+
+
+def _keep(store: Store, analysis: Analysis, round_: int) -> None:
+    for table, rows in analysis.tables.items():
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        store.storage.write(f"{FOLDER}/{analysis.name}-{table}.parquet", sink.getvalue().to_pybytes())
+    document = {
+        "title": analysis.title,
+        "round": round_,
+        "summary": dict(analysis.summary),
+        "notes": list(analysis.notes),
+        "tables": list(analysis.tables),
+    }
+    # Last: an analysis exists once this does.
+    store.storage.write(f"{FOLDER}/{analysis.name}.json", (json.dumps(document, indent=1) + "\n").encode())
+
+
+def load_analyses(store: Store) -> list[StoredAnalysis]:
+    """What earlier calls of `run_analysis` kept, in the order of ANALYSES."""
+    kept = []
+    for name in ANALYSES:
+        if not store.storage.exists(f"{FOLDER}/{name}.json"):
+            continue
+        document = json.loads(store.storage.read(f"{FOLDER}/{name}.json"))
+        tables = {
+            table: pq.read_table(pa.BufferReader(store.storage.read(f"{FOLDER}/{name}-{table}.parquet")))
+            for table in document["tables"]
+        }
+        analysis = Analysis(name, document["title"], tables, document["summary"], tuple(document["notes"]))
+        kept.append(StoredAnalysis(analysis, document["round"]))
+    return kept
+
+
+def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]:
+    """Write every table as FOLDER/NAME-TABLE.FORMAT and the pictures as FOLDER/NAME.html; the paths."""
+    from pipelines.report.analysis_plots import figures
+    from pipelines.report.labels import cell
+
+    if format not in EXPORT_FORMATS:
+        raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for table, rows in analysis.tables.items():
+        paths.append(folder / f"{analysis.name}-{table}.{format}")
+        write = pyarrow.csv.write_csv if format == "csv" else pq.write_table
+        write(rows, paths[-1])
+    pictures = figures(analysis)
+    if pictures:
+        body = "".join(
+            f"<h2>{escape(caption)}</h2>{figure.to_html(full_html=False, include_plotlyjs=not i)}"
+            for i, (caption, figure) in enumerate(pictures)
+        )
+        summary = "".join(f"<tr><th>{escape(str(k))}</th><td>{cell(v)}</td></tr>" for k, v in analysis.summary.items())
+        notes = "".join(f"<p>{escape(note)}</p>" for note in analysis.notes)
+        title = escape(analysis.title)
+        paths.append(folder / f"{analysis.name}.html")
+        paths[-1].write_text(
+            f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            '<body style="font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto">'
+            f"<h1>{title}</h1><table>{summary}</table>{notes}{body}</body></html>"
+        )
+    return paths
+
+
+def export_poscars(inputs: Inputs, folder: Path) -> str:
+    """Write the new stable crystals as POSCAR files; the command that compares them with XtalFinder."""
+    from gnome_core.analysis.prototypes import xtalfinder_command
+    from gnome_core.crystals.arrow import crystals_from_batch
+    from gnome_core.crystals.convert import to_structure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    new = new_on_hull(inputs.entries)
+    for id_, crystal in zip(new["id"].to_pylist(), crystals_from_batch(new), strict=True):
+        to_structure(crystal).get_sorted_structure().to(filename=str(folder / f"POSCAR.{id_}"), fmt="poscar")
+    return xtalfinder_command(str(folder))
+
+
+def fit_classifier(path: Path, output: Path, holdout: str) -> list[str]:
+    """Fit the superionic classifier to a table of measurements and write it; what to tell the user."""
+    from gnome_core.analysis.superionic import COLUMNS, fit_superionic, read_measurements
+
+    if holdout not in ("none", "holdout-v1"):
+        raise UserError(f"--holdout {holdout}: must be none or holdout-v1")
+    try:
+        measured = read_measurements(_read_table(path, COLUMNS))
+        model = fit_superionic(measured, path.name, holdout=holdout != "none")
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    model.save(output)
+    training = model.training
+    auc = ", ".join(f"{area} by {group}" for group, area in training["auc"].items())
+    lines = [
+        f"{training['conductors']} conductors, {training['superionic']} above {model.threshold_s_per_cm:g} S/cm; "
+        f"left out: {', '.join(f'{n} {why}' for why, n in training['skipped'].items() if n) or 'none'}",
+        f"area under the ROC curve with whole groups left out: {auc}",
+    ]
+    if "auc_withheld" in training:
+        lines.append(f"{training['withheld']} conductors of withheld chemical systems: {training['auc_withheld']}")
+    return [*lines, str(output)]
+
+
+def read_gaps(path: Path) -> dict[str, float]:
+    """Band gaps (eV) by the table's column id or formula. Raises UserError for a table without them."""
+    table = _read_table(path, ("band_gap",))
+    keys = [name for name in ("id", "formula") if name in table.column_names]
+    if not keys:
+        raise UserError(f"{path} needs a column id or formula beside band_gap")
+    gaps: dict[str, float] = {}
+    for key in reversed(keys):  # an id is surer than a formula
+        pairs = zip(table[key].to_pylist(), table["band_gap"].to_pylist(), strict=True)
+        gaps.update({name: float(gap) for name, gap in pairs if name is not None and gap is not None})
+    return gaps
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    """A .parquet or .csv file that has the columns. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path} is neither CSV nor Parquet: {error}") from None
+    if missing := [name for name in columns if name not in table.column_names]:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}")
+    return table
+
+
+def _given(path: Path | None, option: str) -> Path:
+    if path is None:
+        raise UserError(f"this analysis needs {option}")
+    return path

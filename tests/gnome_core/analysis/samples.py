@@ -1,0 +1,62 @@
+"""Small tables of entries with real structures and invented energies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from pymatgen.core import Composition
+
+from gnome_core.crystals.arrow import ENTRY_SCHEMA, record_batch
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.formulas import chemsys, reduced_formula
+from gnome_core.stability.hull import Hull
+
+FCC = np.ones((3, 3)) - np.eye(3)
+MOS2 = Crystal(
+    [[3.16, 0, 0], [-1.58, 2.7367, 0], [0, 0, 12.3]],
+    [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75], [1 / 3, 2 / 3, 0.621], [2 / 3, 1 / 3, 0.379], [2 / 3, 1 / 3, 0.121],
+     [1 / 3, 2 / 3, 0.879]],
+    [42, 42, 16, 16, 16, 16],
+)  # fmt: skip
+
+
+def rock_salt(first: int, second: int, length: float = 4.2) -> Crystal:
+    return Crystal(FCC * length / 2, [[0, 0, 0], [0.5, 0.5, 0.5]], [first, second])
+
+
+def any_cell(formula: str) -> Crystal:
+    """A roomy P1 cell with the formula's atoms: for tests that ask for compositions only."""
+    numbers = [e.Z for e, n in Composition(formula).items() for _ in range(int(n))]
+    rng = np.random.default_rng(len(formula))
+    return Crystal(np.eye(3) * (20 * len(numbers)) ** (1 / 3), rng.random((len(numbers), 3)), numbers)
+
+
+def entries_of(
+    crystals: list[Crystal], e_form: list[float], rounds: list[int], ids: list[str] | None = None
+) -> pa.Table:
+    """ENTRY_SCHEMA with the columns that a hull of all of them adds: e_above_hull, on_hull."""
+    ids = ids or [f"e{i}" for i in range(len(crystals))]
+    batch = record_batch(
+        ENTRY_SCHEMA,
+        ids,
+        crystals,
+        formula=[reduced_formula(crystal.numbers) for crystal in crystals],
+        chemsys=[chemsys(crystal.numbers) for crystal in crystals],
+        energy_per_atom=e_form,
+        correction_per_atom=0.0,
+        e_form_per_atom=e_form,
+        energy_kind="total",
+        scale="test",
+        source="test",
+        round=rounds,
+    )
+    table = pa.Table.from_batches([batch])
+    return measured(table, table)
+
+
+def measured(entries: pa.Table, against: pa.Table) -> pa.Table:
+    """`entries` with e_above_hull and on_hull of the hull of `against`, which holds them."""
+    hull = Hull.from_table(against)
+    rows = [hull.ids.index(id_).as_py() for id_ in entries["id"]]
+    entries = entries.append_column("e_above_hull", pa.array(hull.entry_e_above_hull()[rows]))
+    return entries.append_column("on_hull", pa.array(hull.stable_mask()[rows]))

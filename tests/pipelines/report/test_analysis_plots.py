@@ -1,0 +1,58 @@
+"""Pictures and tables of analyses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pipelines.analyses import ANALYSES
+from pipelines.report.analysis_plots import FIGURES, figures
+from pipelines.report.data import StoredAnalysis
+from pipelines.report.html import render
+from tests.pipelines.report.analyses import every_analysis
+
+
+@pytest.fixture(scope="module")
+def analyses(report_data):
+    return {analysis.name: analysis for analysis in every_analysis(report_data.jobs)}
+
+
+def test_every_analysis_has_pictures_with_points_in_them(analyses):
+    assert set(analyses) == set(ANALYSES) == set(FIGURES) - {"replay"}
+    for name, analysis in analyses.items():
+        pictures = figures(analysis)
+        assert pictures, name
+        for caption, figure in pictures:
+            assert caption[0].isupper()
+            points = [value for trace in figure.data for value in (trace.x if trace.x is not None else ())]
+            assert points, (name, caption)
+
+
+def test_bars_are_the_numbers_of_the_tables(analyses):
+    (_, bars), *_ = figures(analyses["growth"])
+    stable = {trace.name: dict(zip(trace.x, trace.y, strict=True)) for trace in bars.data}
+    rows = analyses["growth"].tables["counts"].to_pylist()
+    for row in rows:
+        name = f"{row['elements']} elements" if row["elements"] > 1 else "one element"
+        assert stable.get(name, {}).get(str(row["round"]), 0) == row["stable"]
+    (_, waterfall), *_ = figures(analyses["li-conductors"])
+    left = next(trace for trace in waterfall.data if trace.name == "left")
+    assert list(left.x) == [row["left"] for row in analyses["li-conductors"].tables["waterfall"].to_pylist()]
+
+
+def test_an_empty_table_has_no_picture(analyses):
+    displaced = analyses["displaced"]
+    assert len(displaced.tables["displaced"])
+    empty = dataclasses.replace(displaced, tables={"displaced": displaced.tables["displaced"].slice(0, 0)})
+    assert figures(empty) == []
+
+
+def test_the_report_says_which_round_an_analysis_is_of(report_data, analyses):
+    stored = (StoredAnalysis(analyses["novelty"], 1), StoredAnalysis(analyses["r2scan"], 2))
+    page = render(dataclasses.replace(report_data, analyses=stored))
+    old, new = page.partition('id="analysis-novelty"')[2].split('id="analysis-r2scan"')
+    assert "Made of the hull of round 1; newer rounds are not in it." in old
+    assert "Made of the hull of round 2. " in new
+    assert '<section id="analyses"' in page
+    assert "new structure" in old

@@ -1,0 +1,118 @@
+"""`gnome analyse` and `gnome replay` as a user runs them."""
+
+import csv
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.analyses import FROM_STORE, load_analyses
+from pipelines.entries import measured_entries
+from pipelines.store import Store
+from tests.gnome_core.analysis.test_lithium import measurements
+from tests.gnome_core.analysis.test_replay import labelled
+from tests.pipelines.conftest import gnome
+
+
+@pytest.fixture(scope="module")
+def store(two_rounds, tmp_path_factory):
+    path = tmp_path_factory.mktemp("analysed") / "store"
+    shutil.copytree(two_rounds, path)
+    return path
+
+
+def test_everything_that_needs_the_store_alone(store, tmp_path):
+    done = gnome("analyse", str(store), "all", "--export", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    kept = load_analyses(Store(str(store)))
+    assert [stored.analysis.name for stored in kept] == list(FROM_STORE)
+    assert {stored.round for stored in kept} == {2}
+    page = (store / "report.html").read_text()
+    for stored in kept:
+        analysis = stored.analysis
+        assert f'id="analysis-{analysis.name}"' in page
+        assert analysis.title in done.stdout
+        for name, table in analysis.tables.items():
+            with (tmp_path / "out" / f"{analysis.name}-{name}.csv").open(newline="") as file:
+                assert len(list(csv.reader(file))) == len(table) + 1
+    figures = json.loads(page.partition('id="figures">')[2].partition("</script>")[0])
+    assert "analysis-growth-0" in figures
+    assert "plotly" in (tmp_path / "out" / "growth.html").read_text()
+    growth = next(stored.analysis for stored in kept if stored.analysis.name == "growth")
+    on_hull = sum(measured_entries(Store(str(store)))["on_hull"].to_pylist())
+    last = [row["stable"] for row in growth.tables["counts"].to_pylist() if row["round"] == 2]
+    assert sum(last) == growth.summary["stable, round 2"] == on_hull
+
+
+def test_novelty_against_a_table_and_against_the_store_itself(store, tmp_path):
+    entries = measured_entries(Store(str(store)))
+    pq.write_table(entries.slice(0, 3), tmp_path / "known.parquet")
+    done = gnome("analyse", str(store), "novelty", "--against", str(tmp_path / "known.parquet"), "--all")
+    assert done.returncode == 0, done.stderr
+    itself = gnome("analyse", str(store), "novelty", "--against", str(store), "--all")
+    assert itself.returncode == 0, itself.stderr
+    novelty = next(s.analysis for s in load_analyses(Store(str(store))) if s.analysis.name == "novelty")
+    assert novelty.summary["known"] == novelty.summary["crystals"] > 0
+
+
+def test_r2scan_results_and_band_gaps_from_tables(store, tmp_path):
+    entries = measured_entries(Store(str(store)))
+    results = entries.select(["id", "numbers", "e_form_per_atom"])
+    results = results.append_column("scale", pa.array(["r2scan/vasp"] * len(results)))
+    pq.write_table(results, tmp_path / "r2scan.parquet")
+    done = gnome("analyse", str(store), "r2scan", "--results", str(tmp_path / "r2scan.parquet"), "--all")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "gaps.csv").write_text("formula,band_gap\nLiAl,0.0\n")
+    (tmp_path / "cond.csv").write_text("")
+    pq.write_table(measurements(120), tmp_path / "cond.parquet")
+    fitted = gnome("fit-superionic", str(tmp_path / "cond.parquet"), "-o", str(tmp_path / "model.json"))
+    assert fitted.returncode == 0, fitted.stderr
+    assert "by family" in fitted.stdout
+    options = ("--gaps", str(tmp_path / "gaps.csv"), "--classifier", str(tmp_path / "model.json"), "--all")
+    done = gnome("analyse", str(store), "li-conductors", *options)
+    assert done.returncode == 0, done.stderr
+    assert "band gap above 1.0 eV" in done.stdout
+
+
+def test_a_replay_can_be_interrupted_and_resumed(tmp_path):
+    pq.write_table(labelled(200), tmp_path / "data.parquet")
+    arguments = ("replay", str(tmp_path / "data.parquet"), "-o", str(tmp_path / "out"), "--rounds", "2", "--seeds")
+    assert gnome(*arguments, "1", "--policies", "ours,random").returncode == 0
+    journal = tmp_path / "out" / "campaigns.jsonl"
+    first = journal.read_text()
+    assert len(first.splitlines()) == 2
+    journal.write_text(first + '{"digest": "cut sho')  # as by power cut
+    again = gnome(*arguments, "2", "--policies", "ours,random")
+    assert again.returncode == 0, again.stderr
+    assert "times random" in again.stdout
+    lines = journal.read_text()
+    assert lines.startswith(first)
+    whole = gnome("replay", *arguments[1:3], str(tmp_path / "fresh"), *arguments[4:], "2", "--policies", "ours,random")
+    assert whole.stdout.splitlines()[:-1] == again.stdout.splitlines()[:-1]
+    assert (tmp_path / "out" / "replay-curves.csv").read_text() == (
+        tmp_path / "fresh" / "replay-curves.csv"
+    ).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("analyse", "nowhere"), "nowhere is not a store"),
+        (("analyse", "STORE", "experimental", "--cifs", "EMPTY"), "holds no .cif files"),
+        (("analyse", "STORE", "r2scan", "--results", "none.parquet"), "none.parquet: no such file"),
+        (("analyse", "STORE", "li-conductors", "--classifier", "none.json"), "none.json is no superionic model"),
+        (("analyse", "STORE", "growth", "--export", "EMPTY", "--format", "xls"), "must be one of csv, parquet"),
+        (("replay", "none.parquet"), "none.parquet: no such file"),
+        (("replay", "none.parquet", "--policies", "best"), "--policies"),
+        (("fit-superionic", "none.parquet"), "none.parquet: no such file"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    result = gnome(*(str(store) if a == "STORE" else a for a in arguments))
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
