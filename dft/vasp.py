@@ -14,9 +14,17 @@ from pathlib import Path
 
 from dft.config import VaspConfig
 from dft.engine import EngineMissing, StepFailed, StepResult, find_program, kill_group, tied
+from dft.folders import Job
 from dft.outputs import compress
 from dft.protocol import VASP_PROTOCOLS, VASP_SCALES
-from dft.vasp_inputs import MissingPotcar, make_set, potcar_single, protocol_hash, step_files
+from dft.vasp_inputs import (
+    MissingPotcar,
+    library_problem,
+    potcar_of,
+    potcar_single,
+    protocol_hash,
+    step_files,
+)
 from dft.vasp_outputs import mp2020_correction, read_vasp
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
@@ -55,17 +63,26 @@ class VaspEngine:
             raise EngineMissing("running VASP needs custodian: pip install 'gnome-flywheel[dft]'")
         find_program(shlex.split(self.config.command), "load its module or set dft.vasp.command")
 
-    def missing(self, crystal: Crystal) -> str | None:
-        structure = to_structure(crystal)
+    def library_problem(self) -> str | None:
+        return library_problem()
+
+    def missing(self, symbol: str) -> str | None:
         try:
-            for step in self._steps.values():
-                inputs = make_set(step)
-                inputs.structure = structure
-                for symbol, family in zip(inputs.potcar_symbols, inputs.families, strict=True):
-                    potcar_single(symbol, family)
+            for step in self.steps:
+                potcar_single(*potcar_of(self.config.protocol, step, symbol))
         except MissingPotcar as error:
             return str(error)
         return None
+
+    def doubt(self, symbol: str) -> str | None:
+        if symbol != "Yb":
+            return None
+        return "Yb is computed with Yb_2, which is wrong for Yb3+ (pymatgen#2968); take results with Yb with care"
+
+    def flow(self, job: Job) -> bytes:
+        from dft.flows import flow_json
+
+        return flow_json(job, self.config, self.wall_time, self.max_errors)
 
     def energy_step(self) -> str:
         return "static"

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import moyopy
-from pymatgen.core import Structure
+from pymatgen.core import SETTINGS, Structure
 from pymatgen.io.vasp.inputs import Incar, Kpoints, PmgVaspPspDirError, Potcar, PotcarSingle
 from pymatgen.io.vasp.sets import (
     MPMDSet,
@@ -35,8 +35,7 @@ class _Potentials:
     @property
     def families(self) -> list[str]:
         """POTCAR family of each species, in the order of the POSCAR."""
-        family = self.user_potcar_functional
-        return [NEWER_FAMILY if symbol in NEWER_POTENTIALS else family for symbol in self.poscar.site_symbols]
+        return [family_of(symbol, self.user_potcar_functional) for symbol in self.poscar.site_symbols]
 
     @property
     def potcar(self) -> Potcar:
@@ -115,19 +114,41 @@ def _is_face_centred(structure: Structure) -> bool:
         return False
 
 
+def library_problem() -> str | None:
+    """Why there is no POTCAR library at all, or None."""
+    folder = SETTINGS.get("PMG_VASP_PSP_DIR")
+    if not folder:
+        return "no POTCAR library: set PMG_VASP_PSP_DIR to the folder that `pmg config -p` made"
+    return None if Path(folder).is_dir() else f"PMG_VASP_PSP_DIR is {folder}, which is no folder; correct it"
+
+
 @cache
 def potcar_single(symbol: str, family: str) -> PotcarSingle:
     """One POTCAR of pymatgen's library. Raises MissingPotcar naming it and the remedy."""
-    try:
-        return PotcarSingle.from_symbol_and_functional(symbol, family)
-    except PmgVaspPspDirError as error:
-        raise MissingPotcar(
-            "no POTCAR library: set PMG_VASP_PSP_DIR to the folder that `pmg config -p` made"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise MissingPotcar(
-            f"the POTCAR library lacks {symbol} of {family}: get it from VASP's portal and add it with `pmg config -p`"
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return PotcarSingle.from_symbol_and_functional(symbol, family)
+        except PmgVaspPspDirError as error:
+            raise MissingPotcar(library_problem() or str(error)) from error
+        except (OSError, ValueError) as error:
+            raise MissingPotcar(
+                f"the POTCAR library lacks {symbol} of {family}; add it with `pmg config -p` from VASP's portal"
+            ) from error
+
+
+@cache
+def potcar_of(protocol: str, step_name: str, symbol: str) -> tuple[str, str]:
+    """(POTCAR symbol, family) of an element in a step."""
+    step = next(step for step in VASP_PROTOCOLS[protocol] if step.name == step_name)
+    inputs = make_set(step)
+    name = inputs._config_dict["POTCAR"].get(symbol, symbol)
+    return name, family_of(symbol, inputs.user_potcar_functional)
+
+
+def family_of(symbol: str, family: str) -> str:
+    """The POTCAR family an element is taken from in a set of `family`."""
+    return NEWER_FAMILY if symbol in NEWER_POTENTIALS else family
 
 
 def make_set(step: VaspStep) -> VaspInputSet:

@@ -22,10 +22,10 @@ KBAR = 1602.1766208  # kbar in one eV/Å^3
 # INCAR tags of custodian that change how a state is found, not which: convergence, restarts, parallelism, output.
 # fmt: off
 HARMLESS = frozenset({
-    "ALGO", "IALGO", "ISTART", "ICHARG", "NELM", "NELMIN", "NELMDL", "EDIFF", "AMIX", "BMIX", "AMIN", "AMIX_MAG", "BMIX_MAG",
-    "MAXMIX", "INIMIX", "MIXPRE", "TIME", "IBRION", "POTIM", "NSW", "NFREE", "ADDGRID", "ISEARCH", "NCORE", "NPAR", "KPAR",
-    "NSIM", "LPLANE", "LSCALAPACK", "LSCAAWARE", "LWAVE", "LCHARG", "LORBIT", "NBANDS", "ISYM", "SYMPREC", "NGX", "NGY",
-    "NGZ", "LVHAR", "LVTOT", "LELF",
+    "ALGO", "IALGO", "ISTART", "ICHARG", "NELM", "NELMIN", "NELMDL", "EDIFF", "AMIX", "BMIX", "AMIN", "AMIX_MAG",
+    "BMIX_MAG", "MAXMIX", "INIMIX", "MIXPRE", "TIME", "IBRION", "POTIM", "NSW", "NFREE", "ADDGRID", "ISEARCH", "NCORE",
+    "NPAR", "KPAR", "NSIM", "LPLANE", "LSCALAPACK", "LSCAAWARE", "LWAVE", "LCHARG", "LORBIT", "NBANDS", "ISYM",
+    "SYMPREC", "NGX", "NGY", "NGZ", "LVHAR", "LVTOT", "LELF",
 })
 # fmt: on
 

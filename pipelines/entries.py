@@ -11,7 +11,7 @@ from gnome_core.crystals.formulas import SYMBOLS
 from gnome_core.generation.generators import installed_generators
 from gnome_core.generation.recipe import Recipe
 from pipelines.errors import UserError
-from pipelines.resources import entries_until, hull_until, proposals
+from pipelines.resources import all_proposals, entries_until, hull_until
 from pipelines.round import newest_commit
 from pipelines.schemas import HULL_SCHEMA
 from pipelines.store import Store
@@ -57,8 +57,9 @@ def export_entries(store: Store, output: Path, *, stable_only: bool, format: str
 
 
 def recipe_of_job(store: Store, round_: int, job: str) -> tuple[str, dict[str, str], int | None]:
-    """(generator, old symbol -> new symbol, replaced sites or None for all) of the recipe behind a job."""
-    jobs = proposals(store.root, round_)
+    """(generator, old symbol -> new symbol, replaced sites or None for all) of the recipe behind a job that `round_`
+    took in."""
+    jobs = all_proposals(store, round_)
     row = jobs.slice(pc.index(jobs["id"], job).as_py(), 1).to_pylist()[0]
     recipe = Recipe(*(row[name] for name in Recipe._fields))
     names = {generator.code: name for name, generator in installed_generators().items()}

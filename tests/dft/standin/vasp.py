@@ -1,9 +1,9 @@
 """The stand-in executable: reads INCAR, POSCAR, KPOINTS and POTCAR of the working folder, writes what VASP writes.
 
-Energies, forces, stress and moments come from the server of `energies.py` at STANDIN_SOCKET; bands are a toy with the gap
-`toy_gap`. STANDIN_FAULTS makes starts fail as VASP does: "NAME:N" for the first N starts in a folder, or a JSON file
-{start of a job's id: "NAME:N"}. Names: brmix, edddav, zbrent, nonconv, unconverged_ionic (custodian mends these), crash,
-truncated_xml, wall_time, disk_full.
+Energies, forces, stress and moments come from the server of `energies.py` at STANDIN_SOCKET; bands are a toy with the
+gap `toy_gap`. STANDIN_FAULTS makes starts fail as VASP does: "NAME:N" for the first N starts in a folder, or JSON
+file {start of a job's id: "NAME:N"}. Names: brmix, edddav, zbrent, nonconv, unconverged_ionic (custodian mends these),
+crash, truncated_xml, wall_time, disk_full.
 """
 
 from __future__ import annotations
