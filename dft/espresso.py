@@ -360,9 +360,12 @@ def band_gap(channels: Sequence[np.ndarray], fermi: float) -> float:
 
     channels: one (k-points, bands) array a spin, eV.
     """
-    full = max(band.max() for energies in channels for band in energies.T if band.min() <= fermi)
-    empty = [band.min() for energies in channels for band in energies.T if band.min() > fermi]
-    return max(0.0, float(min(empty) - full)) if empty else 0.0
+    bands = [band for energies in channels for band in energies.T]
+    full = [band.max() for band in bands if band.max() <= fermi]
+    empty = [band.min() for band in bands if band.min() > fermi]
+    if not full or not empty or len(full) + len(empty) < len(bands):
+        return 0.0
+    return float(min(empty) - max(full))
 
 
 def _moments(text: str, n_sites: int) -> np.ndarray | None:

@@ -186,7 +186,7 @@ def _handlers(wall_time: int | None) -> tuple[list, list]:
     ]
     if wall_time:
         os.environ.pop("CUSTODIAN_WALLTIME_START", None)  # of an earlier calculation of this process
-        chosen.append(handlers.WalltimeHandler(wall_time=wall_time, buffer_time=min(300, wall_time // 10)))
+        chosen.append(handlers.WalltimeHandler(wall_time=wall_time, buffer_time=min(300, wall_time // 5)))
     return chosen, [validators.VasprunXMLValidator(), validators.VaspFilesValidator()]
 
 

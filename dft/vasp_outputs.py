@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,9 +22,9 @@ KBAR = 1602.1766208  # kbar in one eV/Å^3
 # fmt: off
 HARMLESS = frozenset({
     "ALGO", "IALGO", "ISTART", "ICHARG", "NELM", "NELMIN", "NELMDL", "EDIFF", "AMIX", "BMIX", "AMIN", "AMIX_MAG",
-    "BMIX_MAG", "MAXMIX", "INIMIX", "MIXPRE", "TIME", "IBRION", "POTIM", "NSW", "NFREE", "ADDGRID", "ISEARCH", "NCORE",
-    "NPAR", "KPAR", "NSIM", "LPLANE", "LSCALAPACK", "LSCAAWARE", "LWAVE", "LCHARG", "LORBIT", "NBANDS", "ISYM",
-    "SYMPREC", "NGX", "NGY", "NGZ", "LVHAR", "LVTOT", "LELF",
+    "BMIX_MAG", "IMIX", "MAXMIX", "INIMIX", "MIXPRE", "TIME", "IBRION", "POTIM", "NSW", "NFREE", "ADDGRID", "ISEARCH",
+    "NCORE", "NPAR", "KPAR", "NSIM", "LPLANE", "LSCALAPACK", "LSCAAWARE", "LWAVE", "LCHARG", "LORBIT", "NBANDS",
+    "ISYM", "SYMPREC", "NGX", "NGY", "NGZ", "LVHAR", "LVTOT", "LELF",
 })
 # fmt: on
 
@@ -64,7 +63,7 @@ def read_vasprun(path: Path, bands: bool = False):
         try:
             run = Vasprun(path, parse_dos=False, parse_eigen=bands, parse_potcar_file=False)
             run.final_structure  # noqa: B018  absent in a run that never came to an ionic step
-        except (ET.ParseError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        except (SyntaxError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
             why = str(error) or type(error).__name__
             raise OutputError("truncated_output", f"{path} is no whole vasprun.xml ({why}); run it again") from error
     return run

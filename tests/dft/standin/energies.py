@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socketserver
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def frames_of(request: dict) -> list[dict]:
     crystal = Crystal(request["lattice"], request["frac_coords"], request["numbers"])
     steps = request["steps"]
     if steps > 1:
-        outcome = relax([crystal], potential(), RelaxConfig(fmax=0.05, max_steps=steps))[0]
+        outcome = relax([crystal], potential(), RelaxConfig(fmax=0.01, max_steps=steps))[0]
         crystals = [frame.crystal for frame in outcome.frames]
     else:
         crystals = [crystal]
@@ -47,7 +48,8 @@ def frames_of(request: dict) -> list[dict]:
 class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         answer = frames_of(json.loads(self.rfile.readline()))
-        self.wfile.write(json.dumps(answer).encode() + b"\n")
+        with suppress(BrokenPipeError):  # custodian ended the one who asked
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
 def main(path: str) -> None:

@@ -460,10 +460,10 @@ def main() -> int:
     run.frames = ionic_steps(run.cell, run.nsw if relaxes else 1)
     if failing == "nonconv":
         run.electronic_steps = run.nelm
-    if failing == "unconverged_ionic":
+    if failing == "unconverged_ionic" and relaxes:
         run.converged = False
         run.frames = (run.frames + [run.frames[-1]] * run.nsw)[: run.nsw]
-    if failing == "wall_time":  # an ionic step takes for ever; only a STOPCAR or a signal ends it
+    if failing == "wall_time" and relaxes:  # an ionic step takes for ever; only a STOPCAR or a signal ends it
         run.converged, run.frames = False, run.frames[:2]
         write_outcar(run)
         while not Path("STOPCAR").exists():
