@@ -18,7 +18,7 @@ import numpy as np
 
 from dft.folders import Attempt, Ending, Job, JobFolder, State, create_json, end_attempt
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.crystals.formulas import SYMBOLS, reduced_formula
+from gnome_core.crystals.formulas import SYMBOLS, composition_key, reduced_formula
 from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
 
 # A relaxation that ended so goes on from its last geometry when it is asked for again.
@@ -217,7 +217,7 @@ def read_step(engine: Engine, step: str, folder: Path, asked: Crystal) -> StepRe
     result = engine.read(step, folder)
     if not result.frames:
         raise OutputError("truncated_output", f"{folder} holds no ionic step; run the job again")
-    if sorted(result.crystal.numbers) != sorted(asked.numbers):
+    if composition_key(result.crystal.numbers) != composition_key(asked.numbers):
         found, wanted = reduced_formula(result.crystal.numbers), reduced_formula(asked.numbers)
         raise OutputError("foreign_output", f"{folder} is of {found}, not of {wanted}; put the right files there")
     return result

@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import moyopy
 import numpy as np
-from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from dft import pseudopotentials
@@ -212,7 +211,8 @@ def pw_input(
         "ions": {},
         "cell": {"press_conv_thr": config.press_conv_thr},
     }
-    atoms = symmetrized(crystal, config.symprec)
+    crystal = standard_cell(crystal, config.symprec)
+    atoms = to_atoms(crystal)
     atoms.set_initial_magnetic_moments([fractions.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()])
     text = io.StringIO()
     write_espresso_in(
@@ -225,19 +225,18 @@ def pw_input(
     return text.getvalue().encode()
 
 
-def symmetrized(crystal: Crystal, symprec: float) -> Atoms:
-    """ASE Atoms with the symmetry that holds within `symprec` (Å) made exact; the crystal as it is if there is none."""
-    from ase.spacegroup.symmetrize import refine_symmetry
+def standard_cell(crystal: Crystal, symprec: float) -> Crystal:
+    """The primitive cell in its standard setting, the symmetry that holds within `symprec` (Å) made exact.
 
-    atoms = to_atoms(crystal)
-    refined = atoms.copy()
+    pw.x looks for symmetry along Cartesian axes only: other settings cost up to 48 times the k-points. The crystal as
+    it is where no symmetry is found.
+    """
+    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.numbers.tolist())
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            refine_symmetry(refined, symprec)
-    except Exception:  # spglib finds no symmetry: overlapping atoms, odd cells
-        return atoms
-    return refined
+        primitive = moyopy.MoyoDataset(cell, symprec=symprec).prim_std_cell
+    except Exception:  # moyopy raises a plain exception
+        return crystal
+    return Crystal(primitive.basis, primitive.positions, np.array(primitive.numbers))
 
 
 def magnetic_moments(crystal: Crystal) -> dict[str, float]:

@@ -40,7 +40,11 @@ def read_vasp(folder: Path, bands: bool) -> StepResult:
     run = read_vasprun(find(folder, "vasprun.xml"), bands)
     fixes, changed, over = read_custodian(folder)
     magmoms, total = read_moments(folder, run.is_spin)
-    failure, message = _failure(run.converged_electronic, run.converged_ionic, over, folder)
+    # pymatgen takes a relaxation for converged that was stopped before its last permitted step.
+    stopped = (
+        over and run.parameters["NSW"] > 1 and "reached required accuracy" not in read_text(find(folder, "OUTCAR"))
+    )
+    failure, message = _failure(run.converged_electronic, run.converged_ionic and not stopped, over, folder)
     return StepResult(
         vasprun_frames(run.ionic_steps),
         failure,

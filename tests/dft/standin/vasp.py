@@ -405,7 +405,8 @@ def write_outcar(run: Run) -> None:
     for name in ("Total CPU time used", "User time", "System time", "Elapsed time"):
         out.append(f"   {name} (sec): {0.1:11.3f}")
     out += ["", "   Maximum memory used (kb):      100000.", "   Average memory used (kb):          N/A", ""]
-    Path("OUTCAR").write_text("\n".join(out) + "\n")
+    Path("OUTCAR.part").write_text("\n".join(out) + "\n")
+    os.replace("OUTCAR.part", "OUTCAR")  # VASP's grows line by line: a monitor never finds it empty
 
 
 def write_rest(run: Run) -> None:
