@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class StepResult:
     band_gap: float | None = None
     fixes: tuple[str, ...] = ()
     settings_changed: bool = False
-    parameters: Mapping[str, object] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def crystal(self) -> Crystal:
@@ -89,7 +89,9 @@ class Engine(Protocol):
 
     name: str
     scale: str
-    steps: Sequence[str]
+
+    @property
+    def steps(self) -> Sequence[str]: ...
 
     @property
     def protocol(self) -> Mapping[str, object]: ...

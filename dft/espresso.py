@@ -114,8 +114,9 @@ class EspressoEngine:
             if problem.reason not in FIXABLE or len(fixes) >= self.max_errors:
                 break
             if problem.reason == "scf_not_converged":
-                change = next(safer, None)
-                if change is None:
+                safest = change
+                change = next(safer, safest)
+                if change is safest:
                     break
             crystal = _last_geometry(folder) or crystal
             (folder / "pw.out").rename(folder / f"pw.{len(fixes)}.out")
@@ -236,7 +237,7 @@ def standard_cell(crystal: Crystal, symprec: float) -> Crystal:
         primitive = moyopy.MoyoDataset(cell, symprec=symprec).prim_std_cell
     except Exception:  # moyopy raises a plain exception
         return crystal
-    return Crystal(primitive.basis, primitive.positions, np.array(primitive.numbers))
+    return Crystal(np.array(primitive.basis), np.array(primitive.positions), np.array(primitive.numbers))
 
 
 def magnetic_moments(crystal: Crystal) -> dict[str, float]:
@@ -342,16 +343,23 @@ class _End:
 def read_xml(path: Path) -> _End:
     """Raises OutputError."""
     try:
-        output = ET.fromstring(read_text(path)).find("output")
-        bands = output.find("band_structure")
-        spin = bands.findtext("lsda").strip() == "true"
-        energies = np.array([node.text.split() for node in bands.iter("eigenvalues")], float) * HARTREE
-        fermi = float(bands.findtext("fermi_energy")) * HARTREE
-        total = float(output.findtext("magnetization/total"))
-    except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+        output = ET.fromstring(read_text(path))
+        spin = _text(output, "output/band_structure/lsda").strip() == "true"
+        rows = [_text(node, ".").split() for node in output.iterfind("output/band_structure/ks_energies/eigenvalues")]
+        energies = np.array(rows, float) * HARTREE
+        fermi = float(_text(output, "output/band_structure/fermi_energy")) * HARTREE
+        total = float(_text(output, "output/magnetization/total"))
+    except (ET.ParseError, ValueError) as error:
         raise OutputError("truncated_output", f"{path} is no whole XML of pw.x ({error}); run it again") from error
     channels = np.split(energies, 2, axis=1) if spin else [energies]
     return _End(spin, total, band_gap(channels, fermi))
+
+
+def _text(node: ET.Element, path: str) -> str:
+    found = node if path == "." else node.find(path)
+    if found is None or found.text is None:
+        raise ValueError(f"no {path}")
+    return found.text
 
 
 def band_gap(channels: Sequence[np.ndarray], fermi: float) -> float:

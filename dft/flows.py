@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from typing import Any, cast
 
 from jobflow import Flow
 
@@ -31,13 +32,14 @@ def make_flow(job: Job, config: VaspConfig, wall_time: int | None = None, max_er
 
 
 def _maker(step: VaspStep, config: VaspConfig, wall_time: int | None, max_errors: int):
+    """atomate2's own job for one step; it takes pymatgen's sets although its annotation names a class of its own."""
     from atomate2.vasp.jobs.base import BaseVaspMaker
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return BaseVaspMaker(
             name=step.name,
-            input_set_generator=make_set(step),
+            input_set_generator=cast("Any", make_set(step)),
             copy_vasp_kwargs={"additional_vasp_files": step.copies},
             run_vasp_kwargs={
                 "vasp_cmd": config.command,

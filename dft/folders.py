@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.formulas import chemsys, reduced_formula
@@ -109,7 +110,9 @@ class Attempt:
     @cached_property
     def ending(self) -> Ending | None:
         document = _read_json(self.folder / "end.json")
-        return document and Ending(**{**document, "state": State(document["state"])})
+        if document is None:
+            return None
+        return Ending(State(document.pop("state")), **document)
 
     @property
     def state(self) -> State:
@@ -280,7 +283,7 @@ def _children(folder: Path) -> list[str]:
     return sorted(os.listdir(folder)) if folder.is_dir() else []
 
 
-def _read_json(path: Path) -> dict | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

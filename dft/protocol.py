@@ -75,16 +75,20 @@ def _cell(a: float, b: float, c: float, gamma: float = 90.0) -> np.ndarray:
     return np.array([[a, 0, 0], [b * np.cos(angle), b * np.sin(angle), 0], [0, 0, c]])
 
 
+def _crystal(lattice: np.ndarray, frac_coords: list[list[float]], numbers: list[int]) -> Crystal:
+    return Crystal(lattice, np.array(frac_coords), np.array(numbers))
+
+
 # Face-centred, hexagonal, +U with magnetic atoms, a metal with a newer potential.
 PANEL = (
-    Crystal((np.ones((3, 3)) - np.eye(3)) * 2.845, [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17]),
-    Crystal(
+    _crystal((np.ones((3, 3)) - np.eye(3)) * 2.845, [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17]),
+    _crystal(
         _cell(3.25, 3.25, 5.21, 120),
         [[1 / 3, 2 / 3, 0], [2 / 3, 1 / 3, 0.5], [1 / 3, 2 / 3, 0.382], [2 / 3, 1 / 3, 0.882]],
         [30, 30, 8, 8],
     ),
-    Crystal(_cell(3.0, 3.0, 5.0), [[0, 0, 0], [0.5, 0.5, 0.25], [0.5, 0, 0.6], [0, 0.5, 0.8]], [26, 8, 8, 3]),
-    Crystal(_cell(3.19, 3.19, 5.18, 120), [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]], [12, 12]),
+    _crystal(_cell(3.0, 3.0, 5.0), [[0, 0, 0], [0.5, 0.5, 0.25], [0.5, 0, 0.6], [0, 0.5, 0.8]], [26, 8, 8, 3]),
+    _crystal(_cell(3.19, 3.19, 5.18, 120), [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]], [12, 12]),
 )
 
 

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dft.config import DftConfig
 from dft.engine import run_attempt, tied
@@ -94,17 +95,24 @@ def _start_worker(root: Path, task: dict) -> subprocess.Popen:
 def _events(workers: Sequence[subprocess.Popen], root: Path) -> Iterator[Begun | Ended | WorkerDied]:
     with selectors.DefaultSelector() as selector:
         for worker in workers:
+            assert worker.stdout
             selector.register(worker.stdout, selectors.EVENT_READ, worker)
         while selector.get_map():
             for key, _ in selector.select():
-                line = key.fileobj.readline()
+                worker = key.data
+                line = worker.stdout.readline()
                 if line:
-                    event = json.loads(line)
-                    yield Begun(event["job"]) if len(event) == 1 else Ended(**{**event, "state": State(event["state"])})
+                    yield _event(json.loads(line))
                     continue
-                selector.unregister(key.fileobj)
-                if code := key.data.wait():
+                selector.unregister(worker.stdout)
+                if code := worker.wait():
                     yield WorkerDied(code, str(root / LOG))
+
+
+def _event(document: dict[str, Any]) -> Begun | Ended:
+    if "state" not in document:
+        return Begun(document["job"])
+    return Ended(state=State(document.pop("state")), **document)
 
 
 # The worker process
@@ -132,7 +140,7 @@ def main() -> None:
 
 
 @contextmanager
-def _heartbeat(attempt: Attempt) -> Iterator[None]:
+def _heartbeat(attempt: Attempt) -> Generator[None]:
     """Touch the claim now and then, so that other machines see the job is in hand."""
     over = threading.Event()
 

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -139,7 +139,7 @@ class VaspEngine:
             validators,
             max_errors=self.max_errors,
             polling_time_step=self.config.polling,
-            monitor_freq=max(1, round(300 / self.config.polling)) if self.config.polling >= 1 else 20,
+            monitor_freq=max(1, round(_monitor_interval(self.wall_time) / self.config.polling)),
             directory=str(folder),
         )
         try:
@@ -167,6 +167,11 @@ def _drop(folder: Path, names: Iterable[str]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def _monitor_interval(wall_time: int | None) -> float:
+    """Seconds between custodian's looks into the files of a running VASP: its own 300, more often if time is short."""
+    return min(300.0, wall_time / 10) if wall_time else 300.0
+
+
 def _handlers(wall_time: int | None) -> tuple[list, list]:
     """(error handlers, validators): atomate2's, and one for the wall time where it is limited."""
     from custodian.vasp import handlers, validators
@@ -191,7 +196,7 @@ def _handlers(wall_time: int | None) -> tuple[list, list]:
 
 
 @contextmanager
-def _alarm(seconds: int | None, folder: Path) -> Iterator[None]:
+def _alarm(seconds: int | None, folder: Path) -> Generator[None]:
     """Raise StepFailed when the time is over, for a VASP that does not heed custodian's STOPCAR."""
 
     def ring(*_: object) -> None:

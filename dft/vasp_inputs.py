@@ -29,7 +29,7 @@ class MissingPotcar(LookupError):
     """A POTCAR that the library lacks, or no library at all; the message says what to do."""
 
 
-class _Potentials:
+class _Potentials(VaspInputSet):
     """Newer files for the elements that GNoME took them for; everything else as the Materials Project has it."""
 
     @property
@@ -79,7 +79,7 @@ class MolecularDynamicsSet(_Potentials, MPMDSet):
     @property
     def incar(self) -> Incar:
         incar = super().incar
-        incar["EDIFF"] = incar.pop("EDIFF_PER_ATOM") * len(self.structure)  # VASP knows no such tag
+        incar["EDIFF"] = incar.pop("EDIFF_PER_ATOM") * len(self.poscar.structure)  # VASP knows no such tag
         return incar
 
 
@@ -88,12 +88,13 @@ SETS: dict[str, type[VaspInputSet]] = {
 }
 
 
-def mesh(structure: Structure, density: float) -> Kpoints:
+def mesh(structure: Structure | None, density: float) -> Kpoints:
     """A mesh of `density` points per 1/Å^3 of the reciprocal cell, with pymatgen's divisions.
 
     Gamma-centred for hexagonal cells only, else Monkhorst-Pack; face-centred lattices get odd divisions, since an even
     Monkhorst-Pack mesh lacks their symmetry.
     """
+    assert structure is not None, "a set makes meshes for the structure it was given"
     lattice = structure.lattice
     divisions = mesh_divisions(lattice.matrix, density)
     comment = f"{density:g} points per 1/A^3"
@@ -146,9 +147,9 @@ def potcar_of(protocol: str, step_name: str, symbol: str) -> tuple[str, str]:
     return name, family_of(symbol, inputs.user_potcar_functional)
 
 
-def family_of(symbol: str, family: str) -> str:
+def family_of(symbol: str, family: str | None) -> str:
     """The POTCAR family an element is taken from in a set of `family`."""
-    return NEWER_FAMILY if symbol in NEWER_POTENTIALS else family
+    return NEWER_FAMILY if symbol in NEWER_POTENTIALS else family or "PBE"
 
 
 def make_set(step: VaspStep) -> VaspInputSet:

@@ -57,29 +57,35 @@ def _evaluator_of(folders: JobFolders) -> list[str]:
 
 
 def protocol_text(name: str | None) -> str:
-    """Steps, settings and hashes of one protocol, or of all."""
+    """Steps and hashes of all protocols, or one of them with its inputs for rock salt."""
     from dft.config import EspressoConfig
     from dft.espresso import protocol_hash as espresso_hash
-    from dft.protocol import ESPRESSO_STEPS, NEWER_FAMILY, NEWER_POTENTIALS, PINNED, VASP_PROTOCOLS
-    from dft.vasp_inputs import protocol_hash
+    from dft.espresso import pw_input
+    from dft.protocol import ESPRESSO_STEPS, NEWER_FAMILY, NEWER_POTENTIALS, PANEL, PINNED, VASP_PROTOCOLS
+    from dft.vasp_inputs import protocol_hash, step_files
+    from gnome_core.crystals.convert import to_structure
 
     if name is not None and name not in PINNED:
         raise UserError(f"no protocol {name!r}; there is: {', '.join(PINNED)}")
     lines = []
     for one in [name] if name else PINNED:
         now = espresso_hash(EspressoConfig()) if one == "espresso" else protocol_hash(one)
-        pinned = (
-            "as pinned" if now == PINNED[one] else f"NOT as pinned ({PINNED[one]}): the libraries changed the inputs"
-        )
+        pinned = "as pinned" if now == PINNED[one] else f"NOT as pinned ({PINNED[one]}): a library changed the inputs"
         lines.append(f"{one}: inputs {now}, {pinned}")
         if one == "espresso":
-            lines += [f"  {step}: {'scf' if step == 'static' else 'vc-relax'}" for step in ESPRESSO_STEPS]
-            lines += [f"  {key} = {value}" for key, value in EspressoConfig().settings().items()]
+            for step in ESPRESSO_STEPS:
+                lines.append(f"  {step}: {'scf' if step == 'static' else 'vc-relax'}")
+                text = pw_input(PANEL[0], step, EspressoConfig(), "PSEUDOPOTENTIALS", {}).decode()
+                lines += [f"    {line}" for line in text.splitlines() if line.strip()] if name else []
             continue
-        for step in VASP_PROTOCOLS[one]:
+        for index, step in enumerate(VASP_PROTOCOLS[one]):
             settings = ", ".join(f"{key} = {value}" for key, value in step.settings.items())
             reads = f", from the {' and '.join(step.copies)} of the step before" if step.copies else ""
             lines.append(f"  {step.name}: {step.input_set}{settings and f' ({settings})'}{reads}")
+            files = step_files(one, index, to_structure(PANEL[0])) if name else {}
+            for file in ("INCAR", "KPOINTS"):
+                text = files.get(file, b"").decode().splitlines()
+                lines += [f"    {line}" for line in (text if file == "INCAR" else text[:4])]
         lines.append(f"  {', '.join(NEWER_POTENTIALS)} in the newer files of {NEWER_FAMILY}")
     return "\n".join(lines)
 

@@ -1,62 +1,14 @@
 """Attempts at a job with an engine that needs no program: what is taken over, what fails how, what is read back."""
 
 import errno
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from dft.engine import OutputError, StepFailed, StepResult, job_files, read_job, run_attempt
+from dft.engine import OutputError, StepFailed, job_files, read_job, run_attempt
 from dft.folders import Ending, Job, JobFolder, JobFolders, State, create_json, end_attempt
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
-
-START = Crystal(np.eye(3) * 4.0, [[0, 0, 0], [0.5, 0.5, 0.5]], [12, 8])
-
-
-class Toy:
-    """Each step scales the cell by 1.1 and writes its volume; `script` says what happens instead, by step."""
-
-    name, scale, steps, protocol = "toy", "toy", ("relax1", "relax2", "static"), {"toy": 1}
-
-    def __init__(self, **script: object):
-        self.script, self.ran = script, []
-
-    def inputs(self, crystal):
-        return {"relax1/IN": b"toy"}
-
-    def library_problem(self):
-        return None
-
-    def missing(self, symbol):
-        return "no O" if self.script.get("lacks") == symbol else None
-
-    def energy_step(self):
-        return "static"
-
-    def correction_per_atom(self, result):
-        return 0.25
-
-    def run(self, step, crystal, previous, folder: Path):
-        self.ran.append((step, round(crystal.volume, 6), previous and previous.name))
-        what = self.script.get(step)
-        if isinstance(what, Exception):
-            raise what
-        folder.mkdir(parents=True)
-        end = crystal.scaled_to_volume(crystal.volume * 1.1)
-        (folder / "OUT").write_text(f"{crystal.volume} {end.volume} {what or ''}")
-
-    def read(self, step, folder: Path):
-        try:
-            first, last, *failure = (folder / "OUT").read_text().split()
-        except (OSError, ValueError) as error:
-            raise OutputError("truncated_output", str(error)) from error
-        crystals = [START.scaled_to_volume(float(v)) for v in (first, last)]
-        if failure == ["foreign"]:
-            crystals = [Crystal(START.lattice, START.frac_coords, [12, 16])]
-            failure = []
-        frames = [Frame(i, c, -c.volume, np.zeros((2, 3)), np.zeros((3, 3))) for i, c in enumerate(crystals)]
-        return StepResult(frames, "".join(failure), "said so", fixes=("mended",) if step == "relax2" else ())
+from gnome_core.potentials.relax import Relaxation, RelaxationFailure
+from tests.dft.toy import START, Toy
 
 
 @pytest.fixture

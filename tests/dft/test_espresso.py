@@ -2,14 +2,13 @@
 
 import gzip
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dft import pseudopotentials
 from dft.config import DftConfig, EspressoConfig
-from dft.engine import EngineMissing, OutputError, read_job
+from dft.engine import EngineMissing, OutputError, StepFailed, read_job
 from dft.espresso import (
     SAFER,
     EspressoEngine,
@@ -25,8 +24,8 @@ from dft.folders import JobFolders, State
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import Relaxation
+from tests.dft.fake_pw import MGO_RUN, write_program
 
-MGO_RUN = Path(__file__).parent / "outputs" / "mgo"  # vc-relax from 4.30 Å, 6x6x6 points, by pw.x 6.7
 FCC = np.ones((3, 3)) - np.eye(3)
 MGO = Crystal(FCC * 2.15, [[0, 0, 0], [0.5, 0.5, 0.5]], [12, 8])
 O2 = Crystal(np.diag([6.0, 6.0, 6.0]), [[0, 0, 0], [0.2, 0, 0]], [8, 8])
@@ -128,25 +127,12 @@ def test_gaps_are_between_bands_and_zero_where_one_crosses():
     assert band_gap([insulator, insulator - 0.2], 0.0) == pytest.approx(2.3), "the lowest empty of either spin"
 
 
-FAKE = """\
-#!/bin/sh
-n=$(cat calls 2>/dev/null || echo 0); n=$((n + 1)); echo $n > calls; cp pw.in pw.$n.given
-mkdir -p pw.save; gunzip -c {run}/pw.xml.gz > pw.save/data-file-schema.xml
-gunzip -c {run}/pw.out.gz
-[ $n -gt {failures} ] || echo " convergence NOT achieved after 100 iterations: stopping"
-"""
-
-
 @pytest.mark.parametrize(("failures", "converged"), [(2, True), (9, False)])
 def test_self_consistency_is_tried_again_with_safer_mixing(failures, converged, tmp_path):
-    program = tmp_path / "pw.x"
-    program.write_text(FAKE.format(run=MGO_RUN, failures=failures))
-    program.chmod(0o755)
+    program = write_program(tmp_path, failures)
     engine = EspressoEngine(EspressoConfig(command=str(program), pseudopotentials=str(tmp_path)))
     folder = tmp_path / "relax1"
     if not converged:
-        from dft.engine import StepFailed
-
         with pytest.raises(StepFailed, match="self-consistency") as caught:
             engine.run("relax1", MGO, None, folder)
         assert caught.value.reason == "scf_not_converged"
@@ -165,8 +151,6 @@ def test_a_program_that_does_not_stop_is_stopped(tmp_path):
     program = tmp_path / "pw.x"
     program.write_text("#!/bin/sh\nsleep 600\n")
     program.chmod(0o755)
-    from dft.engine import StepFailed
-
     engine = EspressoEngine(EspressoConfig(command=str(program), pseudopotentials=str(tmp_path)), wall_time=1)
     with pytest.raises(StepFailed) as caught:
         engine.run("relax1", MGO, None, tmp_path / "relax1")

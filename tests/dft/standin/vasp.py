@@ -459,6 +459,8 @@ def main() -> int:
         return 1
     relaxes = run.nsw > 0 and int(run.incar.get("IBRION", 2)) in (1, 2, 3)
     run.frames = ionic_steps(run.cell, run.nsw if relaxes else 1)
+    if relaxes:
+        run.frames.append(run.frames[-1])  # VASP ends when the energy no longer changes
     if failing == "nonconv":
         run.electronic_steps = run.nelm
     if failing == "unconverged_ionic" and relaxes:
