@@ -1,4 +1,7 @@
-"""The VASP engine over the stand-in: custodian's corrections and what it cannot correct, run for real."""
+"""The VASP engine over the stand-in, custodian for real: protocols, wall time, what is missing.
+
+Faults that custodian mends or cannot are in test_standin_round.py.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,69 +44,6 @@ def evaluate(standin, folder: Path, crystals: list[Crystal], protocol: str = "pb
     make_evaluator("vasp", RelaxConfig(), dft, str(folder)).evaluate(crystals)
     engine, folders = make_engine("vasp", dft), JobFolders(folder)
     return Ran(engine, folders, [read_job(folders[id_], engine) for id_ in folders.ids()])
-
-
-@pytest.fixture(scope="module")
-def faulty(standin, tmp_path_factory) -> dict[str, object]:
-    """Fault -> what became of a job that met it at its first start, or at every one for those that nobody mends."""
-    faults = {
-        **{name: f"{name}:1" for name in ("brmix", "edddav", "zbrent", "nonconv", "unconverged_ionic")},
-        **{name: f"{name}:99" for name in ("crash", "truncated_xml", "disk_full")},
-    }
-    folder = tmp_path_factory.mktemp("faults") / "jobs"
-    crystals = [Crystal(SALT.lattice * (1 + n / 200), SALT.frac_coords, SALT.numbers) for n in range(len(faults))]
-    import json
-
-    from dft.engine import job_files
-    from dft.folders import Job
-    from dft.jobs import job_digest, protocol_json
-    from dft.runner import run_jobs
-
-    dft = settings(standin)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in standin.environment.items():
-            patch.setenv(name, value)
-        engine, folders = make_engine("vasp", dft), JobFolders(folder)
-        protocol = protocol_json(engine.protocol)
-        jobs = {
-            fault: Job(job_digest(crystal, protocol), crystal, "vasp", protocol)
-            for fault, crystal in zip(faults, crystals, strict=True)
-        }
-        folders.emit({job.id: job_files(job, engine) for job in jobs.values()})
-        table = tmp_path_factory.mktemp("table") / "faults.json"
-        table.write_text(json.dumps({job.id: faults[fault] for fault, job in jobs.items()}))
-        patch.setenv("STANDIN_FAULTS", str(table))
-        list(run_jobs(folder, "vasp", dft, [job.id for job in jobs.values()]))
-    return {fault: (folders[job.id], read_job(folders[job.id], engine)) for fault, job in jobs.items()}
-
-
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ("brmix", "brmix: INCAR set ISTART = 1"),
-        ("edddav", "edddav: "),
-        ("zbrent", "zbrent: "),
-        ("nonconv", "ALGO = Normal"),
-        ("unconverged_ionic", "CONTCAR"),
-    ],
-)
-def test_custodian_mends_what_it_can_and_the_result_says_so(faulty, fault, words):
-    folder, calculation = faulty[fault]
-    assert folder.ending.state is State.CONVERGED
-    assert isinstance(calculation.outcome, Relaxation)
-    assert any(words in fix for fix in calculation.fixes), calculation.fixes
-    assert calculation.settings_changed is False
-    assert calculation.outcome.energy_per_atom == pytest.approx(-3.668, abs=0.002)
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"), [("crash", "crashed"), ("truncated_xml", "crashed"), ("disk_full", "no_space")]
-)
-def test_what_nobody_mends_fails_with_its_reason(faulty, fault, reason):
-    folder, calculation = faulty[fault]
-    assert (folder.ending.state, folder.ending.reason) == (State.FAILED, reason)
-    assert calculation.outcome.reason == reason
-    assert str(folder.folder) in folder.ending.message
 
 
 def test_the_wall_time_ends_a_job_that_can_go_on_later(vasp_environment, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def frames_of(request: dict) -> list[dict]:
     crystal = Crystal(request["lattice"], request["frac_coords"], request["numbers"])
     steps = request["steps"]
     if steps > 1:
-        outcome = relax([crystal], potential(), RelaxConfig(fmax=0.05, max_steps=min(steps, 40)))[0]
+        outcome = relax([crystal], potential(), RelaxConfig(fmax=0.05, max_steps=min(steps, 12)))[0]
         crystals = [frame.crystal for frame in outcome.frames]
     else:
         crystals = [crystal]
