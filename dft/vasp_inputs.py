@@ -45,20 +45,33 @@ class _Potentials(VaspInputSet):
         return potcar
 
 
-class RelaxSet(_Potentials, MPRelaxSet):
+class _Mesh(_Potentials):
+    """GNoME's mesh; a set asks for it several times a structure."""
+
+    _meshed: tuple[Structure | None, Kpoints | None] = (None, None)
+
+    def _mesh(self, density: float) -> Kpoints:
+        structure, made = self._meshed
+        if made is None or structure is not self.structure:
+            made = mesh(self.structure, density)
+            self._meshed = (self.structure, made)
+        return made
+
+
+class RelaxSet(_Mesh, MPRelaxSet):
     """Relaxation of cell and positions."""
 
     @property
     def kpoints(self) -> Kpoints:
-        return mesh(self.structure, self._config_dict["KPOINTS"]["reciprocal_density"])
+        return self._mesh(self._config_dict["KPOINTS"]["reciprocal_density"])
 
 
-class StaticSet(_Potentials, MPStaticSet):
+class StaticSet(_Mesh, MPStaticSet):
     """Energy of the relaxed crystal on a denser mesh."""
 
     @property
     def kpoints(self) -> Kpoints:
-        return mesh(self.structure, self.reciprocal_density)
+        return self._mesh(self.reciprocal_density)
 
 
 class LineSet(_Potentials, MPNonSCFSet):
