@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from pipelines import cli_models
-from pipelines.dft_cli import app as dft
+from pipelines.cli_dft import app as dft
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The GNoME flywheel."
