@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from dft.config import DftConfig
-from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # settings name their evaluator, and are read in a moment
     from dft.engine import Engine
+    from gnome_core.crystals.crystal import Crystal
+    from gnome_core.potentials.config import RelaxConfig
+    from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 
 
 class Evaluator(Protocol):
