@@ -206,12 +206,12 @@ One round of the flywheel whose every energy was computed: {n_references} known 
 {machine}
 
 Settings (`examples/espresso.toml`): PBE, PseudoDojo 0.4 scalar-relativistic, {ecutwfc:g} Ry, Gaussian smearing of
-{degauss:g} Ry, {density:g} k-points per 1/Å³ in the relaxations and {static_density:g} for the energy, {workers} jobs at
-a time, one core each. Scale: `{scale}`, raw: no corrections.
+{degauss:g} Ry, {density:g} k-points per 1/Å³ in the relaxations and {static_density:g} for the energy, {workers} jobs
+at a time, one core each. Scale: `{scale}`, raw: no corrections.
 
 {magnesia}Wall time of all stages: {wall:.1f} minutes; of the programs: {cpu:.1f} CPU minutes in {n_jobs} jobs,
-{n_converged} of them converged. On or below the hull before the round: {model_hits} of {model_n} candidates that the models chose,
-{random_hits} of {random_n} drawn at random.
+{n_converged} of them converged. On or below the hull before the round: {model_hits} of {model_n} candidates that the
+models chose, {random_hits} of {random_n} drawn at random.
 
 ![Binary hulls]({folder}/hulls.png)
 
@@ -241,15 +241,15 @@ on another energy scale.
 
 ## What to make of it
 
-Gaps are between bands on a coarse mesh and PBE's, so too small. Sulfur's reference is the S6 phase, not S8, whose cell of
-32 atoms would take longer than all the rest; oxygen's is the alpha phase without dispersion. The hull knows
+Gaps are between bands on a coarse mesh and PBE's, so too small. Sulfur's reference is the S6 phase, not S8, whose cell
+of 32 atoms would take longer than all the rest; oxygen's is the alpha phase without dispersion. The hull knows
 {n_references} crystals: what lies below it here need not be stable against all that is known.
 {mended}"""
 
 MAGNESIA = """\
-**MgO**, which the snapshot lacks, was proposed and computed: a = {a:.3f} Å ({a_error:+.1f} % of the 4.25 Å that the same
-potentials give at denser meshes), formation energy {energy} eV/atom ({energy_error} eV/atom from the −2.67 found there,
-against O₂ in a box).
+**MgO**, which the snapshot lacks, was proposed and computed: a = {a:.3f} Å ({a_error:+.1f} % of the 4.25 Å that the
+same potentials give at denser meshes), formation energy {energy} eV/atom ({energy_error} eV/atom from the −2.67 found
+there, against O₂ in a box).
 
 """
 
