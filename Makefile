@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint format
+.PHONY: install demo espresso-round test lint format
 
 install: $(STAMP)
 
@@ -16,6 +16,13 @@ demo: $(STAMP)
 	rm -rf demo-store
 	$(BIN)/gnome init demo-store --snapshot embedded --config examples/demo.toml
 	$(BIN)/gnome round run demo-store --rounds 2
+
+# A round computed by Quantum ESPRESSO; needs pw.x (Debian: apt-get install quantum-espresso).
+espresso-round: $(STAMP)
+	rm -rf espresso-store
+	$(BIN)/gnome dft setup-espresso
+	$(BIN)/gnome init espresso-store --config examples/espresso.toml
+	$(BIN)/gnome round run espresso-store
 
 test: lint
 	$(BIN)/pytest

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.relax import Relaxation, RelaxationFailure
+from dft.config import DftConfig
+
+if TYPE_CHECKING:  # settings name their evaluator, and are read in a moment
+    from dft.engine import Engine
+    from gnome_core.crystals.crystal import Crystal
+    from gnome_core.potentials.config import RelaxConfig
+    from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 
 
 class Evaluator(Protocol):
@@ -26,10 +30,58 @@ class Evaluator(Protocol):
         ...
 
 
-def make_evaluator(name: str, config: RelaxConfig) -> Evaluator:
-    """The evaluator of that name. Raises ValueError naming the ones there are."""
-    if name != "embedded":
-        raise ValueError(f"no evaluator {name!r}; there is: embedded")
+def make_evaluator(
+    name: str, config: RelaxConfig, dft: DftConfig | None = None, folder: str | None = None
+) -> Evaluator:
+    """The evaluator of that name. Raises ValueError naming the ones there are.
+
+    dft, folder: settings of first-principles engines, and where their job folders are (needed to evaluate only).
+    """
+    if name in ENGINES:
+        from dft.job_evaluator import JobEvaluator
+
+        return JobEvaluator(make_engine(name, dft or DftConfig()), dft or DftConfig(), folder)
+    if name not in EVALUATORS:
+        raise ValueError(f"no evaluator {name!r}; there is: {', '.join((*EVALUATORS, *ENGINES))}")
+    return EVALUATORS[name](config)
+
+
+def make_engine(name: str, dft: DftConfig) -> Engine:
+    """The first-principles engine of that name. Raises ValueError naming the ones there are."""
+    if name not in ENGINES:
+        raise ValueError(f"no first-principles engine {name!r}; there is: {', '.join(ENGINES)}")
+    return ENGINES[name](dft)
+
+
+def is_engine(name: str) -> bool:
+    """Whether the evaluator runs in job folders, outside Beam, rather than in the workers."""
+    return name in ENGINES
+
+
+def check_name(name: str) -> str:
+    """The name, or a ValueError that says which there are."""
+    if name not in EVALUATORS and name not in ENGINES:
+        raise ValueError(f"must be one of {', '.join((*EVALUATORS, *ENGINES))}")
+    return name
+
+
+def _embedded(config: RelaxConfig) -> Evaluator:
     from dft.embedded import EmbeddedEvaluator
 
     return EmbeddedEvaluator(config)
+
+
+def _espresso(dft: DftConfig) -> Engine:
+    from dft.espresso import EspressoEngine
+
+    return EspressoEngine(dft.espresso, dft.wall_time, dft.max_errors)
+
+
+def _vasp(dft: DftConfig) -> Engine:
+    from dft.vasp import VaspEngine
+
+    return VaspEngine(dft.vasp, dft.wall_time, dft.max_errors)
+
+
+EVALUATORS: dict[str, Callable[[RelaxConfig], Evaluator]] = {"embedded": _embedded}
+ENGINES: dict[str, Callable[[DftConfig], Engine]] = {"espresso": _espresso, "vasp": _vasp}

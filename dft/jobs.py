@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,9 @@ import pyarrow as pa
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.crystals.crystal import Crystal, crystal_digest
 from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
+
+if TYPE_CHECKING:
+    from dft.engine import Calculation
 
 DONE = "done"
 
@@ -40,13 +44,23 @@ RESULT_SCHEMA = pa.schema(
         pa.field("scale", pa.string(), nullable=False),
         pa.field("steps", pa.int32(), nullable=False),
         pa.field("magmoms", _list_of(pa.float64())),  # one an atom
+        # What first-principles engines know beyond that; null for potentials.
+        pa.field("correction_per_atom", pa.float64()),  # to be added to the energy, on scales that have corrections
+        pa.field("magnetization", pa.float64()),  # of the cell
+        pa.field("band_gap", pa.float64()),
+        pa.field("fixes", _list_of(pa.string())),  # what was changed on the way to make it converge
+        pa.field("settings_changed", pa.bool_()),  # whether a fix changed what was computed
+        pa.field("attempt", pa.int32()),
     ],
     metadata={
         "schema": "gnome.result",
-        "schema_version": "1",
+        "schema_version": "2",
         "unit.lattice": "angstrom",
         "unit.energy_per_atom": "eV/atom",
         "unit.magmoms": "bohr magneton",
+        "unit.correction_per_atom": "eV/atom",
+        "unit.magnetization": "bohr magneton",
+        "unit.band_gap": "eV",
     },
 )
 
@@ -59,10 +73,11 @@ FRAME_SCHEMA = pa.schema(
         pa.field("forces", _list_of(pa.float64()), nullable=False),  # 3n
         pa.field("stress", _list_of(pa.float64()), nullable=False),  # 9, tension positive
         pa.field("scale", pa.string(), nullable=False),
+        pa.field("calculation", pa.string()),  # "relax1", "static", ...; null where there is only one
     ],
     metadata={
         "schema": "gnome.frame",
-        "schema_version": "1",
+        "schema_version": "2",
         "unit.lattice": "angstrom",
         "unit.energy": "eV",
         "unit.forces": "eV/angstrom",
@@ -82,10 +97,19 @@ def job_digest(crystal: Crystal, protocol: str) -> str:
 
 
 def result_batch(
-    jobs: Sequence[str], starts: Sequence[Crystal], outcomes: Sequence[Relaxation | RelaxationFailure], scale: str
+    jobs: Sequence[str],
+    starts: Sequence[Crystal],
+    outcomes: Sequence[Relaxation | RelaxationFailure],
+    scale: str,
+    calculations: Sequence[Calculation] | None = None,
 ) -> pa.RecordBatch:
-    """One row of RESULT_SCHEMA a job. starts: the crystals the jobs gave, kept where a job made no frame at all."""
+    """One row of RESULT_SCHEMA a job. starts: the crystals the jobs gave, kept where a job made no frame at all.
+
+    calculations: what a first-principles engine says beside the outcomes.
+    """
     done = [outcome if isinstance(outcome, Relaxation) else None for outcome in outcomes]
+    more = ("correction_per_atom", "magnetization", "band_gap", "settings_changed", "attempt")
+    known = {name: [getattr(c, name) for c in calculations] for name in more} if calculations else {}
     return record_batch(
         RESULT_SCHEMA,
         jobs,
@@ -96,11 +120,18 @@ def result_batch(
         steps=[len(outcome.frames) for outcome in outcomes],
         magmoms=[relaxation and np.asarray(relaxation.magmoms, np.float64) for relaxation in done],
         scale=scale,
+        fixes=[list(c.fixes) for c in calculations] if calculations else None,
+        **known,
     )
 
 
-def frame_batch(jobs: Sequence[str], outcomes: Sequence[Relaxation | RelaxationFailure], scale: str) -> pa.RecordBatch:
-    """One row of FRAME_SCHEMA for every frame of every job."""
+def frame_batch(
+    jobs: Sequence[str],
+    outcomes: Sequence[Relaxation | RelaxationFailure],
+    scale: str,
+    calculations: Sequence[Sequence[str]] | None = None,
+) -> pa.RecordBatch:
+    """One row of FRAME_SCHEMA for every frame of every job. calculations: what each of a job's frames is of."""
     frames: list[tuple[str, Frame]] = [
         (job, frame) for job, outcome in zip(jobs, outcomes, strict=True) for frame in outcome.frames
     ]
@@ -116,5 +147,6 @@ def frame_batch(jobs: Sequence[str], outcomes: Sequence[Relaxation | RelaxationF
         forces=[np.asarray(frame.forces, np.float64).ravel() for _, frame in frames],
         stress=[np.asarray(frame.stress, np.float64).ravel() for _, frame in frames],
         scale=scale,
+        calculation=None if calculations is None else [name for names in calculations for name in names],
     )
     return batch.select(FRAME_SCHEMA.names).cast(FRAME_SCHEMA)

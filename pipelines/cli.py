@@ -11,6 +11,7 @@ import typer
 
 from pipelines import cli_models
 from pipelines.cli_analyse import analyse
+from pipelines.cli_dft import app as dft
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The GNoME flywheel."
@@ -18,6 +19,7 @@ app = typer.Typer(
 rounds = typer.Typer(no_args_is_help=True, help="Run the rounds of a store.")
 app.add_typer(rounds, name="round")
 app.add_typer(analyse, name="analyse")
+app.add_typer(dft, name="dft")
 
 StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
 ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045
@@ -62,17 +64,33 @@ def init(
         typer.Option(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | mp-api | optimade:URL"),
     ] = None,
     config: ConfigOption = None,
+    evaluator: EvaluatorOption = None,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute", help="Evaluate only the snapshot's stable entries and the elements, for one scale."
+        ),
+    ] = False,
+    emit_only: Annotated[
+        bool, typer.Option("--emit-only", help="espresso, vasp: emit the snapshot's jobs, to be run elsewhere.")
+    ] = False,
     verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
     """Make a store: read a snapshot of known crystals, build its hull, train the first ensemble."""
     from pipelines import round as driver
+    from pipelines.errors import JobsPending
     from pipelines.runners import runner_flags
 
     runner_flags(beam_options or [])  # complain before anything is made
     flags = _prepare(verbose, beam_options)
-    made = driver.init_store(store, _config(config, snapshot=snapshot))
-    _follow(driver.run_stages(made, 0, driver.stages_of(0), flags))
+    made = driver.init_store(store, _config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
+    try:
+        _follow(driver.run_stages(made, 0, driver.stages_of(0), flags, run_jobs=not emit_only))
+    except JobsPending as pending:
+        if not emit_only:
+            raise
+        typer.echo(str(pending))
 
 
 @rounds.command()
@@ -121,7 +139,10 @@ def propose(
 
 @rounds.command()
 def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOptions = None) -> None:
-    """Evaluate what was proposed, ingest the results, update the hull, retrain, report."""
+    """Evaluate what was proposed, ingest the results, update the hull, retrain, report.
+
+    Of first-principles jobs it takes the results that are there; later ones come in with the next round.
+    """
     from pipelines import round as driver
     from pipelines.errors import UserError
     from pipelines.store import Store
@@ -131,7 +152,7 @@ def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOpt
     round_ = driver.open_round(opened)
     if not round_ or opened.commit(round_, "emit") is None:
         raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
-    _follow(driver.run_stages(opened, round_, driver.LEARN, flags))
+    _follow(driver.run_stages(opened, round_, driver.LEARN, flags, run_jobs=False))
     status(store)
     report(store)
 
@@ -338,12 +359,20 @@ def config() -> None:
     typer.echo(config_toml(RoundConfig()), nl=False)
 
 
-def _config(path: Path | None, base=None, snapshot: str | None = None, evaluator: str | None = None):
+def _config(
+    path: Path | None,
+    base=None,
+    snapshot: str | None = None,
+    evaluator: str | None = None,
+    recompute: bool = False,
+):
     from pipelines.config import RoundConfig, load_config, parse_config
 
     settings = load_config(str(path)) if path else base or RoundConfig()
     if snapshot:
         settings = settings.model_copy(update={"snapshot": snapshot})
+    if recompute:
+        settings = settings.model_copy(update={"recompute": True})
     if evaluator:
         document = settings.document()
         document["evaluation"]["evaluator"] = evaluator

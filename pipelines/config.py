@@ -7,11 +7,13 @@ import hashlib
 import tomllib
 import types
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from dft.config import DftConfig
+from dft.evaluator import check_name
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.models.config import CompositionalConfig, StructuralConfig
@@ -62,7 +64,9 @@ class SelectionConfig(Section):
 class EvaluationConfig(RelaxConfig):
     """How chosen candidates are relaxed."""
 
-    evaluator: Literal["embedded"] = Field("embedded", description="embedded: CHGNet 0.3.0 in this process")
+    evaluator: Annotated[str, AfterValidator(check_name)] = Field(
+        "embedded", description="embedded: CHGNet 0.3.0 in this process | espresso | vasp: jobs in folders"
+    )
     batch_size: int = Field(32, ge=1, description="crystals relaxed together; a killed stage repeats at most one batch")
 
     def relaxation(self) -> RelaxConfig:
@@ -120,12 +124,18 @@ class RoundConfig(Section):
         0.001, ge=0, le=1, description="rows of a stage that may fail before it is refused"
     )
     snapshot: str = Field("embedded", description="known crystals of round 0; what `gnome init --snapshot` was given")
+    recompute: bool = Field(
+        False,
+        description="evaluate the snapshot's stable entries and the elements only, so that a hull on another scale is "
+        "soon there; what `gnome init --recompute` sets",
+    )
     part_files: int = Field(2, ge=1, description="Parquet files a table; about 100,000 rows each is a good size")
     generation: GenerationConfig = Field(GenerationConfig(), description="substitution and SAPS")
     model: StructuralConfig = Field(StructuralConfig(), description="the structural network")
     scoring: ScoringConfig = Field(ScoringConfig(), description="the ensemble and what it is shown")
     selection: SelectionConfig = Field(SelectionConfig(), description="what is evaluated")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="relaxation of chosen candidates")
+    dft: DftConfig = Field(DftConfig(), description="first-principles jobs (espresso, vasp)")
     training: MemberTrainingConfig = Field(MemberTrainingConfig(), description="of every ensemble member")
     compositional: CompositionalSettings = Field(
         CompositionalSettings(), description="the ensemble over compositions (`gnome train --framework compositional`)"

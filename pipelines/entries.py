@@ -14,7 +14,7 @@ from gnome_core.generation.generators import installed_generators
 from gnome_core.generation.recipe import Recipe
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
 from pipelines.errors import UserError
-from pipelines.resources import entries_until, hull_until, proposals
+from pipelines.resources import all_proposals, entries_until, hull_until
 from pipelines.round import newest_commit
 from pipelines.schemas import HULL_SCHEMA
 from pipelines.store import Store
@@ -89,8 +89,8 @@ class Made(NamedTuple):
 
 
 def recipe_of_job(store: Store, round_: int, job: str) -> Made:
-    """How the recipe behind a job says that its crystal is made."""
-    jobs = proposals(store.root, round_)
+    """How the recipe behind a job that `round_` took in says that its crystal is made."""
+    jobs = all_proposals(store, round_)
     row = jobs.slice(pc.index(jobs["id"], job).as_py(), 1).to_pylist()[0]
     recipe = Recipe(*(row[name] for name in Recipe._fields))
     names = {generator.code: name for name, generator in installed_generators().items()}

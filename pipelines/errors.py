@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class StoreError(Exception):
     """Committed data that does not match its commit, or a stage whose counts do not add up."""
+
+
+class JobsPending(UserError):
+    """A stage needs results of jobs that are to run elsewhere; the message says where they are and how to go on."""

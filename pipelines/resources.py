@@ -60,9 +60,9 @@ def entries_until(store: Store, round_: int, columns: list[str] | None = None) -
 def proposed_entries(store: Store, round_: int) -> list[pa.Table]:
     """The entries of rounds 1..round_ in the geometry they were proposed with; ids end in "-proposed"."""
     tables = []
+    jobs = all_proposals(store, round_)
     for earlier in range(1, round_ + 1):
         entries = store.read_table(committed(store, earlier, "ingest"), "entries", ENTRY_SCHEMA)
-        jobs = proposals(store.root, earlier)
         rows = pc.index_in(entries["job"].combine_chunks(), jobs["id"].combine_chunks())
         replaced = {name: jobs[name].take(rows) for name in ("lattice", "frac_coords", "numbers")}
         replaced["id"] = pa.array([f"{id_}-proposed" for id_ in entries["id"].to_pylist()], pa.string())
@@ -125,10 +125,38 @@ def proposals(root: str, round_: int) -> pa.Table:
     return store.read_table(committed(store, round_, "emit"), "jobs", PROPOSAL_SCHEMA).sort_by("id").combine_chunks()
 
 
-def evaluated_jobs(store: Store, round_: int) -> frozenset[str]:
-    """Ids of the jobs that rounds before `round_` have results for."""
+def emitted_jobs(store: Store, round_: int) -> frozenset[str]:
+    """Ids of the jobs that rounds before `round_` emitted."""
     ids: set[str] = set()
     for earlier in range(1, round_):
-        results = store.read_table(committed(store, earlier, "evaluate"), "results", RESULT_SCHEMA, ["id"])
-        ids.update(results["id"].to_pylist())
+        jobs = store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA, ["id"])
+        ids.update(jobs["id"].to_pylist())
     return frozenset(ids)
+
+
+def emitting_rounds(store: Store, round_: int) -> dict[str, int]:
+    """Job id -> the round that emitted it, of rounds 1..round_."""
+    return {
+        id_: earlier
+        for earlier in range(1, round_ + 1)
+        for id_ in store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA, ["id"])[
+            "id"
+        ].to_pylist()
+    }
+
+
+def committed_statuses(store: Store, round_: int) -> dict[str, str]:
+    """Job id -> newest status that rounds 1..round_ committed; later rounds take late results and repeats in."""
+    statuses: dict[str, str] = {}
+    for earlier in range(1, round_ + 1):
+        results = store.read_table(committed(store, earlier, "evaluate"), "results", RESULT_SCHEMA, ["id", "status"])
+        statuses |= dict(zip(results["id"].to_pylist(), results["status"].to_pylist(), strict=True))
+    return statuses
+
+
+def all_proposals(store: Store, round_: int) -> pa.Table:
+    """The jobs of rounds 1..round_ (PROPOSAL_SCHEMA)."""
+    tables = [
+        store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA) for earlier in range(1, round_ + 1)
+    ]
+    return pa.concat_tables([PROPOSAL_SCHEMA.empty_table(), *tables]).combine_chunks()

@@ -31,14 +31,16 @@ def inputs_of(round_: int, stage: str) -> list[tuple[int, str]]:
     snapshot = [(0, "snapshot")]
     labelled = snapshot + [(r, "ingest") for r in range(1, round_ + 1)]
     proposed = [(r, "emit") for r in earlier]
+    evaluated = [(r, "evaluate") for r in earlier]
     return {
         "snapshot": [],
         "generate": snapshot + [(r, "ingest") for r in earlier] + proposed + [(last, "hull")],
         "score": [(round_, "generate"), (last, "hull"), (last, "train")],
         "select": [(round_, "score"), (last, "hull")],
         "emit": [(round_, "select"), (last, "hull"), *proposed],
-        "evaluate": [(round_, "emit")],
-        "ingest": [*snapshot, (round_, "emit"), (round_, "evaluate")],
+        # First-principles jobs end when they end: earlier rounds' late results come in with this round's.
+        "evaluate": [*proposed, (round_, "emit"), *evaluated],
+        "ingest": [*snapshot, *proposed, (round_, "emit"), (round_, "evaluate")],
         "hull": labelled,
         "train": labelled + ([(last, "train")] if round_ else []),
     }[stage]
@@ -54,6 +56,7 @@ class Job:
     inputs: Mapping[str, Commit]  # "r0000/hull" -> commit
     attempt: Attempt
     flags: Sequence[str]  # Beam options
+    run_jobs: bool = True  # whether first-principles jobs that wait are run here and now
 
     def input(self, stage: str) -> Commit:
         """The newest input commit of that stage."""
@@ -79,22 +82,27 @@ class Finished:
 Event = Started | Finished
 
 
-def run_stages(store: Store, round_: int, stages: Sequence[str], flags: Sequence[str] = ()) -> Iterator[Event]:
+def run_stages(
+    store: Store, round_: int, stages: Sequence[str], flags: Sequence[str] = (), *, run_jobs: bool = True
+) -> Iterator[Event]:
     """Run or skip the stages of a started round, in order; the round closes once all its stages are committed.
 
+    run_jobs: whether stages that need first-principles results run the jobs that wait, or take what is there.
     Raises UserError for a missing earlier stage or too many dead letters, StoreError for data that cannot be trusted.
     """
     config = load_round_config(store, round_)
     flags = runner_flags(flags)
     for stage in stages:
         yield Started(round_, stage)
-        yield _run_stage(store, round_, stage, config, flags)
+        yield _run_stage(store, round_, stage, config, flags, run_jobs)
     commits = [store.commit(round_, stage) for stage in stages_of(round_)]
     if all(commits):
         store.close_round(round_, [commit for commit in commits if commit])
 
 
-def _run_stage(store: Store, round_: int, stage: str, config: RoundConfig, flags: list[str]) -> Finished:
+def _run_stage(
+    store: Store, round_: int, stage: str, config: RoundConfig, flags: list[str], run_jobs: bool
+) -> Finished:
     inputs = _read_inputs(store, round_, stage)
     job_file = JobFile(
         stage=stage,
@@ -114,14 +122,14 @@ def _run_stage(store: Store, round_: int, stage: str, config: RoundConfig, flags
         _crash_point(stage, "before_write")
         start = time.monotonic()
         run = importlib.import_module(f"pipelines.stages.{stage}").run
-        manifest = run(Job(store, round_, config, inputs, attempt, flags))
+        manifest = run(Job(store, round_, config, inputs, attempt, flags, run_jobs))
         seconds = round(time.monotonic() - start, 2)
         _crash_point(stage, "after_write")
         store.finish_attempt(attempt, manifest, seconds)
         _crash_point(stage, "after_job")
     else:
         attempt, manifest, seconds = done
-    if stage != "snapshot":  # a user's files may be as broken as they are
+    if stage not in ("snapshot", "evaluate"):  # files from elsewhere may be as broken as they are
         _check_dead(store, attempt, manifest.counts, config.max_dead_fraction)
     commit = Commit(
         **dict(job_file),

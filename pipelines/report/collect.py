@@ -6,8 +6,9 @@ from importlib import metadata
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dft.jobs import DONE, RESULT_SCHEMA
+from dft.jobs import DONE
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.stability.compositions import atom_counts
 from pipelines.analyses import load_analyses
@@ -22,7 +23,7 @@ from pipelines.report.data import (
     StableCrystal,
     StageCounts,
 )
-from pipelines.resources import committed, hull_until, proposals
+from pipelines.resources import committed, committed_statuses, hull_until, proposals
 from pipelines.round import stages_of
 from pipelines.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
 from pipelines.store import Commit, Store
@@ -59,7 +60,7 @@ def collect(store: Store) -> ReportData:
 def evaluated_jobs(store: Store) -> pa.Table:
     """JOBS of every round whose hull is there."""
     rounds = [round_ for round_ in store.rounds()[1:] if store.commit(round_, "hull")]
-    return pa.concat_tables([JOBS.empty_table(), *(_jobs(store, round_) for round_ in rounds)])
+    return pa.concat_tables([JOBS.empty_table(), *(_jobs(store, round_, rounds[-1]) for round_ in rounds)])
 
 
 def _stage_counts(commit: Commit) -> StageCounts:
@@ -69,13 +70,18 @@ def _stage_counts(commit: Commit) -> StageCounts:
     )
 
 
-def _jobs(store: Store, round_: int) -> pa.Table:
-    """The report's rows of one round's jobs; distances are to the hull that the round started from."""
+def _jobs(store: Store, round_: int, last: int) -> pa.Table:
+    """The report's rows of one round's jobs whose results rounds up to `last` took in; distances are to the hull that
+    the round started from."""
     jobs = proposals(store.root, round_)
-    results = store.read_table(committed(store, round_, "evaluate"), "results", RESULT_SCHEMA, ["id", "status"])
-    status = dict(zip(results["id"].to_pylist(), results["status"].to_pylist(), strict=True))
-    entries = store.read_table(committed(store, round_, "ingest"), "entries", ENTRY_SCHEMA, ["job", "e_form_per_atom"])
-    energies = dict(zip(entries["job"].to_pylist(), entries["e_form_per_atom"].to_pylist(), strict=True))
+    status = committed_statuses(store, last)
+    jobs = jobs.filter(pc.is_in(jobs["id"], pa.array(list(status), pa.string())))
+    energies: dict[str, float] = {}
+    for later in range(round_, last + 1):
+        columns = store.read_table(
+            committed(store, later, "ingest"), "entries", ENTRY_SCHEMA, ["job", "e_form_per_atom"]
+        )
+        energies |= dict(zip(columns["job"].to_pylist(), columns["e_form_per_atom"].to_pylist(), strict=True))
     ids = jobs["id"].to_pylist()
     e_form = np.array([energies.get(job, np.nan) for job in ids])
     above = hull_until(store.root, round_ - 1).e_above_hull(atom_counts(jobs["numbers"]), e_form)

@@ -1,38 +1,51 @@
-"""emit: selected candidates -> jobs for the evaluator."""
+"""emit: selected candidates -> jobs for the evaluator, in folders of their own where a program is to find them."""
 
 from __future__ import annotations
 
 import apache_beam as beam
 import pyarrow as pa
 
-from dft.evaluator import make_evaluator
+from dft.evaluator import is_engine, make_evaluator
 from dft.jobs import protocol_json
+from gnome_core.crystals.formulas import NUMBERS
 from pipelines import tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
 from pipelines.round import Job
-from pipelines.schemas import PROPOSAL_SCHEMA
+from pipelines.schemas import PROPOSAL_SCHEMA, SELECTED_SCHEMA
 from pipelines.store import Manifest
 from pipelines.transforms.emit import MakeJobs
+from pipelines.transforms.jobs import WriteJobs, check_library
 from pipelines.transforms.top import KeepTop
 
 
 def run(job: Job) -> Manifest:
     root, path, name = job.store.root, job.attempt.path, job.config.evaluation.evaluator
-    protocol = protocol_json(make_evaluator(name, job.config.evaluation.relaxation()).protocol)
+    protocol = protocol_json(make_evaluator(name, job.config.evaluation.relaxation(), job.config.dft).protocol)
+    lacking = _lacking(job) if is_engine(name) else frozenset()
 
     def build(pipeline: beam.Pipeline) -> None:
         made = (
             pipeline
             | "Selected" >> ReadTable(root, job.input("select"), "selected")
             | "MakeJobs"
-            >> beam.ParDo(MakeJobs(root, job.round, name, protocol))
+            >> beam.ParDo(MakeJobs(root, job.round, name, protocol, lacking))
             .with_output_types(pa.RecordBatch, **tags.HINTS)
             .with_outputs(tags.COUNTS, main="rows")
         )
         # Two recipes can end in one crystal.
         distinct, same = made.rows | "Deduplicate" >> KeepTop("id", 1, ("digest",), "same_job")
+        if is_engine(name):
+            distinct = distinct | "WriteJobs" >> beam.ParDo(WriteJobs(root, job.config.dft))
         files = distinct | "Write" >> WriteTable(root, path, "jobs", PROPOSAL_SCHEMA, ("id",), 1)
         pipeline | "Manifest" >> WriteManifest(root, path, "jobs", [files], [made[tags.COUNTS], *same])
 
     return run_job(job, build, {})
+
+
+def _lacking(job: Job) -> frozenset[str]:
+    """Elements of the selected candidates that the engine has no potential for; looked up once for all jobs."""
+    selected = job.store.read_table(job.input("select"), "selected", SELECTED_SCHEMA, ["chemsys"])
+    elements = {element for system in selected["chemsys"].unique().to_pylist() for element in system.split("-")}
+    checked = check_library(job.config.evaluation.evaluator, job.config.dft, [NUMBERS[e] for e in sorted(elements)])
+    return checked.lacking

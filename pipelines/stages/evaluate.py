@@ -1,32 +1,77 @@
-"""evaluate: jobs -> results and relaxation frames, by the embedded evaluator in the workers."""
+"""evaluate: jobs -> results and relaxation frames: by an evaluator in the workers, or from the folders where
+first-principles programs ran them."""
 
 from __future__ import annotations
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from dft.jobs import FRAME_SCHEMA, RESULT_SCHEMA
+from dft.evaluator import is_engine
+from dft.folders import State
+from dft.jobs import DONE, FRAME_SCHEMA, RESULT_SCHEMA
 from pipelines import progress, tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
-from pipelines.resources import proposals
+from pipelines.resources import all_proposals, committed_statuses, proposals
 from pipelines.round import Job
 from pipelines.store import Manifest
 from pipelines.transforms.evaluate import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
+from pipelines.transforms.jobs import ReadJobs, job_folders, read_jobs, run_waiting
+
+COLUMNS = ["id", "lattice", "frac_coords", "numbers"]
 
 
 def run(job: Job) -> Manifest:
-    root, path, settings = job.store.root, job.attempt.path, job.config.evaluation
-    jobs = proposals(root, job.round).select(["id", "lattice", "frac_coords", "numbers"])
+    if is_engine(job.config.evaluation.evaluator):
+        return _take_results(job)
+    root, settings = job.store.root, job.config.evaluation
+    jobs = proposals(root, job.round).select(COLUMNS)
     batches = fixed_batches(jobs, settings.batch_size)
     progress.expect(len(jobs), "crystals")
 
     def build(pipeline: beam.Pipeline) -> None:
         evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation())
         done = evaluate_batches(pipeline, batches, evaluate)
-        results = done.results | "Write" >> WriteTable(root, path, "results", RESULT_SCHEMA, ("id",), 1)
-        frames = done[FRAMES] | "WriteFrames" >> WriteTable(
-            root, path, "frames", FRAME_SCHEMA, ("job", "step"), job.config.part_files
-        )
-        pipeline | "Manifest" >> WriteManifest(root, path, "results", [results, frames], [done[tags.COUNTS]])
+        _write(pipeline, job, done.results, done[FRAMES], [done[tags.COUNTS]], [])
 
     return run_job(job, build, {"batches": len(batches)})
+
+
+def _take_results(job: Job) -> Manifest:
+    """What is there of this round's jobs and of earlier ones without a usable result yet."""
+    name, dft = job.config.evaluation.evaluator, job.config.dft
+    jobs = open_jobs(job, name)
+    if job.run_jobs:
+        run_waiting(job.store, name, dft, jobs["id"].to_pylist())
+    batches = fixed_batches(jobs.select(COLUMNS), job.config.evaluation.batch_size)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        done = read_jobs(pipeline, batches, ReadJobs(job.store.root, name, dft))
+        _write(pipeline, job, done.results, done[FRAMES], [done[tags.COUNTS]], [done[tags.DEAD]])
+
+    late = int(pc.sum(pc.invert(pc.is_in(jobs["id"], proposals(job.store.root, job.round)["id"]))).as_py() or 0)
+    return run_job(job, build, {"jobs_of_earlier_rounds": late})
+
+
+def open_jobs(job: Job, evaluator: str) -> pa.Table:
+    """This round's jobs, those of earlier rounds that have had no result, and failed ones that converged since."""
+    statuses = committed_statuses(job.store, job.round - 1)
+    folders = job_folders(job.store, evaluator)
+    jobs = all_proposals(job.store, job.round)
+    jobs = jobs.filter(pc.equal(jobs["evaluator"], evaluator))
+    open_ = [
+        id_ not in statuses or (statuses[id_] != DONE and folders[id_].state is State.CONVERGED)
+        for id_ in jobs["id"].to_pylist()
+    ]
+    return jobs.filter(pa.array(open_, pa.bool_()))
+
+
+def _write(pipeline: beam.Pipeline, job: Job, results, frames, counts: list, dead: list) -> None:
+    root, path = job.store.root, job.attempt.path
+    files = [
+        results | "Write" >> WriteTable(root, path, "results", RESULT_SCHEMA, ("id",), 1),
+        frames
+        | "WriteFrames" >> WriteTable(root, path, "frames", FRAME_SCHEMA, ("job", "step"), job.config.part_files),
+    ]
+    pipeline | "Manifest" >> WriteManifest(root, path, "results", files, counts, dead)

@@ -1,40 +1,64 @@
-"""snapshot: known crystals -> entries on the evaluator's scale. Crystals without labels on it are relaxed first."""
+"""snapshot: known crystals -> entries on the evaluator's scale. Crystals without labels on it are evaluated first."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dft.evaluator import make_evaluator
+from dft.evaluator import is_engine, make_evaluator
+from dft.folders import ENDED
 from dft.jobs import protocol_json
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from pipelines import progress, tags
-from pipelines.dead_letters import dead_letter_batch
-from pipelines.errors import UserError
+from pipelines.dead_letters import DeadLetter, dead_letter_batch
+from pipelines.errors import JobsPending, UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
 from pipelines.round import Job
+from pipelines.runners import run_pipeline
 from pipelines.store import Manifest
 from pipelines.transforms.evaluate import EvaluateBatch, evaluate_batches, fixed_batches
+from pipelines.transforms.jobs import ReadJobs, WriteJobs, check_library, job_folders, read_jobs, run_waiting
+from pipelines.transforms.recompute import entries_of_file, labels_of, missing_elements, worth_recomputing
 from pipelines.transforms.snapshot import (
+    UNLABELLED_SCHEMA,
+    KeepEntries,
     ToSnapshotEntries,
     added_references,
-    labelled_entries,
+    as_jobs,
     missing_reference,
     results_of_elements,
     unlabelled_crystals,
 )
 
+COLUMNS = ["id", "lattice", "frac_coords", "numbers"]
+
 
 def run(job: Job) -> Manifest:
     settings = job.config.evaluation
-    evaluator = make_evaluator(settings.evaluator, settings.relaxation())
-    entries = labelled_entries(job.config.snapshot, evaluator.scale)
-    if entries is not None:
+    evaluator = make_evaluator(settings.evaluator, settings.relaxation(), job.config.dft)
+    entries = entries_of_file(job.config.snapshot)
+    labelled = entries is not None and entries["scale"].unique().to_pylist() == [evaluator.scale]
+    if labelled and not job.config.recompute:
         return _run_labelled(job, entries, evaluator.scale)
-    return _run_unlabelled(job, evaluator.scale, protocol_json(evaluator.protocol))
+    crystals, letters, repeated = unlabelled_crystals(job.config.snapshot, protocol_json(evaluator.protocol))
+    if not len(crystals):
+        raise UserError(f"{job.config.snapshot}: no usable crystal among {len(letters)} rows; see `gnome init --help`")
+    totals = {tags.IN: len(crystals) + len(letters) + repeated, tags.rejected("same_crystal"): repeated}
+    for letter in letters:
+        totals[tags.dead(letter.reason)] = totals.get(tags.dead(letter.reason), 0) + 1
+    kept = ENTRY_SCHEMA.empty_table()
+    if job.config.recompute:
+        crystals, kept = _chosen(job, crystals, entries, labelled, totals)
+    if is_engine(settings.evaluator):
+        more = missing_elements(crystals, UNLABELLED_SCHEMA, protocol_json(evaluator.protocol))
+        totals[tags.IN] += len(more)
+        crystals = pa.concat_tables([crystals, more]).combine_chunks()
+    return _run_evaluated(job, evaluator.scale, crystals, kept, letters, totals)
 
 
 def _run_labelled(job: Job, entries: pa.Table, scale: str) -> Manifest:
@@ -60,35 +84,96 @@ def _run_labelled(job: Job, entries: pa.Table, scale: str) -> Manifest:
     return run_job(job, build, {"evaluated": 0, "references_added": len(added)})
 
 
-def _run_unlabelled(job: Job, scale: str, protocol: str) -> Manifest:
-    root, path, settings = job.store.root, job.attempt.path, job.config.evaluation
-    crystals, letters, repeated = unlabelled_crystals(job.config.snapshot, protocol)
-    if not len(crystals):
-        raise UserError(f"{job.config.snapshot}: no usable crystal among {len(letters)} rows; see `gnome init --help`")
+def _chosen(
+    job: Job, crystals: pa.Table, entries: pa.Table | None, labelled: bool, totals: dict[str, int]
+) -> tuple[pa.Table, pa.Table]:
+    """(crystals to compute again, entries kept as they are: those of a snapshot on the evaluator's scale)."""
+    chosen = worth_recomputing(
+        crystals["numbers"].to_pylist(), labels_of(crystals, entries), job.config.generation.elements
+    )
+    rest = crystals.filter(pa.array(~chosen))
+    if labelled and entries is not None:
+        # The original of a chosen one stays too, in case it is the lower of the two.
+        return crystals.filter(pa.array(chosen)), entries.filter(pc.is_in(entries["id"], crystals["entry"]))
+    totals[tags.rejected("not_recomputed")] = len(rest)
+    return crystals.filter(pa.array(chosen)), ENTRY_SCHEMA.empty_table()
+
+
+def _run_evaluated(
+    job: Job, scale: str, crystals: pa.Table, kept: pa.Table, letters: Iterable[DeadLetter], totals: dict[str, int]
+) -> Manifest:
+    root, path, settings, dft = job.store.root, job.attempt.path, job.config.evaluation, job.config.dft
     added = added_references(crystals, scale)
     scratch = f"{path}/crystals.parquet"
     job.store.write_table(scratch, "crystals", crystals)
-    batches = fixed_batches(crystals.select(["id", "lattice", "frac_coords", "numbers"]), settings.batch_size)
+    if is_engine(settings.evaluator):
+        _run_jobs(job, crystals)
+    batches = fixed_batches(crystals.select(COLUMNS), settings.batch_size)
     progress.expect(len(crystals), "crystals")
-    totals = {tags.IN: len(crystals) + len(letters) + repeated, tags.rejected("same_crystal"): repeated}
-    for letter in letters:
-        totals[tags.dead(letter.reason)] = totals.get(tags.dead(letter.reason), 0) + 1
+    untouched = kept.filter(pc.invert(pc.is_in(kept["id"], crystals["entry"])))
+    originals = kept.filter(pc.is_in(kept["id"], crystals["entry"]))
+    elemental = pa.concat_tables([added, kept.filter(_is_element(kept))]).combine_chunks()
 
     def build(pipeline: beam.Pipeline) -> None:
-        done = evaluate_batches(
-            pipeline, batches, EvaluateBatch(root, settings.evaluator, settings.relaxation())
-        ).results
-        elements = done | "Elements" >> beam.Map(results_of_elements).with_output_types(pa.RecordBatch)
-        made = done | "ToEntries" >> beam.ParDo(
-            ToSnapshotEntries(root, scratch, added, scale), beam.pvalue.AsList(elements)
+        dead = [pipeline | "Letters" >> beam.Create([dead_letter_batch(letters)]).with_output_types(pa.RecordBatch)]
+        counts = [pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])]
+        if is_engine(settings.evaluator):
+            done = read_jobs(pipeline, batches, ReadJobs(root, settings.evaluator, dft))
+            dead.append(done[tags.DEAD])
+            counts.append(done[tags.COUNTS] | "Outcomes" >> beam.Filter(_is_outcome))
+        else:
+            done = evaluate_batches(pipeline, batches, EvaluateBatch(root, settings.evaluator, settings.relaxation()))
+        results = done.results
+        elements = beam.pvalue.AsList(
+            results | "Elements" >> beam.Map(results_of_elements).with_output_types(pa.RecordBatch)
+        )
+        made = results | "ToEntries" >> beam.ParDo(
+            ToSnapshotEntries(root, scratch, originals, elemental, scale), elements
         ).with_output_types(pa.RecordBatch, **tags.HINTS).with_outputs(tags.COUNTS, main="rows")
+        again = (
+            pipeline
+            | "Kept" >> beam.Create(untouched.to_batches(max_chunksize=2_000)).with_output_types(pa.RecordBatch)
+            | "KeepEntries" >> beam.ParDo(KeepEntries(elemental, scale), elements)
+        )
         references = pipeline | "Added" >> beam.Create(added.to_batches()).with_output_types(pa.RecordBatch)
-        dead = pipeline | "Letters" >> beam.Create([dead_letter_batch(letters)]).with_output_types(pa.RecordBatch)
-        counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
+        entries = (made.rows, again) | "Entries" >> beam.Flatten()
         files = [
-            made.rows | "Write" >> WriteTable(root, path, "entries", ENTRY_SCHEMA, ("id",), job.config.part_files),
+            entries | "Write" >> WriteTable(root, path, "entries", ENTRY_SCHEMA, ("id",), job.config.part_files),
             references | "WriteReferences" >> WriteTable(root, path, "references", ENTRY_SCHEMA, ("id",), 1),
         ]
-        pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, [counts, made[tags.COUNTS]], [dead])
+        pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, [*counts, made[tags.COUNTS]], dead)
 
     return run_job(job, build, {"evaluated": len(crystals), "references_added": len(added)})
+
+
+def _run_jobs(job: Job, crystals: pa.Table) -> None:
+    """Emit a job for every crystal and see that all end. Raises JobsPending where they are to run elsewhere."""
+    name, dft = job.config.evaluation.evaluator, job.config.dft
+    evaluator = make_evaluator(name, job.config.evaluation.relaxation(), dft)
+    jobs = as_jobs(crystals, name, protocol_json(evaluator.protocol))
+    check_library(name, dft, sorted({z for numbers in crystals["numbers"].to_pylist() for z in numbers}))
+
+    def emit(pipeline: beam.Pipeline) -> None:
+        batches = jobs.combine_chunks().to_batches(max_chunksize=1_000)
+        rows = pipeline | "Jobs" >> beam.Create(batches).with_output_types(pa.RecordBatch)
+        rows | "WriteJobs" >> beam.ParDo(WriteJobs(job.store.root, dft))
+
+    run_pipeline(job.flags, emit)
+    ids = crystals["id"].to_pylist()
+    if job.run_jobs:
+        run_waiting(job.store, name, dft, ids)
+    folders = job_folders(job.store, name)
+    waiting = sum(folders[id_].state not in ENDED for id_ in ids)
+    if waiting:
+        raise JobsPending(
+            f"{waiting} of {len(ids)} jobs of the snapshot wait in {folders.root}; `gnome dft run {job.store.root}` or "
+            f"`gnome dft submit {job.store.root}` runs them, then `gnome round resume {job.store.root}` goes on"
+        )
+
+
+def _is_outcome(count: tuple[str, int]) -> bool:
+    return count[0] != tags.IN  # the stage counts what comes in by itself
+
+
+def _is_element(entries: pa.Table) -> pa.Array:
+    return pa.array([len(set(numbers)) == 1 for numbers in entries["numbers"].to_pylist()], pa.bool_())

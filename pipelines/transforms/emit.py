@@ -13,7 +13,7 @@ from gnome_core.crystals.arrow import crystals_to_arrays
 from gnome_core.generation.generators import expand
 from gnome_core.generation.recipe import NO_PARENT
 from pipelines import tags
-from pipelines.resources import evaluated_jobs, parent_table
+from pipelines.resources import emitted_jobs, parent_table
 from pipelines.schemas import PROPOSAL_SCHEMA
 from pipelines.store import Store
 
@@ -22,20 +22,21 @@ from pipelines.store import Store
 class MakeJobs(beam.DoFn):
     """SELECTED_SCHEMA -> PROPOSAL_SCHEMA: the candidate as its recipe makes it, id = job digest.
 
-    Rejects jobs that an earlier round has a result for.
+    Rejects jobs that an earlier round emitted, and those with an element in `lacking`, which cannot be run.
     """
 
-    def __init__(self, root: str, round_: int, evaluator: str, protocol: str):
-        self.root, self.round, self.evaluator, self.protocol = root, round_, evaluator, protocol
+    def __init__(self, root: str, round_: int, evaluator: str, protocol: str, lacking: frozenset[str] = frozenset()):
+        self.root, self.round, self.evaluator, self.protocol, self.lacking = root, round_, evaluator, protocol, lacking
 
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
-        self.evaluated = evaluated_jobs(Store(self.root), self.round)
+        self.emitted = emitted_jobs(Store(self.root), self.round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
         crystals = expand(batch, self.parents)
         jobs = [job_digest(crystal, self.protocol) for crystal in crystals]
-        reasons = ["evaluated_before" if job in self.evaluated else None for job in jobs]
+        systems = batch["chemsys"].to_pylist()
+        reasons = [self._reason(job, system) for job, system in zip(jobs, systems, strict=True)]
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
         for reason in filter(None, reasons):
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
@@ -54,3 +55,8 @@ class MakeJobs(beam.DoFn):
 
     def _parent_id(self, row: int) -> str | None:
         return None if row == NO_PARENT else self.parents.ids[row]
+
+    def _reason(self, job: str, chemsys: str) -> str | None:
+        if job in self.emitted:
+            return "emitted_before"
+        return "missing_potential" if self.lacking & set(chemsys.split("-")) else None

@@ -15,7 +15,8 @@ from gnome_core.stability.compositions import MissingReference
 from gnome_core.stability.references import ElementalReferences
 from pipelines import tags
 from pipelines.errors import StoreError
-from pipelines.resources import proposals, references
+from pipelines.resources import all_proposals, references
+from pipelines.store import Store
 from pipelines.transforms.score import invalid_reason
 
 PLAUSIBLE_E_FORM = 5.0  # eV/atom; no known solid is further from its elements, broken calculations are
@@ -28,9 +29,14 @@ def unusable(status: str, e_form: float, geometry: str | None) -> str | None:
     return geometry or (None if abs(e_form) <= PLAUSIBLE_E_FORM else "implausible_energy")
 
 
+def corrections(results: pa.RecordBatch) -> np.ndarray:
+    """(n,) eV/atom; 0 on scales without corrections."""
+    return results["correction_per_atom"].fill_null(0.0).to_numpy(zero_copy_only=False)
+
+
 def formation_energies(results: pa.RecordBatch, table: ElementalReferences) -> np.ndarray:
-    """(n,) eV/atom, NaN where the result has no energy or an element no reference."""
-    energies = results["energy_per_atom"].to_numpy(zero_copy_only=False)
+    """(n,) corrected, eV/atom; NaN where the result has no energy or an element no reference."""
+    energies = results["energy_per_atom"].to_numpy(zero_copy_only=False) + corrections(results)
     e_form = np.full(len(energies), np.nan)
     for row, numbers in enumerate(results["numbers"]):
         try:
@@ -49,7 +55,7 @@ class ToEntries(beam.DoFn):
 
     def setup(self) -> None:
         self.references = references(self.root)
-        jobs = proposals(self.root, self.round)
+        jobs = all_proposals(Store(self.root), self.round)  # late results are of earlier rounds
         self.parents = dict(zip(jobs["id"].to_pylist(), jobs["parent_id"].to_pylist(), strict=True))
 
     def process(self, results: pa.RecordBatch) -> Iterator:
@@ -78,7 +84,7 @@ class ToEntries(beam.DoFn):
             formula=[reduced_formula(crystal.numbers) for crystal in kept],
             chemsys=[chemsys(crystal.numbers) for crystal in kept],
             energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
-            correction_per_atom=0.0,
+            correction_per_atom=corrections(results)[good],
             e_form_per_atom=e_form[good],
             energy_kind="total",
             scale=self.references.scale,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -11,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dft.jobs import DONE, job_digest
+from dft.jobs import DONE, JOB_SCHEMA, job_digest
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
 from gnome_core.crystals.formulas import SYMBOLS, chemsys, reduced_formula
-from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, embedded_entries, read_snapshot
+from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, read_snapshot
 from gnome_core.stability.references import ElementalReferences
 from pipelines import tags
 from pipelines.dead_letters import DeadLetter
 from pipelines.store import Store
-from pipelines.transforms.ingest import formation_energies, unusable
+from pipelines.transforms.ingest import corrections, formation_energies, unusable
 from pipelines.transforms.score import invalid_reason
 
 UNLABELLED_SCHEMA = pa.schema(
@@ -30,19 +29,6 @@ UNLABELLED_SCHEMA = pa.schema(
         pa.field("reference_e_form_per_atom", pa.float64()),
     ]
 )
-
-
-def labelled_entries(source: str, scale: str) -> pa.Table | None:
-    """The entries of a source whose labels are on `scale` already: the embedded snapshot, or a file like it."""
-    if source == "embedded":
-        return as_entries(embedded_entries())
-    path = Path(source)
-    if path.suffix != ".parquet" or not path.is_file():
-        return None
-    if not {field.name for field in ENTRY_SCHEMA if not field.nullable} <= set(pq.read_schema(path).names):
-        return None
-    entries = as_entries(pq.read_table(path))
-    return entries if entries["scale"].unique().to_pylist() == [scale] else None
 
 
 def unlabelled_crystals(source: str, protocol: str) -> tuple[pa.Table, list[DeadLetter], int]:
@@ -92,6 +78,19 @@ def missing_reference(numbers: Iterable[int], elements: Collection[int]) -> str 
     return "_".join(["missing_reference", *missing]) if missing else None
 
 
+def as_jobs(crystals: pa.Table, evaluator: str, protocol: str) -> pa.Table:
+    """JOB_SCHEMA rows of UNLABELLED_SCHEMA crystals."""
+    numbers = crystals["numbers"].to_pylist()
+    columns = {
+        **{name: crystals[name] for name in ("id", "lattice", "frac_coords", "numbers")},
+        "formula": pa.array([reduced_formula(row) for row in numbers], pa.string()),
+        "chemsys": pa.array([chemsys(row) for row in numbers], pa.string()),
+        "evaluator": pa.repeat(evaluator, len(crystals)),
+        "protocol": pa.repeat(protocol, len(crystals)),
+    }
+    return pa.table([columns[name] for name in JOB_SCHEMA.names], schema=JOB_SCHEMA)
+
+
 def results_of_elements(results: pa.RecordBatch) -> pa.RecordBatch:
     """The finished results of one element each: what references are chosen from."""
     element = pa.array([len(set(numbers)) == 1 for numbers in results["numbers"].to_pylist()], pa.bool_())
@@ -102,11 +101,8 @@ def references_of(
     elements: Iterable[pa.RecordBatch], added: Iterable[pa.RecordBatch], scale: str
 ) -> ElementalReferences:
     """The lowest energy of each element, of the snapshot's own crystals and of the added references."""
-    own = [(batch["numbers"], batch["energy_per_atom"].to_numpy()) for batch in elements]
-    more = [
-        (batch["numbers"], np.add(batch["energy_per_atom"].to_numpy(), batch["correction_per_atom"].to_numpy()))
-        for batch in added
-    ]
+    own = [(batch["numbers"], batch["energy_per_atom"].to_numpy() + corrections(batch)) for batch in elements]
+    more = [(batch["numbers"], total_energies(batch)) for batch in added]
     numbers = [row for column, _ in own + more for row in column.to_pylist()]
     energies = np.concatenate([np.zeros(0), *(energy for _, energy in own + more)])
     return ElementalReferences.lowest([np.array(row) for row in numbers], energies, scale)
@@ -116,18 +112,22 @@ def references_of(
 class ToSnapshotEntries(beam.DoFn):
     """RESULT_SCHEMA -> ENTRY_SCHEMA of round 0, once all elements' results are known (a side input).
 
-    crystals: store-relative path of the UNLABELLED_SCHEMA table that was evaluated.
+    crystals: store-relative path of the UNLABELLED_SCHEMA table that was evaluated. originals: entries of a snapshot on
+    the evaluator's scale that were evaluated again: the lower of the two stays. elemental: entries that references are
+    chosen from beside the results.
     """
 
-    def __init__(self, root: str, crystals: str, added: pa.Table, scale: str):
-        self.root, self.path, self.added, self.scale = root, crystals, added.to_batches(), scale
+    def __init__(self, root: str, crystals: str, originals: pa.Table, elemental: pa.Table, scale: str):
+        self.root, self.path, self.scale = root, crystals, scale
+        self.originals, self.elemental = originals, elemental.to_batches()
 
     def setup(self) -> None:
         table = pq.read_table(pa.BufferReader(Store(self.root).storage.read(self.path)))
         self.crystals = table.cast(UNLABELLED_SCHEMA).combine_chunks()
+        self.rows = {id_: row for row, id_ in enumerate(self.originals["id"].to_pylist())}
 
     def process(self, results: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator:
-        references = references_of(elements, self.added, self.scale)
+        references = references_of(elements, self.elemental, self.scale)
         relaxed = crystals_from_batch(results)
         e_form = formation_energies(results, references)
         reasons = [
@@ -135,15 +135,20 @@ class ToSnapshotEntries(beam.DoFn):
             or unusable(status, energy, invalid_reason(crystal))
             for status, energy, crystal in zip(results["status"].to_pylist(), e_form, relaxed, strict=True)
         ]
-        for reason in filter(None, reasons):
-            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
-        good = [row for row, reason in enumerate(reasons) if reason is None]
+        given = self.crystals.take(pc.index_in(results["id"], self.crystals["id"].combine_chunks()))
+        originals = [self.rows.get(entry) for entry in given["entry"].to_pylist()]
+        for reason, original in zip(reasons, originals, strict=True):
+            if reason and original is None:
+                yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        lower = self._lower_originals(results, reasons, originals)
+        if lower:
+            yield from relabelled(self.originals.take(pa.array(lower)).to_batches(), references)
+        stays = [original in lower for original in originals]
+        good = [row for row, reason in enumerate(reasons) if reason is None and not stays[row]]
         if not good:
             return
         kept = [relaxed[row] for row in good]
-        given = self.crystals.take(
-            pc.index_in(results["id"].take(pa.array(good)), self.crystals["id"].combine_chunks())
-        )
+        given = given.take(pa.array(good))
         yield record_batch(
             ENTRY_SCHEMA,
             given["entry"].to_pylist(),
@@ -151,7 +156,7 @@ class ToSnapshotEntries(beam.DoFn):
             formula=[reduced_formula(crystal.numbers) for crystal in kept],
             chemsys=[chemsys(crystal.numbers) for crystal in kept],
             energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
-            correction_per_atom=0.0,
+            correction_per_atom=corrections(results)[good],
             e_form_per_atom=e_form[good],
             energy_kind="total",
             scale=self.scale,
@@ -160,3 +165,37 @@ class ToSnapshotEntries(beam.DoFn):
             round=0,
             job=given["id"],
         )
+
+    def _lower_originals(self, results: pa.RecordBatch, reasons: list, originals: list[int | None]) -> list[int]:
+        """Rows of the originals that the evaluation did not go below."""
+        energies = results["energy_per_atom"].to_numpy(zero_copy_only=False) + corrections(results)
+        before = total_energies(self.originals)
+        return [
+            original
+            for row, original in enumerate(originals)
+            if original is not None and (reasons[row] or before[original] <= energies[row])
+        ]
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class KeepEntries(beam.DoFn):
+    """Entries that were not evaluated again, their formation energies against the references found now."""
+
+    def __init__(self, elemental: pa.Table, scale: str):
+        self.elemental, self.scale = elemental.to_batches(), scale
+
+    def process(self, entries: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from relabelled([entries], references_of(elements, self.elemental, self.scale))
+
+
+def relabelled(batches: Iterable[pa.RecordBatch], references: ElementalReferences) -> Iterator[pa.RecordBatch]:
+    """ENTRY_SCHEMA batches with their formation energies against other references."""
+    for batch in batches:
+        e_form = references.formation_energy_per_atom(batch["numbers"], total_energies(batch))
+        columns = [pa.array(e_form) if name == "e_form_per_atom" else batch[name] for name in ENTRY_SCHEMA.names]
+        yield pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA)
+
+
+def total_energies(entries: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """(n,) corrected total energies, eV/atom."""
+    return np.add(entries["energy_per_atom"].to_numpy(), entries["correction_per_atom"].to_numpy())

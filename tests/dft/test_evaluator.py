@@ -12,8 +12,8 @@ from tests.gnome_core.potentials.samples import COPPER, ROCKSALT
 
 
 def test_an_unknown_evaluator_is_refused_with_the_ones_there_are():
-    with pytest.raises(ValueError, match="no evaluator 'vasp'; there is: embedded"):
-        make_evaluator("vasp", RelaxConfig())
+    with pytest.raises(ValueError, match="no evaluator 'gpaw'; there is: embedded, espresso, vasp"):
+        make_evaluator("gpaw", RelaxConfig())
 
 
 def test_failures_are_values_in_the_order_given():

@@ -1,0 +1,93 @@
+"""Which crystals of a snapshot are worth computing again: its stable entries and its elements."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dft.jobs import job_digest
+from gnome_core.crystals.arrow import ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
+from gnome_core.crystals.formulas import NUMBERS
+from gnome_core.crystals.readers import elemental_entries, embedded_entries
+from gnome_core.stability.compositions import atom_counts
+from gnome_core.stability.hull import Hull
+
+
+def entries_of_file(source: str) -> pa.Table | None:
+    """The labelled entries of a source that is a table of them: the embedded snapshot, or a file like it."""
+    if source == "embedded":
+        return as_entries(embedded_entries())
+    path = Path(source)
+    if path.suffix != ".parquet" or not path.is_file():
+        return None
+    if not {field.name for field in ENTRY_SCHEMA if not field.nullable} <= set(pq.read_schema(path).names):
+        return None
+    return as_entries(pq.read_table(path))
+
+
+def labels_of(crystals: pa.Table, entries: pa.Table | None) -> np.ndarray:
+    """(n,) formation energies of UNLABELLED_SCHEMA rows, eV/atom, NaN where unknown: of the source's own entries on
+    their one scale, else of the database it names."""
+    if entries is None:
+        return crystals["reference_e_form_per_atom"].to_numpy()
+    rows = pc.index_in(crystals["entry"], value_set=entries["id"].combine_chunks())
+    return entries["e_form_per_atom"].take(rows).to_numpy()
+
+
+def worth_recomputing(numbers: list[list[int]], e_form: np.ndarray, elements: Collection[str] | None) -> np.ndarray:
+    """(n,) bool: on the hull of the labels, the lowest crystal of an element, or unlabelled; `elements` only, if given.
+
+    numbers: atomic numbers of n crystals; e_form: (n,) eV/atom, NaN where there is no label.
+    """
+    allowed = {NUMBERS[symbol] for symbol in elements} if elements is not None else None
+    inside = np.array([allowed is None or set(row) <= allowed for row in numbers], bool)
+    chosen = inside & np.isnan(e_form)
+    labelled = np.flatnonzero(inside & ~np.isnan(e_form))
+    if not len(labelled):
+        return chosen
+    counts = atom_counts([np.array(numbers[row]) for row in labelled])
+    present = np.flatnonzero(counts.any(axis=0))
+    # Elements end the hull at 0 eV/atom whether or not the snapshot has a crystal of theirs.
+    ids = [f"row-{row}" for row in labelled] + [f"element-{z}" for z in present]
+    everything = [numbers[row] for row in labelled] + [[z] for z in present.tolist()]
+    table = pa.table(
+        {
+            "id": ids,
+            "numbers": pa.array(everything, pa.list_(pa.uint8())),
+            "e_form_per_atom": np.concatenate([e_form[labelled], np.zeros(len(present))]),
+            "scale": pa.repeat("labels", len(ids)),
+        }
+    )
+    stable = Hull.from_table(table).stable_mask()[: len(labelled)]
+    lowest: dict[int, int] = {}
+    for row in labelled:
+        if len(set(numbers[row])) == 1:
+            best = lowest.setdefault(numbers[row][0], row)
+            lowest[numbers[row][0]] = min(best, row, key=lambda i: (e_form[i], i))
+    chosen[labelled[stable]] = True
+    chosen[list(lowest.values())] = True
+    elemental = np.array([len(set(row)) == 1 for row in numbers])
+    kept = np.isin(np.arange(len(numbers)), list(lowest.values()))
+    return chosen & (~elemental | kept | np.isnan(e_form))
+
+
+def missing_elements(crystals: pa.Table, schema: pa.Schema, protocol: str) -> pa.Table:
+    """Crystals shipped with the package of the elements that `crystals` hold in compounds only, to be evaluated."""
+    held = [set(numbers) for numbers in crystals["numbers"].to_pylist()]
+    wanted = set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
+    shipped = elemental_entries()
+    shipped = shipped.filter(pa.array([numbers[0] in wanted for numbers in shipped["numbers"].to_pylist()], pa.bool_()))
+    found = crystals_from_batch(shipped)
+    batch = record_batch(
+        schema,
+        [job_digest(crystal, protocol) for crystal in found],
+        found,
+        entry=[f"element-{symbol}" for symbol in shipped["chemsys"].to_pylist()],
+        source="element",
+    )
+    return pa.Table.from_batches([batch])

@@ -1,0 +1,63 @@
+"""Energies for the stand-in: one process holds the embedded potential, and every "VASP" asks it over a socket.
+
+`python -m tests.dft.standin.energies SOCKET` serves until it is ended.
+"""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.potential import EmbeddedPotential
+from gnome_core.potentials.relax import relax
+
+potential = cache(EmbeddedPotential)
+
+
+def frames_of(request: dict) -> list[dict]:
+    """request: lattice, frac_coords, numbers; steps: most ionic steps, 1 for a single point. One dict an ionic step."""
+    crystal = Crystal(request["lattice"], request["frac_coords"], request["numbers"])
+    steps = request["steps"]
+    if steps > 1:
+        outcome = relax([crystal], potential(), RelaxConfig(fmax=0.05, max_steps=min(steps, 12)))[0]
+        crystals = [frame.crystal for frame in outcome.frames]
+    else:
+        crystals = [crystal]
+    magmoms = potential().evaluate(crystals[-1:])[0].magmoms
+    return [
+        {
+            "lattice": c.lattice.tolist(),
+            "frac_coords": c.frac_coords.tolist(),
+            "energy": float(e.energy),
+            "forces": np.asarray(e.forces, float).tolist(),
+            "stress": np.asarray(e.stress, float).tolist(),
+            "magmoms": np.asarray(magmoms, float).tolist(),
+        }
+        for c, e in zip(crystals, potential().evaluate(crystals), strict=True)
+    ]
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        answer = frames_of(json.loads(self.rfile.readline()))
+        with suppress(BrokenPipeError):  # custodian ended the one who asked
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+def main(path: str) -> None:
+    potential()
+    with socketserver.UnixStreamServer(path, _Handler) as server:
+        Path(f"{path}.ready").touch()
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,208 @@
+"""A round whose jobs the stand-in runs, a third of them with faults, by the commands of a user; killed on the way."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import cycle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from dft.config import DftConfig
+from dft.engine import read_job
+from dft.evaluator import make_engine
+from dft.folders import ENDED, JobFolders, State
+from dft.jobs import DONE, FRAME_SCHEMA, RESULT_SCHEMA, result_batch
+from gnome_core.crystals.readers import embedded_entries
+from pipelines.report.collect import collect
+from pipelines.resources import proposals
+from pipelines.round import load_round_config
+from pipelines.store import Store
+from tests.dft.toy import START
+from tests.pipelines.conftest import gnome
+
+ROUND_TOML = """
+seed = 3
+[generation]
+max_recipes_per_parent = 30
+max_sites = 4
+[model]
+width = 8
+steps = 1
+[scoring]
+members = 2
+[selection]
+budget = 18
+random_baseline = 16
+threshold = 1.0
+per_formula = 4
+clustered_per_formula = 4
+per_chemsys = 20
+parents_within = 0.3
+[evaluation]
+evaluator = "vasp"
+[training]
+epochs = 2
+fine_tune_epochs = 1
+[dft]
+workers = 2
+[dft.vasp]
+command = "{vasp}"
+gamma_command = "{vasp}"
+polling = 0.05
+"""
+FATAL = {"crash:99": "crashed", "disk_full:99": "no_space", "truncated_xml:99": "crashed"}
+# What custodian does about each, in the words of a result.
+MENDED = {
+    "brmix:1": "brmix: INCAR set ISTART = 1",
+    "edddav:1": "edddav: ",
+    "zbrent:1": "zbrent: ",
+    "nonconv:1": "ALGO = Normal",
+    "unconverged_ionic:1": "CONTCAR",
+}
+
+
+@pytest.fixture(scope="module")
+def proposed(standin, tmp_path_factory) -> Path:
+    """A store with references computed by the stand-in and a round of jobs emitted; faults.json beside it."""
+    folder = tmp_path_factory.mktemp("round")
+    entries = embedded_entries()
+    small = pc.less_equal(pc.list_value_length(entries["numbers"]), 4)
+    inside = pa.array([set(system.split("-")) <= {"Li", "Mg", "Cu", "Al"} for system in entries["chemsys"].to_pylist()])
+    pq.write_table(entries.filter(pc.and_(small, inside)), folder / "snapshot.parquet")
+    (folder / "round.toml").write_text(ROUND_TOML.format(vasp=standin.executable))
+    source, config = ("--snapshot", str(folder / "snapshot.parquet")), ("--config", str(folder / "round.toml"))
+    for command in (
+        ("init", str(folder / "store"), *source, *config, "--recompute"),
+        ("round", "propose", str(folder / "store")),
+    ):
+        done = gnome(*command, **standin.environment)
+        assert done.returncode == 0, done.stderr
+    jobs = proposals(str(folder / "store"), 1)["id"].to_pylist()
+    faults = dict(zip(jobs[::3], cycle([*FATAL, *MENDED]), strict=False))
+    (folder / "faults.json").write_text(json.dumps(faults))
+    return folder
+
+
+def folders_of(store: Path) -> JobFolders:
+    return JobFolders(store / "jobs" / "vasp")
+
+
+def run(store: Path, standin, faults: Path) -> subprocess.CompletedProcess[str]:
+    return gnome("dft", "run", str(store), STANDIN_FAULTS=str(faults), **standin.environment)
+
+
+def results_of(store: Path, jobs: list[str], dft: DftConfig) -> dict[str, list]:
+    """What every job gave, bit for bit, less the names of its folders."""
+    engine = make_engine("vasp", dft)
+    calculations = [read_job(folders_of(store)[id_], engine) for id_ in jobs]
+    columns = result_batch(jobs, [START] * len(jobs), [c.outcome for c in calculations], engine.scale, calculations)
+    return columns.drop_columns(["message", "attempt"]).to_pydict()
+
+
+@pytest.fixture(scope="module")
+def straight(proposed, standin) -> Path:
+    """The store after an undisturbed run and `gnome round learn`."""
+    store = proposed / "straight"
+    shutil.copytree(proposed / "store", store)
+    assert run(store, standin, proposed / "faults.json").returncode == 0
+    learned = gnome("round", "learn", str(store), **standin.environment)
+    assert learned.returncode == 0, learned.stderr
+    return store
+
+
+def test_every_job_ends_converged_or_failed_with_its_reason_and_counts_add_up(straight, proposed):
+    faults = json.loads((proposed / "faults.json").read_text())
+    store, folders = Store(str(straight)), folders_of(straight)
+    jobs = proposals(str(straight), 1)["id"].to_pylist()
+    assert len(jobs) >= 20
+    assert len(faults) >= len(jobs) / 3
+    assert set(faults.values()) == {*FATAL, *MENDED}
+    for id_ in jobs:
+        ending = folders[id_].ending
+        assert ending.state in ENDED
+        assert (ending.state, ending.reason) == (
+            (State.FAILED, FATAL[faults[id_]]) if faults.get(id_) in FATAL else (State.CONVERGED, "")
+        )
+    results = store.read_table(store.commit(1, "evaluate"), "results", RESULT_SCHEMA)
+    rows = {row["id"]: row for row in results.to_pylist()}
+    for id_, fault in faults.items():
+        assert rows[id_]["status"] == FATAL.get(fault, DONE)
+        if fault in MENDED:
+            assert any(MENDED[fault] in fix for fix in rows[id_]["fixes"]), rows[id_]["fixes"]
+            assert rows[id_]["settings_changed"] is False
+        else:
+            assert str(folders[id_].folder) in rows[id_]["message"]
+    assert all(not rows[id_]["fixes"] for id_ in jobs if id_ not in faults)
+    evaluated, ingested = store.commit(1, "evaluate").counts, store.commit(1, "ingest").counts
+    assert evaluated.n_in == evaluated.n_out == ingested.n_in == len(jobs)
+    failed = sum(fault in FATAL for fault in faults.values())
+    assert sum(n for reason, n in ingested.rejected.items() if reason in FATAL.values()) == failed
+    assert ingested.n_in == ingested.n_out + ingested.n_rejected
+    frames = store.read_table(store.commit(1, "evaluate"), "frames", FRAME_SCHEMA)
+    assert len(frames) == sum(row["steps"] for row in rows.values())
+    before, after = (store.commit(round_, "hull").counts.n_in for round_ in (0, 1))
+    assert after == before + ingested.n_out
+    assert len(collect(store).jobs) == len(jobs)
+
+
+def test_killed_while_running_and_run_again_it_is_the_same(straight, proposed, standin):
+    store = proposed / "killed"
+    shutil.copytree(proposed / "store", store)
+    folders, jobs = folders_of(store), proposals(str(store), 1)["id"].to_pylist()
+    command = [str(Path(sys.executable).with_name("gnome")), "dft", "run", str(store)]
+    environment = {**os.environ, **standin.environment, "STANDIN_FAULTS": str(proposed / "faults.json")}
+    runner = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while sum(folders[id_].ending is not None for id_ in jobs) < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    while any(folders[id_].state is State.RUNNING for id_ in jobs) and time.monotonic() < deadline:
+        time.sleep(0.1)  # the system ends the workers
+    states = [folders[id_].state for id_ in jobs]
+    assert State.STALE in states
+    assert State.EMITTED in states
+    ended = {id_: folders[id_].ending for id_ in jobs if folders[id_].ending}
+
+    again = run(store, standin, proposed / "faults.json")
+    assert again.returncode == 0, again.stderr
+    assert all(folders[id_].state in ENDED for id_ in jobs)
+    assert {id_: folders[id_].ending for id_ in ended} == ended, "nothing runs twice"
+    assert all(len(folders[id_].attempts) == 1 for id_ in ended)
+    dft = load_round_config(Store(str(store)), 1).dft
+    assert results_of(store, jobs, dft) == results_of(straight, jobs, dft)
+
+
+def test_the_commands_that_look_after_jobs(straight, tmp_path, standin):
+    store, folders = str(straight), folders_of(straight)
+    status = gnome("dft", "status", store)
+    assert status.returncode == 0
+    assert "converged" in status.stdout
+    assert "no_space" in status.stdout
+    failed = next(id_ for id_ in folders.ids() if folders[id_].ending.reason == "crashed")
+    info = gnome("dft", "info", store, failed[:10])
+    assert "attempt 1: failed" in info.stdout
+    assert f"crashed: {folders[failed].folder}" in info.stdout
+    assert gnome("dft", "info", store, "nothing").returncode == 2
+    report = gnome("dft", "report", store, "-o", str(tmp_path / "jobs.csv"))
+    assert report.returncode == 0
+    assert len((tmp_path / "jobs.csv").read_text().splitlines()) == len(folders.ids()) + 1
+    checked = gnome("dft", "preflight", store, **standin.environment)
+    assert "the program is there" in checked.stdout
+    assert "0 problems" in checked.stdout
+
+    # What failed is tried again when asked, and only then.
+    assert "0 of 0" in gnome("dft", "retry", store, "--reason", "not_converged").stdout
+    assert "1 of 1 jobs" in gnome("dft", "retry", store, failed[:12]).stdout
+    assert folders[failed].state is State.EMITTED
+    assert gnome("dft", "run", store, **standin.environment).returncode == 0
+    assert folders[failed].state is State.CONVERGED
+    assert [attempt.state for attempt in folders[failed].attempts] == [State.FAILED, State.CONVERGED]

@@ -1,0 +1,132 @@
+"""`gnome dft` on a folder of unpacked jobs, as on a cluster without the store, with a program that only plays back."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dft.config import DftConfig, EspressoConfig
+from dft.engine import job_files
+from dft.evaluator import make_engine
+from dft.folders import Job, JobFolders, State
+from dft.jobs import job_digest, protocol_json
+from gnome_core.crystals.crystal import Crystal
+from tests.dft.fake_pw import write_program
+
+GNOME = str(Path(sys.executable).with_name("gnome"))
+FCC = np.ones((3, 3)) - np.eye(3)
+
+
+def gnome(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([GNOME, "dft", *arguments], capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def emitted(tmp_path) -> tuple[JobFolders, list[str]]:
+    """Three jobs of MgO, and the arguments that name a program for them."""
+    program = write_program(tmp_path / "bin", seconds=0.5)
+    config = EspressoConfig(command=str(program), pseudopotentials=str(program.parent))
+    engine, folders = make_engine("espresso", DftConfig(espresso=config)), JobFolders(tmp_path / "jobs")
+    protocol = protocol_json(engine.protocol)
+    crystals = [Crystal(FCC * a, [[0, 0, 0], [0.5, 0.5, 0.5]], [12, 8]) for a in (2.1, 2.15, 2.2)]
+    jobs = [Job(job_digest(crystal, protocol), crystal, "espresso", protocol) for crystal in crystals]
+    folders.emit({job.id: job_files(job, engine) for job in jobs})
+    toml = tmp_path / "round.toml"
+    toml.write_text(f'[dft.espresso]\ncommand = "{program}"\npseudopotentials = "{program.parent}"\n')
+    return folders, [str(folders.root), "--config", str(toml)]
+
+
+def states(folders: JobFolders) -> list[State]:
+    return [folders[id_].state for id_ in folders.ids()]
+
+
+def test_an_interrupted_run_ends_its_programs_and_the_next_one_finishes(emitted):
+    folders, arguments = emitted
+    runner = subprocess.Popen([GNOME, "dft", "run", *arguments, "--workers", "2"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while State.RUNNING not in states(folders) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    runner.send_signal(signal.SIGINT)
+    runner.communicate(timeout=30)
+    assert State.RUNNING not in states(folders)
+    assert State.STALE in states(folders)
+    left = subprocess.run(["pgrep", "-f", str(folders.root.parent / "bin" / "pw.x")], capture_output=True)
+    assert left.stdout == b"", "no program is left behind"
+    done = gnome("run", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert states(folders) == [State.CONVERGED] * 3
+    assert "3 converged" in done.stderr
+    again = gnome("run", *arguments)
+    assert again.returncode == 0
+    assert {len(folders[id_].attempts) for id_ in folders.ids()} <= {1, 2}
+
+
+def test_named_jobs_only(emitted, tmp_path):
+    folders, arguments = emitted
+    first, second, third = folders.ids()
+    assert gnome("run", arguments[0], first[:12], *arguments[1:]).returncode == 0
+    assert states(folders) == [State.CONVERGED, State.EMITTED, State.EMITTED]
+    (tmp_path / "some.txt").write_text(f"{third}\n")
+    assert gnome("run", *arguments, "--jobs-file", str(tmp_path / "some.txt")).returncode == 0
+    assert states(folders) == [State.CONVERGED, State.EMITTED, State.CONVERGED]
+    dry = gnome("submit", *arguments, "--dry-run", "--tasks", "5")
+    assert "an array of 1 tasks for 1 jobs" in dry.stdout
+    assert second in next(folders.root.glob("slurm/*/jobs.txt")).read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "command", "message"),
+    [
+        ("program", ("run",), "pw.x is not on PATH; install it"),
+        ("potential", ("preflight",), "lacks the pseudopotential of O; run `gnome dft setup-espresso`"),
+        ("", ("run", "nothing"), "starts with 'nothing'"),
+        ("", ("submit", "--to", "pbs"), "--to pbs: must be slurm or jobflow-remote"),
+    ],
+)
+def test_mistakes_are_one_line(emitted, change, command, message):
+    folders, arguments = emitted
+    binaries = folders.root.parent / "bin"
+    if change == "program":
+        (binaries / "pw.x").unlink()
+    if change == "potential":
+        (binaries / "O.upf").unlink()
+    name, *rest = command
+    result = gnome(name, arguments[0], *rest, *arguments[1:])
+    said = result.stdout + result.stderr
+    assert len([line for line in said.splitlines() if message in line]) == 1, said
+    assert "Traceback" not in said
+    assert states(folders) == [State.EMITTED] * 3
+
+
+def test_a_job_without_its_potential_fails_and_the_others_run(emitted):
+    folders, arguments = emitted
+    first = folders.ids()[0]
+    path = folders[first].folder / "job.json"
+    path.write_text(path.read_text().replace('"numbers": [12, 8]', '"numbers": [12, 16]'))
+    result = gnome("run", *arguments)
+    assert result.returncode == 0
+    assert folders[first].ending.reason == "missing_potential"
+    assert "lacks the pseudopotential of S" in result.stderr
+    assert states(folders).count(State.CONVERGED) == 2
+
+
+@pytest.mark.parametrize("name", ["pbe", "aimd", "espresso"])
+def test_protocols_are_printed_with_their_pins(name):
+    result = gnome("protocol", name)
+    assert result.returncode == 0
+    assert f"{name}: inputs " in result.stdout
+    assert "as pinned" in result.stdout
+    assert "NOT as pinned" not in result.stdout
+    assert {"espresso": "ecutwfc", "aimd": "POTIM = 2.0"}.get(name, "ENCUT = ") in result.stdout
+
+
+def test_unknown_protocols_and_folders_without_jobs(tmp_path):
+    assert "there is: pbe, bands, r2scan, aimd, espresso" in gnome("protocol", "scan").stderr
+    empty = gnome("status", str(tmp_path))
+    assert empty.returncode == 2
+    assert "has no first-principles jobs" in empty.stderr
