@@ -1,0 +1,105 @@
+"""Labelled frames: crystals with energies, forces and, where known, stresses; what potentials are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.crystal import Crystal
+
+
+class BadFrames(ValueError):
+    """Frames that cannot train a potential; says which row and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFrames:
+    """n frames on one energy scale.
+
+    energies: (n,) eV of the cell; forces: n arrays (sites, 3) eV/Å; stresses: (n, 3, 3) eV/Å^3, tension positive, NaN
+    where there is none; first: (n,) bool, first frames of relaxations; groups: (n,) str, frames of one relaxation (or
+    another source of near-equal frames) share one, and never stand on both sides of a split.
+    """
+
+    crystals: Sequence[Crystal]
+    energies: np.ndarray
+    forces: Sequence[np.ndarray]
+    stresses: np.ndarray
+    first: np.ndarray
+    groups: np.ndarray
+    scale: str
+
+    def __post_init__(self):
+        for i, (crystal, energy, forces) in enumerate(zip(self.crystals, self.energies, self.forces, strict=True)):
+            if forces.shape != (crystal.n_sites, 3):
+                raise BadFrames(f"frame {i}: forces of shape {forces.shape} for {crystal.n_sites} atoms")
+            if not (np.isfinite(energy) and np.isfinite(forces).all()):
+                raise BadFrames(f"frame {i}: energy or forces are not finite; drop the row")
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def take(self, rows: np.ndarray) -> LabelledFrames:
+        """The frames at these indices, in this order."""
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return LabelledFrames(
+            [self.crystals[i] for i in rows],
+            self.energies[rows],
+            [self.forces[i] for i in rows],
+            self.stresses[rows],
+            self.first[rows],
+            self.groups[rows],
+            self.scale,
+        )
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that occur, ascending."""
+        return tuple(sorted({int(z) for c in self.crystals for z in np.unique(c.numbers)}))
+
+
+def unlabelled(crystals: Sequence[Crystal], energies: np.ndarray, forces: Sequence[np.ndarray], scale: str, **columns):
+    """LabelledFrames without stresses, each a first frame and a group of its own unless `columns` says otherwise."""
+    n = len(crystals)
+    defaults = {
+        "stresses": np.full((n, 3, 3), np.nan),
+        "first": np.ones(n, bool),
+        "groups": np.arange(n).astype(str),
+    }
+    return LabelledFrames(crystals, np.asarray(energies, np.float64), forces, scale=scale, **{**defaults, **columns})
+
+
+def frames_from_table(table: pa.Table) -> LabelledFrames:
+    """Frames of a table with the columns of `dft.jobs.FRAME_SCHEMA`. Raises BadFrames for mixed energy scales."""
+    scales = table["scale"].unique().to_pylist()
+    if len(scales) != 1:
+        raise BadFrames(f"frames on {len(scales)} energy scales {scales}; a potential learns one")
+    crystals = crystals_from_batch(table)
+    forces = table["forces"].combine_chunks().flatten().to_numpy().reshape(-1, 3)
+    sites = np.array([c.n_sites for c in crystals])
+    if sites.sum() != len(forces):
+        raise BadFrames(f"{len(forces)} forces for {sites.sum()} atoms; the table is broken, write it again")
+    return LabelledFrames(
+        crystals,
+        table["energy"].to_numpy(),
+        np.split(forces, np.cumsum(sites)[:-1]),
+        table["stress"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 3),
+        table["step"].to_numpy() == 0,
+        np.array(table["job"].to_pylist()),
+        scales[0],
+    )
+
+
+def split_groups(groups: np.ndarray, val_fraction: float, seed: int) -> np.ndarray:
+    """(n,) bool, True trains: about `val_fraction` of the frames validate, whole groups at a time, at least one."""
+    names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    validates = np.zeros(len(names), bool)
+    validates[order[before < val_fraction * len(groups)]] = True
+    return ~validates[index]
