@@ -1,7 +1,7 @@
-"""Train a potential on energies, forces and stresses: resumable, and the same bits from the same seed on one machine.
+"""Train a potential on energies, forces and stresses: resumable, and equal bits from equal seeds on one machine.
 
-GNoME (Nature 624, 80, 2023, Methods): Huber losses on the energy per atom and on force components, Adam, batches half of
-first frames and half of all frames.
+GNoME (Nature 624, 80, 2023, Methods): Huber losses on the energy per atom and on force components, Adam, batches half
+of first frames and half of all frames.
 """
 
 from __future__ import annotations
