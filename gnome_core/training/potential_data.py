@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -39,14 +40,24 @@ class FrameGraphs:
         self.frames = frames
         self.graphs = [_single(edge_graph(c, cutoff)) for c in frames.crystals]
         self.n_atoms = np.array([c.n_sites for c in frames.crystals])
-        constant = np.array([shifts[c.numbers].sum() for c in frames.crystals])
-        self.energy = (frames.energies - constant) / self.n_atoms
+        self._set_shifts(shifts)
         volume = np.array([c.volume for c in frames.crystals])
         self.virial = frames.stresses * (volume / self.n_atoms)[:, None, None]
         mean = np.mean([g.size for g in self.graphs], axis=0) * batch_size * HEADROOM
         largest = np.max([g.size for g in self.graphs], axis=0)
         atoms, blocks = np.maximum(np.minimum(mean, batch_size * largest), largest)
         self.shape = EdgeShape(batch_size + 1, 1 + 8 * math.ceil(atoms / 8), 16 * math.ceil(blocks / 16))
+
+    def _set_shifts(self, shifts: np.ndarray) -> None:
+        self.shifts = shifts
+        constant = np.array([shifts[c.numbers].sum() for c in self.frames.crystals])
+        self.energy = (self.frames.energies - constant) / self.n_atoms
+
+    def shifted(self, shifts: np.ndarray) -> FrameGraphs:
+        """The same graphs under other shifts."""
+        other = copy(self)
+        other._set_shifts(shifts)
+        return other
 
     def batches(self, order: Sequence[int]) -> Iterator[tuple[EdgeBatch, Targets, list[int]]]:
         """Batches of the frames in this order, and which frames each holds."""

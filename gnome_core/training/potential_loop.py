@@ -21,7 +21,7 @@ import optax
 
 from gnome_core.graphs.edges import EdgeBatch
 from gnome_core.models.config import NequIPConfig
-from gnome_core.models.layers import segment_sum
+from gnome_core.models.layers import rows, segment_sum
 from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.frames import LabelledFrames
 from gnome_core.potentials.gradients import Prediction, predict, predict_compiled
@@ -96,15 +96,15 @@ def train_potential(
     shifts = _shifts(train, training, references)
     data = FrameGraphs(train, model.cutoff, shifts, training.batch_size)
     variables = start[0] if start is not None else _initial_variables(network, data, seed)
-    if start is not None and training.shifts == "fit":
-        # What the shifts must explain is what the network does not.
-        residual = train.energies - _network_energies(network, variables, data)
-        shifts = fit_shifts(train, residual)
-        data = FrameGraphs(train, model.cutoff, shifts, training.batch_size)
+    # What the shifts must explain is what the network does not, be it pretrained or random.
+    residual = data.energy * data.n_atoms - _network_energies(network, variables, data)
+    shifts = shifts + fit_shifts(train, residual)
+    data = data.shifted(shifts)
     val_data = FrameGraphs(val, model.cutoff, shifts, training.batch_size) if len(val) else None
 
-    statistics = variables["statistics"]
-    params = jax.tree.map(jnp.asarray, variables["params"])
+    statistics = jax.tree.map(jnp.asarray, variables["statistics"])
+    corrections = jnp.zeros(256)  # eV, to the shifts, learnt with the network
+    params = {"network": jax.tree.map(jnp.asarray, variables["params"]), "shifts": corrections}
     zero = jnp.int32(0)
     optimizer = _adam(training).init(params)
     state = PotentialState(params, optimizer, params, params, zero, jnp.float32(jnp.inf), zero, zero, zero)
@@ -119,17 +119,17 @@ def train_potential(
     while epoch < training.epochs:
         losses = []
         order = epoch_order(len(train), first, training.first_frames, training.batch_size, (seed, epoch))
-        for batch, targets, rows in data.batches(order):
+        for batch, targets, indices in data.batches(order):
             done = (epoch + (len(losses) * training.batch_size) / len(train)) / training.epochs
             rate = jnp.float32(training.learning_rate * _rate_factor(training, done, int(state.drops)))
             *trained, loss = _train_step(network, training, statistics, rate, *state[:3], state.step, batch, targets)
             state = state._replace(params=trained[0], optimizer=trained[1], average=trained[2], step=state.step + 1)
-            losses.append((loss, len(rows)))
+            losses.append((loss, len(indices)))
         epoch += 1
         values, counts = (np.array(x, np.float64) for x in zip(*losses, strict=True))
         row = {"epoch": epoch, "train_loss": float(np.average(values, weights=counts))}
         if val_data is not None and (epoch % training.validate_every == 0 or epoch == training.epochs):
-            row |= frame_errors(network, {"params": state.average, "statistics": statistics}, val_data, training)
+            row |= _errors(network, state.average, statistics, val_data, training)
             if row["loss"] < float(state.best_loss):
                 best = state.average
                 state = state._replace(best=best, best_loss=jnp.float32(row["loss"]), best_epoch=jnp.int32(epoch))
@@ -144,8 +144,9 @@ def train_potential(
             progress(row)
     checkpoints.close()
 
-    final = {"params": state.best if len(val) else state.average, "statistics": statistics}
-    errors = frame_errors(network, final, val_data, training) if val_data is not None else {}
+    final = state.best if len(val) else state.average
+    errors = _errors(network, final, statistics, val_data, training) if val_data is not None else {}
+    shifts = shifts + np.asarray(final["shifts"], np.float64)
     record = PotentialRecord(
         config=model,
         scale=frames.scale,
@@ -161,7 +162,7 @@ def train_potential(
         curve=curve,
     )
     path = out_dir / f"{name}.npz"
-    save_potential(path, final, record)
+    save_potential(path, {"params": final["network"], "statistics": statistics}, record)
     return PotentialResult(str(path), errors, epoch, curve)
 
 
@@ -187,17 +188,17 @@ def frame_errors(
     energy_*: meV/atom; force_*: meV/Å by component; stress_*: GPa by component, where stresses are known.
     """
     energy, force, stress, loss = [], [], [], []
-    for batch, targets, rows in data.batches(range(len(data.frames))):
+    for batch, targets, indices in data.batches(range(len(data.frames))):
         prediction = predict_compiled(network, variables, batch)
         atoms, forces, virials = (np.asarray(x, np.float64) for x in prediction)
-        n = len(rows)
+        n = len(indices)
         sums = np.bincount(batch.graph, atoms, minlength=len(batch.n_atoms))[:n]
-        energy.append(1e3 * (sums / data.n_atoms[rows] - data.energy[rows]))
+        energy.append(1e3 * (sums / data.n_atoms[indices] - data.energy[indices]))
         force.append(1e3 * (forces - targets.forces)[targets.atom > 0].ravel())
-        volumes = np.array([data.frames.crystals[i].volume for i in rows])
+        volumes = np.array([data.frames.crystals[i].volume for i in indices])
         known = targets.virial_known[:n] > 0
-        stress.append(GPA * (virials[:n] / volumes[:, None, None] - data.frames.stresses[rows])[known].ravel())
-        loss.append(float(_loss(training, prediction, batch, targets)) * n)
+        stress.append(GPA * (virials[:n] / volumes[:, None, None] - data.frames.stresses[indices])[known].ravel())
+        loss.append(float(_batch_loss(training, prediction, batch, targets)) * n)
     row = {"loss": sum(loss) / len(data.frames)}
     for name, parts in (("energy", energy), ("force", force), ("stress", stress)):
         errors = np.concatenate(parts)
@@ -205,6 +206,13 @@ def frame_errors(
             row[f"{name}_mae"] = float(np.abs(errors).mean())
             row[f"{name}_rmse"] = float(np.sqrt(np.square(errors).mean()))
     return row
+
+
+def _errors(
+    network: NequIP, params: dict, statistics: dict, data: FrameGraphs, training: PotentialTrainingConfig
+) -> dict[str, float]:
+    data = data.shifted(data.shifts + np.asarray(params["shifts"], np.float64))
+    return frame_errors(network, {"params": params["network"], "statistics": statistics}, data, training)
 
 
 def _shifts(
@@ -217,9 +225,7 @@ def _shifts(
         raise ValueError(f'shifts = "references" needs a reference energy of atomic numbers {sorted(missing)}')
     table = np.full(256, np.nan)
     table[list(references)] = list(references.values())
-    # The mean formation energy is no pattern to be learnt either.
-    per_atom = [(e - table[c.numbers].sum()) / c.n_sites for c, e in zip(train.crystals, train.energies, strict=True)]
-    return table + np.mean(per_atom)
+    return table
 
 
 def _initial_variables(network: NequIP, data: FrameGraphs, seed: int) -> dict:
@@ -239,9 +245,9 @@ def _initial_variables(network: NequIP, data: FrameGraphs, seed: int) -> dict:
 def _network_energies(network: NequIP, variables: dict, data: FrameGraphs) -> np.ndarray:
     """(n,) eV of the cells, without shifts."""
     energies = np.empty(len(data.frames))
-    for batch, _, rows in data.batches(range(len(data.frames))):
+    for batch, _, indices in data.batches(range(len(data.frames))):
         atoms = np.asarray(predict_compiled(network, variables, batch).atoms, np.float64)
-        energies[rows] = np.bincount(batch.graph, atoms, minlength=len(batch.n_atoms))[: len(rows)]
+        energies[indices] = np.bincount(batch.graph, atoms, minlength=len(batch.n_atoms))[: len(indices)]
     return energies
 
 
@@ -274,6 +280,9 @@ def _loss(training: PotentialTrainingConfig, prediction: Prediction, batch: Edge
     return loss
 
 
+_batch_loss = jax.jit(_loss, static_argnums=0)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _train_step(
     network: NequIP,
@@ -288,8 +297,9 @@ def _train_step(
     targets: Targets,
 ) -> tuple[Any, Any, Any, jax.Array]:
     def loss(params: Any) -> jax.Array:
-        prediction = predict(network, {"params": params, "statistics": statistics}, batch)
-        return _loss(training, prediction, batch, targets)
+        prediction = predict(network, {"params": params["network"], "statistics": statistics}, batch)
+        atoms = prediction.atoms + rows(params["shifts"], batch.numbers)
+        return _loss(training, prediction._replace(atoms=atoms), batch, targets)
 
     value, gradient = jax.value_and_grad(loss)(params)
     updates, optimizer = _adam(training).update(gradient, optimizer, params)
