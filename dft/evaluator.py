@@ -14,7 +14,9 @@ class Evaluator(Protocol):
     """scale: energy scale of the answers. protocol: every setting that decides them; part of the job digest."""
 
     name: str
-    scale: str
+
+    @property
+    def scale(self) -> str: ...
 
     @property
     def protocol(self) -> Mapping[str, object]: ...
@@ -26,10 +28,24 @@ class Evaluator(Protocol):
         ...
 
 
+POTENTIAL_KINDS = ("potential", "label")  # followed by ":" and a name of gnome_core.potentials.named
+
+
+def check_name(name: str) -> str:
+    """The name, or a ValueError that says which there are."""
+    kind, _, potential = name.partition(":")
+    if name != "embedded" and not (kind in POTENTIAL_KINDS and potential):
+        raise ValueError(f"no evaluator {name!r}; there is: embedded, potential:FILE.npz")
+    return name
+
+
 def make_evaluator(name: str, config: RelaxConfig) -> Evaluator:
     """The evaluator of that name. Raises ValueError naming the ones there are."""
-    if name != "embedded":
-        raise ValueError(f"no evaluator {name!r}; there is: embedded")
+    kind, _, potential = check_name(name).partition(":")
+    if kind in POTENTIAL_KINDS:
+        from dft.potential import Labeller, PotentialEvaluator
+
+        return (PotentialEvaluator if kind == "potential" else Labeller)(potential, config)
     from dft.embedded import EmbeddedEvaluator
 
     return EmbeddedEvaluator(config)

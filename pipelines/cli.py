@@ -9,11 +9,14 @@ from typing import Annotated, Optional
 
 import typer
 
+from pipelines import potential_cli
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The GNoME flywheel."
 )
 rounds = typer.Typer(no_args_is_help=True, help="Run the rounds of a store.")
 app.add_typer(rounds, name="round")
+app.add_typer(potential_cli.app, name="potential")
 
 StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
 ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045

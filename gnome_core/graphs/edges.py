@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.neighbors import neighbor_list
 
+if TYPE_CHECKING:
+    import jax
+
+Array: TypeAlias = Union[np.ndarray, "jax.Array"]  # batches are built with numpy and traced by jax
 BLOCK = 8
 
 
@@ -70,12 +74,12 @@ class EdgeBatch(NamedTuple):
     receivers: (B,) int32, ascending; senders: (B, BLOCK) int32; vectors: (B, BLOCK, 3) Å.
     """
 
-    numbers: np.ndarray
-    graph: np.ndarray
-    n_atoms: np.ndarray
-    receivers: np.ndarray
-    senders: np.ndarray
-    vectors: np.ndarray
+    numbers: Array
+    graph: Array
+    n_atoms: Array
+    receivers: Array
+    senders: Array
+    vectors: Array
 
 
 def pack(graphs: Sequence[EdgeGraph], shape: EdgeShape, dtype: type = np.float32) -> EdgeBatch:

@@ -36,7 +36,8 @@ class Irrep(NamedTuple):
     l: int  # noqa: E741  the field's own name
     parity: int
 
-    def __mul__(self, other: Irrep) -> list[Irrep]:  # type: ignore[override]
+    def coupled(self, other: Irrep) -> list[Irrep]:
+        """What a product with `other` holds."""
         degrees = range(abs(self.l - other.l), self.l + other.l + 1)
         return [Irrep(degree, self.parity * other.parity) for degree in degrees]
 
@@ -64,7 +65,9 @@ def parse_irreps(text: str) -> dict[Irrep, int]:
 
 def paths(inputs: Mapping[Irrep, int], edges: Mapping[Irrep, int], outputs: Mapping[Irrep, int]) -> list[Path]:
     """Every coupling of inputs and edges that gives a wanted output."""
-    return [Path(a, b, c, channels) for a, channels in inputs.items() for b in edges for c in a * b if c in outputs]
+    return [
+        Path(a, b, c, channels) for a, channels in inputs.items() for b in edges for c in a.coupled(b) if c in outputs
+    ]
 
 
 @functools.cache
@@ -244,7 +247,7 @@ def _coupled_harmonics(vectors: jax.Array, wanted: list[Path]) -> dict[tuple[int
     degrees = sorted({(p.input.l, p.edge.l, p.output.l) for p in wanted})
     # The values of a harmonic are those of the vector's own parity; the label of an irrep is what the user says it is.
     harmonic = {
-        degree: e3nn.spherical_harmonics(f"1x{degree}{'eo'[degree % 2]}", vectors, normalize=True).array
+        degree: e3nn.spherical_harmonics(e3nn.Irreps([(1, (degree, (-1) ** degree))]), vectors, normalize=True).array
         for degree in {b for _, b, _ in degrees}
     }
     coupled = {}

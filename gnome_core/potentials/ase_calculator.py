@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
@@ -21,7 +20,7 @@ class PotentialCalculator(Calculator):
     Raises InvalidCrystal for Atoms that are not periodic in all directions.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  as ASE has it
 
     def __init__(self, potential: Potential, **options):
         super().__init__(**options)
@@ -29,6 +28,7 @@ class PotentialCalculator(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
         (answer,) = self.potential.evaluate([from_atoms(self.atoms)])
         stress = np.array([answer.stress[i, j] for i, j in _VOIGT])
         self.results = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def predict(network: nn.Module, variables: Any, batch: EdgeBatch) -> Prediction:
     """What the network says about every graph of the batch; differentiable by its parameters."""
 
     def total(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-        atoms = network.apply(variables, batch._replace(vectors=vectors))
+        atoms = cast(jax.Array, network.apply(variables, batch._replace(vectors=vectors)))
         return atoms.sum(), atoms
 
     vectors = jnp.asarray(batch.vectors)

@@ -102,7 +102,7 @@ class NeighborSearch:
         wrapped = positions - jnp.floor(positions @ self.inverse) @ self.lattice
         self.list = self.functions.allocate(wrapped)
         n = len(positions)
-        degree = (self.list.idx < n).sum(1)
+        degree = (jnp.asarray(self.list.idx) < n).sum(1)
         n_blocks = int((-(-degree // BLOCK)).sum())
         self.capacity = max(int(self.spare * n_blocks) + n // BLOCK + 1, self.capacity)
         self.n_allocations += 1
@@ -242,17 +242,17 @@ class _Run:
             return self.evaluate(positions, neighbors)[1]
 
         if config.ensemble == "nve":
-            self.init, step = simulate.nve(forces, shift, dt)
+            init, step = simulate.nve(forces, shift, dt)
         else:
-            self.init, step = simulate.nvt_nose_hoover(
+            init, step = simulate.nvt_nose_hoover(
                 forces, shift, dt, KELVIN * config.start_temperature, tau=config.damping * dt
             )
+        self.init: Callable = init
         ramp_steps = config.ramp * 1000 / config.timestep
 
         def target(step_number: jax.Array) -> jax.Array:
-            done = jnp.clip(step_number / ramp_steps, 0, 1) if ramp_steps else 1.0
-            kelvin = config.start_temperature + done * (config.temperature - config.start_temperature)
-            return KELVIN * kelvin
+            done = jnp.clip((step_number + 1) / max(ramp_steps, 1), 0, 1)
+            return KELVIN * (config.start_temperature + done * (config.temperature - config.start_temperature))
 
         def go_on(carry: tuple) -> jax.Array:
             state, number, end, neighbors = carry
@@ -263,8 +263,10 @@ class _Run:
 
         def one(carry: tuple) -> tuple:
             state, number, end, neighbors = carry
-            options = {} if config.ensemble == "nve" else {"kT": target(number)}
-            return step(state, neighbors=neighbors, **options), number + 1, end, neighbors
+            options = {"neighbors": neighbors}
+            if config.ensemble == "nvt":
+                options["kT"] = target(number)
+            return step(state, **options), number + 1, end, neighbors
 
         @jax.jit
         def block(state: Any, number: jax.Array, end: jax.Array, neighbors: Neighbors) -> tuple:
@@ -328,17 +330,12 @@ class _Run:
     def save(self, path: str | Path, state: Any, frames: _Frames) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        leaves = {f"state_{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
+        arrays: dict[str, Any] = {f"state_{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
+        arrays |= {"digest": self.digest, "positions": np.array(frames.positions)}
+        arrays |= {"energies": frames.energies, "temperatures": frames.temperatures}
         half_written = path.with_suffix(".part")
         with half_written.open("wb") as file:
-            np.savez(
-                file,
-                digest=self.digest,
-                positions=np.array(frames.positions),
-                energies=frames.energies,
-                temperatures=frames.temperatures,
-                **leaves,
-            )
+            np.savez(file, **arrays)
         half_written.replace(path)
 
     def load(self, path: str | Path | None) -> tuple[Any, _Frames] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.formulas import SYMBOLS
@@ -31,7 +33,9 @@ class TrainedPotential:
 
     def __init__(self, variables: dict, record: PotentialRecord, ladder: Sequence[EdgeShape] | None = None):
         self.record = record
-        self.scale = record.scale
+        self.scale = (
+            f"{record.scale}/nequip-{_digest(variables)}"  # an engine of its own: never mixed with its teacher's
+        )
         self.network = NequIP(record.config)
         self.variables = jax.tree.map(jnp.asarray, variables)
         self.shifts = np.full(256, np.nan)
@@ -73,6 +77,14 @@ class TrainedPotential:
 
     def _dispatch(self, graphs: Sequence[EdgeGraph]) -> Prediction:
         return predict_compiled(self.network, self.variables, pack(graphs, fitting_shape(graphs, self.ladder)))
+
+
+def _digest(variables: dict) -> str:
+    """8 hex characters of the weights."""
+    digest = hashlib.blake2b(digest_size=4)
+    for name, value in sorted(flatten_dict(variables, sep="/").items()):
+        digest.update(name.encode() + np.asarray(value, np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def fitting_shape(graphs: Sequence[EdgeGraph], ladder: Sequence[EdgeShape]) -> EdgeShape:

@@ -266,7 +266,7 @@ def _adam(training: PotentialTrainingConfig) -> optax.GradientTransformation:
 def _loss(training: PotentialTrainingConfig, prediction: Prediction, batch: EdgeBatch, targets: Targets) -> jax.Array:
     huber = partial(optax.losses.huber_loss, delta=training.huber_delta)
 
-    def mean(errors: jax.Array, weights: jax.Array) -> jax.Array:
+    def mean(errors: jax.Array, weights: jax.Array | np.ndarray) -> jax.Array:
         per_row = huber(errors).reshape(len(errors), -1).mean(1)
         return (per_row * weights).sum() / jnp.maximum(weights.sum(), 1)
 
