@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.relax import Relaxation, RelaxationFailure
+
+if TYPE_CHECKING:  # settings check evaluators' names, and must load nothing heavy
+    from gnome_core.crystals.crystal import Crystal
+    from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 
 
 class Evaluator(Protocol):
