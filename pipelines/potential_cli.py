@@ -17,9 +17,8 @@ ConfigOption = Annotated[
 FramesArg = Annotated[
     str, typer.Argument(metavar="FRAMES", help="STORE | FOLDER of labels | FILE.parquet | FILE.extxyz")
 ]
-PotentialOption = Annotated[
-    str, typer.Option("--potential", help="embedded | pretrained | stillinger-weber | FILE.npz | ase:MODULE:FUNCTION")
-]
+POTENTIALS = "embedded | pretrained | stillinger-weber | FILE.npz | ase:MODULE:FUNCTION"
+PotentialOption = Annotated[str, typer.Option("--potential", help="pretrained | FILE.npz")]
 BeamOptions = Annotated[Optional[list[str]], typer.Argument(metavar="[-- BEAM OPTIONS]", help="As Beam has them.")]  # noqa: UP045
 
 
@@ -74,7 +73,7 @@ def train(
 
 
 @app.command()
-def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL")], frames: FramesArg) -> None:
+def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL", help=POTENTIALS)], frames: FramesArg) -> None:
     """Compare a potential with the labels of frames."""
     _set_up()
     from gnome_core.potentials.errors import potential_errors
@@ -92,7 +91,7 @@ def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL")], frames:
 def label(
     source: Annotated[str, typer.Argument(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | optimade:URL")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder; `gnome potential train` reads it.")],
-    teacher: PotentialOption = "embedded",
+    teacher: Annotated[str, typer.Option(help=POTENTIALS)] = "embedded",
     copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each crystal beside itself.")] = 0,
     rattle: Annotated[float, typer.Option(min=0, help="Largest standard deviation of atoms in copies, Å.")] = 0.2,
     strain: Annotated[float, typer.Option(min=0, help="Largest standard deviation of strains in copies.")] = 0.05,

@@ -29,11 +29,15 @@ class StillingerWeber:
     scale = "stillinger-weber-si"
     cutoff = REACH * SIGMA  # Å
 
+    def check(self, crystal: Crystal) -> None:
+        """Raise ValueError unless the crystal is silicon."""
+        if (crystal.numbers != SILICON).any():
+            raise ValueError("the Stillinger-Weber potential knows silicon only; use another teacher")
+
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         answers = []
-        for index, crystal in enumerate(crystals):
-            if (crystal.numbers != SILICON).any():
-                raise ValueError(f"crystal {index} is not silicon, the only element of the Stillinger-Weber potential")
+        for crystal in crystals:
+            self.check(crystal)
             graph = bond_graph(crystal, self.cutoff, self.cutoff)
             n, bonds, _, angles = graph.size
             shape = BatchShape(2, n + 1, _rounded(bonds), 1, _rounded(angles))
