@@ -1,10 +1,10 @@
 """Synthetic pre-training on silicon: python benchmarks/pretraining.py [--quick] [--plot FILE.svg]
 
-After Gardner et al., arXiv:2307.15714. Pre-trains one small network on structures that a cheap teacher labels, then fine-tunes all its weights on few DFT
-structures of mlearn's silicon; beside it, direct training on the same structures. Teachers: the embedded potential
-(CHGNet 0.3.0), Stillinger-Weber, and the embedded potential on germanium, whose structures are scaled to silicon's
-distances (alchemical transfer). Test and choice: a tenth each of the official training split, never trained on.
-Every finished run is kept; call again to go on. The last line is JSON.
+After Gardner et al., arXiv:2307.15714. Pre-trains one small network on structures that a cheap teacher labels, then
+fine-tunes all its weights on few DFT structures of mlearn's silicon; beside it, direct training on the same structures.
+Teachers: the embedded potential (CHGNet 0.3.0), Stillinger-Weber, and the embedded potential on germanium, whose
+structures are scaled to silicon's distances (alchemical transfer). Test and choice: a tenth each of the official
+training split, never trained on. Every finished run is kept; call again to go on. The last line is JSON.
 """
 
 from __future__ import annotations
