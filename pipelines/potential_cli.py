@@ -40,6 +40,8 @@ def train(
 ) -> None:
     """Train a potential on energies, forces and stresses. An interrupted training goes on when called again."""
     _set_up()
+    import numpy as np
+
     from gnome_core.potentials.frames import split_groups
     from gnome_core.training.potential_loop import train_potential
     from pipelines.errors import UserError
@@ -50,6 +52,10 @@ def train(
         raise UserError(f"--output {output}: must end in .npz")
     settings = load_potential_config(str(config) if config else None)
     labelled = read_frames(frames, settings.holdout)
+    mild = np.array([np.abs(f).max() <= settings.max_force for f in labelled.forces])
+    if not mild.any():
+        raise UserError(f"{frames}: no frame has only forces up to max_force = {settings.max_force:g} eV/Å")
+    labelled = labelled.take(mild)
     is_train = split_groups(labelled.groups, settings.training.val_fraction, settings.seed)
     with _progress("training", settings.training.epochs, "epochs") as show:
         try:
@@ -68,7 +74,8 @@ def train(
             )
         except ValueError as error:
             raise UserError(str(error)) from None
-    typer.echo(f"{result.path}: {int(is_train.sum())} frames trained, {int((~is_train).sum())} validated")
+    counts = f"{int(is_train.sum())} frames trained, {int((~is_train).sum())} validated, "
+    typer.echo(f"{result.path}: {counts}{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å")
     _print_errors(result.errors)
 
 

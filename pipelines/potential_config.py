@@ -19,6 +19,7 @@ class PotentialConfig(Section):
     holdout: Literal["none", "holdout-v1"] = Field(
         "none", description="holdout-v1: train on no frame of the withheld 15 % of chemical systems"
     )
+    max_force: float = Field(50.0, gt=0, description="eV/Å; frames with a larger force on any atom are left out")
     model: NequIPConfig = Field(
         NequIPConfig(), description="the network; without `elements` it gets those of the frames"
     )
