@@ -14,6 +14,10 @@ ConfigOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--config", help="potential.toml; `gnome potential config` prints one."),
 ]
+FramesArgs = Annotated[
+    list[str],
+    typer.Argument(metavar="FRAMES...", help="As for `test`; several are levels of theory, the first answers."),
+]
 FramesArg = Annotated[
     str, typer.Argument(metavar="FRAMES", help="STORE | FOLDER of labels | FILE.parquet | FILE.extxyz")
 ]
@@ -33,7 +37,7 @@ def config() -> None:
 
 @app.command()
 def train(
-    frames: FramesArg,
+    frames: FramesArgs,
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npz; a .json is written beside it.")],
     config: ConfigOption = None,
     init_from: Annotated[Optional[Path], typer.Option("--from", help="Potential to fine-tune.")] = None,  # noqa: UP045
@@ -42,7 +46,7 @@ def train(
     _set_up()
     import numpy as np
 
-    from gnome_core.potentials.frames import split_groups
+    from gnome_core.potentials.frames import split_groups, with_levels
     from gnome_core.training.potential_loop import train_potential
     from pipelines.errors import UserError
     from pipelines.frames import read_frames, references_of
@@ -51,10 +55,11 @@ def train(
     if output.suffix != ".npz":
         raise UserError(f"--output {output}: must end in .npz")
     settings = load_potential_config(str(config) if config else None)
-    labelled = read_frames(frames, settings.holdout)
+    sources = [read_frames(source, settings.holdout) for source in frames]
+    labelled = with_levels(sources) if len(sources) > 1 else sources[0]
     mild = np.array([np.abs(f).max() <= settings.max_force for f in labelled.forces])
     if not mild.any():
-        raise UserError(f"{frames}: no frame has only forces up to max_force = {settings.max_force:g} eV/Å")
+        raise UserError(f"{' '.join(frames)}: no frame has only forces up to max_force = {settings.max_force:g} eV/Å")
     labelled = labelled.take(mild)
     is_train = split_groups(labelled.groups, settings.training.val_fraction, settings.seed)
     with _progress("training", settings.training.epochs, "epochs") as show:
@@ -65,11 +70,11 @@ def train(
                 seed=settings.seed,
                 out_dir=output.parent,
                 name=output.stem,
-                model=None if init_from else settings.network(labelled.elements),
+                model=None if init_from else settings.network(labelled.elements, len(sources)),
                 training=settings.training,
-                references=references_of(frames) if settings.training.shifts == "references" else None,
+                references=references_of(frames[0]) if settings.training.shifts == "references" else None,
                 init_from=init_from,
-                origin=f"{len(labelled)} frames of {Path(frames).name}",
+                origin=f"{len(labelled)} frames of {', '.join(Path(source).name for source in frames)}",
                 progress=lambda row: show(int(row["epoch"]), _describe(row)),
             )
         except ValueError as error:

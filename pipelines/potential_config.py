@@ -26,11 +26,11 @@ class PotentialConfig(Section):
     training: PotentialTrainingConfig = Field(PotentialTrainingConfig(), description="how it is optimised")
     md: MDConfig = Field(MDConfig(), description="molecular dynamics")
 
-    def network(self, elements: tuple[int, ...]) -> NequIPConfig:
-        """The network for frames of these elements."""
-        if "elements" in self.model.model_fields_set:
-            return self.model
-        return self.model.model_copy(update={"elements": elements})
+    def network(self, elements: tuple[int, ...], levels: int = 1) -> NequIPConfig:
+        """The network for frames of these elements and so many levels of theory."""
+        given = self.model.model_fields_set
+        found = {"elements": elements, "levels": levels}
+        return self.model.model_copy(update={name: value for name, value in found.items() if name not in given})
 
 
 def load_potential_config(path: str | None) -> PotentialConfig:

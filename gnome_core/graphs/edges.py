@@ -70,20 +70,25 @@ class EdgeShape(NamedTuple):
 class EdgeBatch(NamedTuple):
     """Several graphs in one padded set of arrays.
 
-    numbers: (N,) int32, 1 for padding. graph: (N,) int32. n_atoms: (G,) float32, 1 for padding.
-    receivers: (B,) int32, ascending; senders: (B, BLOCK) int32; vectors: (B, BLOCK, 3) Å.
+    numbers: (N,) int32, 1 for padding. graph: (N,) int32. level: (N,) int32, level of theory that is asked for.
+    n_atoms: (G,) float32, 1 for padding. receivers: (B,) int32, ascending; senders: (B, BLOCK) int32; vectors:
+    (B, BLOCK, 3) Å.
     """
 
     numbers: Array
     graph: Array
+    level: Array
     n_atoms: Array
     receivers: Array
     senders: Array
     vectors: Array
 
 
-def pack(graphs: Sequence[EdgeGraph], shape: EdgeShape, dtype: type = np.float32) -> EdgeBatch:
-    """Concatenate `graphs` and pad to `shape`."""
+def pack(
+    graphs: Sequence[EdgeGraph], shape: EdgeShape, dtype: type = np.float32, levels: Sequence[int] | None = None
+) -> EdgeBatch:
+    """Concatenate `graphs` and pad to `shape`. levels: one a graph, else 0."""
+    level = np.zeros(shape.atoms, np.int32)
     numbers = np.ones(shape.atoms, np.int32)
     graph = np.full(shape.atoms, shape.graphs - 1, np.int32)
     n_atoms = np.ones(shape.graphs, np.float32)
@@ -97,11 +102,12 @@ def pack(graphs: Sequence[EdgeGraph], shape: EdgeShape, dtype: type = np.float32
         numbers[atom : atom + n] = g.numbers
         graph[atom : atom + n] = index
         n_atoms[index] = n
+        level[atom : atom + n] = levels[index] if levels is not None else 0
         receivers[block : block + b] = g.receivers + atom
         senders[block : block + b] = g.senders + atom
         vectors[block : block + b] = g.vectors
         atom, block = atom + n, block + b
-    return EdgeBatch(numbers, graph, n_atoms, receivers, senders, vectors)
+    return EdgeBatch(numbers, graph, level, n_atoms, receivers, senders, vectors)
 
 
 def split(graphs: Sequence[EdgeGraph], shape: EdgeShape) -> Iterator[list[int]]:

@@ -47,6 +47,7 @@ class NequIPConfig(BaseModel):
     elements: tuple[int, ...] = Field(
         tuple(range(1, MAX_ATOMIC_NUMBER + 1)), description="atomic numbers that the network has weights for"
     )
+    levels: int = Field(1, ge=1, description="levels of theory that it tells apart; it answers on the first")
 
 
 # Nature 624, 80 (2023), Methods: 16.24 million parameters.

@@ -233,7 +233,11 @@ class NequIP(nn.Module):
         hidden, edges = parse_irreps(config.hidden_irreps), parse_irreps(config.edge_irreps)
         harmonics = _coupled_harmonics(vectors, paths(hidden, edges, hidden))
         embedding = self.param("embedding", nn.initializers.normal(1.0), (len(config.elements), hidden[SCALAR]))
-        features: Features = {SCALAR: rows(embedding, species)[:, None]}
+        scalars = rows(embedding, species)
+        if config.levels > 1:
+            tags = self.param("levels", nn.initializers.normal(1.0), (config.levels, hidden[SCALAR]))
+            scalars += rows(tags, batch.level)
+        features: Features = {SCALAR: scalars[:, None]}
         for i in range(config.layers):
             layer = Convolution(config, name=f"layer_{i}")
             features = layer(features, species, basis, harmonics, batch, neighbors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,12 @@ class BadFrames(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class LabelledFrames:
-    """n frames on one energy scale.
+    """n frames on one energy scale, or on several levels of theory.
 
     energies: (n,) eV of the cell; forces: n arrays (sites, 3) eV/Å; stresses: (n, 3, 3) eV/Å^3, tension positive, NaN
     where there is none; first: (n,) bool, first frames of relaxations; groups: (n,) str, frames of one relaxation (or
-    another source of near-equal frames) share one, and never stand on both sides of a split.
+    another source of near-equal frames) share one, and never stand on both sides of a split. scale: energy scale of
+    level 0; level: (n,) int, which of several levels of theory a frame is of, all 0 if not given.
     """
 
     crystals: Sequence[Crystal]
@@ -32,8 +33,11 @@ class LabelledFrames:
     first: np.ndarray
     groups: np.ndarray
     scale: str
+    level: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     def __post_init__(self):
+        if not len(self.level):
+            object.__setattr__(self, "level", np.zeros(len(self.crystals), int))
         for i, (crystal, energy, forces) in enumerate(zip(self.crystals, self.energies, self.forces, strict=True)):
             if forces.shape != (crystal.n_sites, 3):
                 raise BadFrames(f"frame {i}: forces of shape {forces.shape} for {crystal.n_sites} atoms")
@@ -55,6 +59,7 @@ class LabelledFrames:
             self.first[rows],
             self.groups[rows],
             self.scale,
+            self.level[rows],
         )
 
     @property
@@ -72,6 +77,20 @@ def unlabelled(crystals: Sequence[Crystal], energies: np.ndarray, forces: Sequen
         "groups": np.arange(n).astype(str),
     }
     return LabelledFrames(crystals, np.asarray(energies, np.float64), forces, scale=scale, **{**defaults, **columns})
+
+
+def with_levels(sources: Sequence[LabelledFrames]) -> LabelledFrames:
+    """Frames of several levels of theory together: source i becomes level i; the first one's scale is kept."""
+    return LabelledFrames(
+        [crystal for frames in sources for crystal in frames.crystals],
+        np.concatenate([frames.energies for frames in sources]),
+        [forces for frames in sources for forces in frames.forces],
+        np.concatenate([frames.stresses for frames in sources]),
+        np.concatenate([frames.first for frames in sources]),
+        np.concatenate([[f"{i}/{group}" for group in frames.groups] for i, frames in enumerate(sources)]),
+        sources[0].scale,
+        np.repeat(np.arange(len(sources)), [len(frames) for frames in sources]),
+    )
 
 
 def frames_from_table(table: pa.Table) -> LabelledFrames:

@@ -141,14 +141,14 @@ def energy_and_forces(potential: TrainedPotential, numbers: np.ndarray) -> Calla
     """A function of (positions (n, 3), Neighbors) -> (eV less the shifts, (n, 3) eV/Å); what jax-md integrates."""
     n = len(numbers)
     padded = jnp.asarray(np.append(numbers, numbers[0]).astype(np.int32))
-    graph = jnp.append(jnp.zeros(n, jnp.int32), 1)
+    graph, level = jnp.append(jnp.zeros(n, jnp.int32), 1), jnp.zeros(n + 1, jnp.int32)
     n_atoms = jnp.array([n, 1], jnp.float32)
     far = 2 * potential.record.config.cutoff
 
     def evaluate(positions: jax.Array, neighbors: Neighbors) -> tuple[jax.Array, jax.Array]:
         vectors = edge_vectors(positions, neighbors)
         vectors = jnp.where(neighbors.real[..., None], vectors, jnp.array([far, 0.0, 0.0], positions.dtype))
-        batch = EdgeBatch(padded, graph, n_atoms, neighbors.receivers, neighbors.senders, vectors)
+        batch = EdgeBatch(padded, graph, level, n_atoms, neighbors.receivers, neighbors.senders, vectors)
         prediction = predict(potential.network, potential.variables, batch)
         return prediction.atoms[:n].sum(), prediction.forces[:n]
 

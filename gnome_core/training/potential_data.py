@@ -33,7 +33,7 @@ class Targets(NamedTuple):
 class FrameGraphs:
     """Frames with their graphs built once, and batches of them.
 
-    shifts: (256,) eV by atomic number, subtracted from the labels in double precision.
+    shifts: (levels, 256) eV by atomic number, subtracted from the labels in double precision.
     """
 
     def __init__(self, frames: LabelledFrames, cutoff: float, shifts: np.ndarray, batch_size: int):
@@ -50,7 +50,8 @@ class FrameGraphs:
 
     def _set_shifts(self, shifts: np.ndarray) -> None:
         self.shifts = shifts
-        constant = np.array([shifts[c.numbers].sum() for c in self.frames.crystals])
+        levels = zip(self.frames.crystals, self.frames.level, strict=True)
+        constant = np.array([shifts[level, c.numbers].sum() for c, level in levels])
         self.energy = (self.frames.energies - constant) / self.n_atoms
 
     def shifted(self, shifts: np.ndarray) -> FrameGraphs:
@@ -65,7 +66,7 @@ class FrameGraphs:
             rows = [order[i] for i in run]
             graphs = [self.graphs[i] for i in rows]
             shape = fitting_shape(graphs, [self.shape])
-            yield pack(graphs, shape), self._targets(rows, shape), rows
+            yield pack(graphs, shape, levels=self.frames.level[rows].tolist()), self._targets(rows, shape), rows
 
     def _targets(self, rows: Sequence[int], shape: EdgeShape) -> Targets:
         n, atoms = len(rows), int(self.n_atoms[rows].sum())

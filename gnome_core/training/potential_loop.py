@@ -21,7 +21,7 @@ import optax
 
 from gnome_core.graphs.edges import EdgeBatch
 from gnome_core.models.config import NequIPConfig
-from gnome_core.models.layers import rows, segment_sum
+from gnome_core.models.layers import segment_sum
 from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.frames import LabelledFrames
 from gnome_core.potentials.gradients import Prediction, predict, predict_compiled
@@ -90,6 +90,8 @@ def train_potential(
     if start is not None and model not in (None, start[1].config):
         raise ValueError(f"{init_from} is a {start[1].config}; fine-tuning needs the same configuration")
     model = start[1].config if start is not None else model or NequIPConfig(elements=frames.elements)
+    if int(frames.level.max()) >= model.levels:
+        raise ValueError(f"frames of {int(frames.level.max()) + 1} levels of theory; set model.levels")
     if unknown := set(frames.elements) - set(model.elements):
         raise ValueError(f"the network has no weights for atomic numbers {sorted(unknown)}; add them to model.elements")
     network = NequIP(model)
@@ -100,10 +102,14 @@ def train_potential(
     residual = data.energy * data.n_atoms - _network_energies(network, variables, data)
     shifts = shifts + fit_shifts(train, residual)
     data = data.shifted(shifts)
+    # An element that only validating crystals hold has no energy zero.
+    val = val.take(
+        np.array([np.isfinite(shifts[i, c.numbers]).all() for c, i in zip(val.crystals, val.level, strict=True)], bool)
+    )
     val_data = FrameGraphs(val, model.cutoff, shifts, training.batch_size) if len(val) else None
 
     statistics = jax.tree.map(jnp.asarray, variables["statistics"])
-    corrections = jnp.zeros(256)  # eV, to the shifts, learnt with the network
+    corrections = jnp.zeros_like(shifts, jnp.float32)  # eV, to the shifts, learnt with the network
     params = {"network": jax.tree.map(jnp.asarray, variables["params"]), "shifts": corrections}
     zero = jnp.int32(0)
     optimizer = _adam(training).init(params)
@@ -150,7 +156,7 @@ def train_potential(
     record = PotentialRecord(
         config=model,
         scale=frames.scale,
-        shifts={z: float(shifts[z]) for z in frames.elements},
+        shifts={z: float(shifts[0, z]) for z in frames.elements if np.isfinite(shifts[0, z])},
         n_train=len(train),
         n_val=len(val),
         errors=errors,
@@ -167,16 +173,19 @@ def train_potential(
 
 
 def fit_shifts(frames: LabelledFrames, energies: np.ndarray) -> np.ndarray:
-    """(256,) eV by atomic number: least squares of the energies per atom over compositions; NaN for absent elements.
+    """(levels, 256) eV by atomic number: least squares of the energies per atom over compositions, level by level; NaN
+    for elements that a level lacks.
 
     Least squares of smallest norm: frames of one composition share their energy out evenly.
     """
-    elements = np.array(frames.elements)
-    counts = np.array([(c.numbers[:, None] == elements).sum(0) for c in frames.crystals], float)
-    n_atoms = counts.sum(1, keepdims=True)
-    solution, *_ = np.linalg.lstsq(counts / n_atoms, energies / n_atoms[:, 0], rcond=1e-8)
-    shifts = np.full(256, np.nan)
-    shifts[elements] = solution
+    shifts = np.full((int(frames.level.max()) + 1, 256), np.nan)
+    for level in np.unique(frames.level):
+        rows = np.flatnonzero(frames.level == level)
+        elements = np.array(frames.take(rows).elements)
+        counts = np.array([(frames.crystals[i].numbers[:, None] == elements).sum(0) for i in rows], float)
+        n_atoms = counts.sum(1, keepdims=True)
+        solution, *_ = np.linalg.lstsq(counts / n_atoms, energies[rows] / n_atoms[:, 0], rcond=1e-8)
+        shifts[level, elements] = solution
     return shifts
 
 
@@ -223,8 +232,10 @@ def _shifts(
     references = references or {}
     if missing := set(train.elements) - set(references):
         raise ValueError(f'shifts = "references" needs a reference energy of atomic numbers {sorted(missing)}')
-    table = np.full(256, np.nan)
-    table[list(references)] = list(references.values())
+    if train.level.any():
+        raise ValueError('shifts = "references" is for frames of one level of theory; use "fit"')
+    table = np.full((1, 256), np.nan)
+    table[0, list(references)] = list(references.values())
     return table
 
 
@@ -298,7 +309,7 @@ def _train_step(
 ) -> tuple[Any, Any, Any, jax.Array]:
     def loss(params: Any) -> jax.Array:
         prediction = predict(network, {"params": params["network"], "statistics": statistics}, batch)
-        atoms = prediction.atoms + rows(params["shifts"], batch.numbers)
+        atoms = prediction.atoms + params["shifts"][batch.level, batch.numbers]
         return _loss(training, prediction._replace(atoms=atoms), batch, targets)
 
     value, gradient = jax.value_and_grad(loss)(params)
@@ -325,7 +336,7 @@ def _run_digest(
     digest.update(json.dumps(settings, sort_keys=True).encode())
     if init_from is not None:
         digest.update(Path(init_from).read_bytes())
-    for array in (frames.energies, frames.stresses, frames.first, is_train, shifts, *frames.forces):
+    for array in (frames.energies, frames.stresses, frames.first, frames.level, is_train, shifts, *frames.forces):
         digest.update(np.ascontiguousarray(array).tobytes())
     for crystal in frames.crystals:
         digest.update(crystal.lattice.tobytes() + crystal.frac_coords.tobytes() + crystal.numbers.tobytes())

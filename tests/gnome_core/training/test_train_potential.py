@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gnome_core.models.config import NequIPConfig
-from gnome_core.potentials.frames import BadFrames, frames_from_table, split_groups
+from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_table, split_groups, with_levels
 from gnome_core.potentials.record import BadPotential, load_potential
 from gnome_core.potentials.trained import TrainedPotential
 from gnome_core.training.potential_config import PotentialTrainingConfig
@@ -93,8 +93,27 @@ def test_shifts_are_the_energies_of_isolated_atoms_where_these_explain_everythin
     frames = pair_frames(20)
     energies = np.array([sum(ALONE[int(z)] for z in c.numbers) for c in frames.crystals])
     shifts = fit_shifts(frames, energies)
-    assert shifts[[29, 47]] == pytest.approx([-2.0, 3.0])
-    assert np.isnan(shifts[1])
+    assert shifts[0, [29, 47]] == pytest.approx([-2.0, 3.0])
+    assert np.isnan(shifts[0, 1])
+
+
+def test_levels_of_theory_are_learnt_side_by_side_and_the_first_answers(frames, tmp_path):
+    other = pair_frames(48, seed=7)
+    softer = LabelledFrames(
+        other.crystals, 0.5 * other.energies + 40, [0.5 * f for f in other.forces], 0.5 * other.stresses, other.first,
+        other.groups, "softer",
+    )  # fmt: skip
+    both = with_levels([frames, softer])
+    training = TRAINING.model_copy(update={"epochs": 60})
+    result = train(both, tmp_path, training, model=MODEL.model_copy(update={"levels": 2}))
+    potential = TrainedPotential.load(result.path)
+    unseen = pair_frames(12, seed=9)
+    forces = np.concatenate([a.forces for a in potential.evaluate(unseen.crystals)])
+    true = np.concatenate(unseen.forces)
+    assert np.abs(forces - true).mean() < 0.25 * np.abs(true).mean()
+    assert np.abs(forces - 0.5 * true).mean() > 0.3 * np.abs(true).mean()
+    with pytest.raises(ValueError, match=r"set model.levels"):
+        train(both, tmp_path)
 
 
 def test_formation_energies_need_every_reference(frames, tmp_path):
