@@ -20,7 +20,7 @@ from datasets import mlearn, three_way
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.errors import potential_errors
-from gnome_core.potentials.frames import LabelledFrames, unlabelled
+from gnome_core.potentials.frames import LabelledFrames, frames_without_stress
 from gnome_core.potentials.memory import keep_freed_memory
 from gnome_core.potentials.named import make_potential
 from gnome_core.potentials.potential import Potential
@@ -102,7 +102,7 @@ def labelled_by(source: str, structures: list[Crystal]) -> LabelledFrames:
         germanium = [Crystal(c.lattice * ratio, c.frac_coords, np.full(c.n_sites, GERMANIUM)) for c in structures]
         frames = _label(make_potential("embedded"), germanium)
         # Energies stay; lengths go back to silicon's, and forces grow by as much.
-        return unlabelled(structures, frames.energies, [f * ratio for f in frames.forces], "alchemical")
+        return frames_without_stress(structures, frames.energies, [f * ratio for f in frames.forces], "alchemical")
     return _label(make_potential(source), structures)
 
 
@@ -110,7 +110,9 @@ def _label(teacher: Potential, structures: list[Crystal]) -> LabelledFrames:
     answers = []
     for start in range(0, len(structures), 16):
         answers += teacher.evaluate(structures[start : start + 16])
-    return unlabelled(structures, np.array([a.energy for a in answers]), [a.forces for a in answers], teacher.scale)
+    return frames_without_stress(
+        structures, np.array([a.energy for a in answers]), [a.forces for a in answers], teacher.scale
+    )
 
 
 def pretrained(source: str, out: Path, quick: bool) -> Path:

@@ -23,7 +23,8 @@ class LabelledFrames:
     energies: (n,) eV of the cell; forces: n arrays (sites, 3) eV/Å; stresses: (n, 3, 3) eV/Å^3, tension positive, NaN
     where there is none; first: (n,) bool, first frames of relaxations; groups: (n,) str, frames of one relaxation (or
     another source of near-equal frames) share one, and never stand on both sides of a split. scale: energy scale of
-    level 0; level: (n,) int, which of several levels of theory a frame is of, all 0 if not given.
+    level 0; level: (n,) int, which of several levels of theory a frame is of, all 0 if not given. directions and
+    responses: n arrays (sites, 3) each, or none; how the forces change (eV/Å^2) as the atoms move along the direction.
     """
 
     crystals: Sequence[Crystal]
@@ -34,6 +35,8 @@ class LabelledFrames:
     groups: np.ndarray
     scale: str
     level: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    directions: Sequence[np.ndarray] = ()
+    responses: Sequence[np.ndarray] = ()
 
     def __post_init__(self):
         if not len(self.level):
@@ -60,6 +63,8 @@ class LabelledFrames:
             self.groups[rows],
             self.scale,
             self.level[rows],
+            [self.directions[i] for i in rows] if self.directions else (),
+            [self.responses[i] for i in rows] if self.responses else (),
         )
 
     @property
@@ -68,15 +73,14 @@ class LabelledFrames:
         return tuple(sorted({int(z) for c in self.crystals for z in np.unique(c.numbers)}))
 
 
-def unlabelled(crystals: Sequence[Crystal], energies: np.ndarray, forces: Sequence[np.ndarray], scale: str, **columns):
-    """LabelledFrames without stresses, each a first frame and a group of its own unless `columns` says otherwise."""
+def frames_without_stress(
+    crystals: Sequence[Crystal], energies: np.ndarray, forces: Sequence[np.ndarray], scale: str
+) -> LabelledFrames:
+    """Frames each of which is a first one and a group of its own."""
     n = len(crystals)
-    defaults = {
-        "stresses": np.full((n, 3, 3), np.nan),
-        "first": np.ones(n, bool),
-        "groups": np.arange(n).astype(str),
-    }
-    return LabelledFrames(crystals, np.asarray(energies, np.float64), forces, scale=scale, **{**defaults, **columns})
+    stresses = np.full((n, 3, 3), np.nan)
+    groups = np.arange(n).astype(str)
+    return LabelledFrames(crystals, np.asarray(energies, np.float64), forces, stresses, np.ones(n, bool), groups, scale)
 
 
 def with_levels(sources: Sequence[LabelledFrames]) -> LabelledFrames:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gnome_core.graphs.edges import EdgeBatch
-from gnome_core.models.layers import rows, segment_sum
+from gnome_core.models.layers import Array, rows, segment_sum
 
 
 class Prediction(NamedTuple):
@@ -38,6 +38,16 @@ def predict(network: nn.Module, variables: Any, batch: EdgeBatch) -> Prediction:
     outer = jnp.einsum("bei,bej->bij", vectors, gradient).reshape(-1, 9)
     virials = segment_sum(outer, rows(batch.graph, batch.receivers), n_graphs).reshape(-1, 3, 3)
     return Prediction(atoms, forces, (virials + virials.swapaxes(1, 2)) / 2)
+
+
+def force_response(network: nn.Module, variables: Any, batch: EdgeBatch, direction: Array) -> jax.Array:
+    """(N, 3) derivative of the forces as the atoms move along `direction` (N, 3): a product with minus the Hessian."""
+
+    def forces(vectors: jax.Array) -> jax.Array:
+        return predict(network, variables, batch._replace(vectors=vectors)).forces
+
+    moves = rows(direction, batch.receivers)[:, None] - rows(direction, batch.senders)
+    return jax.jvp(forces, (jnp.asarray(batch.vectors),), (moves,))[1]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -27,6 +27,9 @@ class PotentialTrainingConfig(BaseModel):
     energy_weight: float = Field(1.0, ge=0, description="of the loss on eV/atom")
     force_weight: float = Field(1.0, ge=0, description="of the loss on eV/Å, mean over components")
     stress_weight: float = Field(0.0, ge=0, description="of the loss on the virial, eV/atom, mean over components")
+    hessian_weight: float = Field(
+        0.0, ge=0, description="of the loss on Hessian rows, eV/Å^2, of frames that have them (distillation)"
+    )
     huber_delta: float = Field(0.1, gt=0, description="errors below it count by their square, in each loss's unit")
     weight_decay: float = Field(0.0, ge=0, description="decoupled L2 (AdamW)")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="average of the parameters that is exported; 0 = none")

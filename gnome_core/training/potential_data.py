@@ -19,12 +19,15 @@ HEADROOM = 1.1  # batches are cut at this times the mean size, so that few are c
 class Targets(NamedTuple):
     """Labels of a padded batch. energy: (G,) eV/atom less the shifts; forces: (N, 3) eV/Å; virial: (G, 3, 3) eV/atom.
 
-    Weights are 0 on padding and on what has no label, else 1: graph (G,), atom (N,), virial_known (G,).
+    direction, response: (N, 3), see LabelledFrames; zero without Hessian rows. Weights are 0 on padding and on what has
+    no label, else 1: graph (G,), atom (N,), virial_known (G,).
     """
 
     energy: np.ndarray
     forces: np.ndarray
     virial: np.ndarray
+    direction: np.ndarray
+    response: np.ndarray
     graph: np.ndarray
     atom: np.ndarray
     virial_known: np.ndarray
@@ -75,9 +78,13 @@ class FrameGraphs:
         virial = np.zeros((shape.graphs, 3, 3), np.float32)
         energy[:n], graph[:n] = self.energy[rows], 1
         forces[:atoms], atom[:atoms] = np.concatenate([self.frames.forces[i] for i in rows]), 1
+        direction, response = np.zeros((2, shape.atoms, 3), np.float32)
+        if self.frames.directions:
+            direction[:atoms] = np.concatenate([self.frames.directions[i] for i in rows])
+            response[:atoms] = np.concatenate([self.frames.responses[i] for i in rows])
         known[:n] = np.isfinite(self.virial[rows]).all((1, 2))
         virial[:n] = np.nan_to_num(self.virial[rows])
-        return Targets(energy, forces, virial, graph, atom, known)
+        return Targets(energy, forces, virial, direction, response, graph, atom, known)
 
 
 def epoch_order(n: int, first: np.ndarray, share: float, batch_size: int, seed: Sequence[int]) -> list[int]:

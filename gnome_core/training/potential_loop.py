@@ -24,7 +24,7 @@ from gnome_core.models.config import NequIPConfig
 from gnome_core.models.layers import segment_sum
 from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.frames import LabelledFrames
-from gnome_core.potentials.gradients import Prediction, predict, predict_compiled
+from gnome_core.potentials.gradients import Prediction, force_response, predict, predict_compiled
 from gnome_core.potentials.record import PotentialRecord, load_potential, save_potential
 from gnome_core.training.checkpoint import Checkpoints
 from gnome_core.training.potential_config import PotentialTrainingConfig
@@ -86,6 +86,8 @@ def train_potential(
         raise ValueError("no training frames; check the split")
     train, val = frames.take(train_rows), frames.take(val_rows)
 
+    if training.hessian_weight and not frames.directions:
+        raise ValueError("hessian_weight is set, but the frames have no Hessian rows")
     start = load_potential(init_from) if init_from is not None else None
     if start is not None and model not in (None, start[1].config):
         raise ValueError(f"{init_from} is a {start[1].config}; fine-tuning needs the same configuration")
@@ -310,7 +312,13 @@ def _train_step(
     def loss(params: Any) -> jax.Array:
         prediction = predict(network, {"params": params["network"], "statistics": statistics}, batch)
         atoms = prediction.atoms + params["shifts"][batch.level, batch.numbers]
-        return _loss(training, prediction._replace(atoms=atoms), batch, targets)
+        value = _loss(training, prediction._replace(atoms=atoms), batch, targets)
+        if training.hessian_weight:
+            variables = {"params": params["network"], "statistics": statistics}
+            error = force_response(network, variables, batch, targets.direction) - targets.response
+            per_atom = optax.losses.huber_loss(error, delta=training.huber_delta).mean(1)
+            value += training.hessian_weight * (per_atom * targets.atom).sum() / jnp.maximum(targets.atom.sum(), 1)
+        return value
 
     value, gradient = jax.value_and_grad(loss)(params)
     updates, optimizer = _adam(training).update(gradient, optimizer, params)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from gnome_core.models.config import NequIPConfig
-from gnome_core.potentials.frames import unlabelled
+from gnome_core.potentials.frames import frames_without_stress
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.training.potential_config import PotentialTrainingConfig
 from gnome_core.training.potential_loop import train_potential
@@ -83,7 +83,7 @@ def test_materials_run_in_a_pipeline_and_are_not_run_twice(tmp_path, monkeypatch
 
     from gnome_core.potentials import md
 
-    frames = unlabelled([ROCKSALT], np.array([-6.0]), [np.zeros((2, 3))], "still")
+    frames = frames_without_stress([ROCKSALT], np.array([-6.0]), [np.zeros((2, 3))], "still")
     model = NequIPConfig(layers=1, hidden_irreps="4x0e", edge_irreps="0e", cutoff=4.0, elements=(11, 17))
     training = PotentialTrainingConfig(epochs=1, batch_size=1)
     path = train_potential(frames, np.ones(1, bool), seed=0, out_dir=tmp_path, model=model, training=training).path

@@ -12,7 +12,7 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.edges import EdgeShape, edge_graph, pack
 from gnome_core.models.config import PAPER_NEQUIP, NequIPConfig
 from gnome_core.models.nequip import NequIP, n_parameters
-from gnome_core.potentials.gradients import Prediction, predict
+from gnome_core.potentials.gradients import Prediction, force_response, predict
 from tests.gnome_core.potentials.samples import SKEWED, supercell
 
 ELEMENTS = (8, 20, 22)
@@ -194,6 +194,19 @@ def test_forces_and_stress_are_slopes_of_the_energy(config):
         strain[i, j] = strain[j, i] = h / 2 if i != j else h
         slope = (energy(SKEWED.positions, strain) - energy(SKEWED.positions, -strain)) / (2 * h)
         assert here.virials[0, i, j] == pytest.approx(slope, abs=1e-5)
+
+
+def test_the_response_of_forces_is_their_difference_along_the_direction():
+    variables, h = random_variables(FULL), 1e-4
+    direction = np.random.default_rng(0).normal(size=(5, 3))
+    batch = batch_of(SKEWED)
+    padded = np.concatenate([direction, np.zeros((1, 3))])
+    response = jax.jit(force_response, static_argnums=0)(NequIP(FULL), variables, batch, padded)[:5]
+    moved = [
+        evaluate(FULL, variables, Crystal(SKEWED.lattice, p @ np.linalg.inv(SKEWED.lattice), SKEWED.numbers)).forces
+        for p in (SKEWED.positions + h * direction, SKEWED.positions - h * direction)
+    ]
+    np.testing.assert_allclose(response, (moved[0] - moved[1]) / (2 * h), atol=1e-5)
 
 
 def test_energy_and_forces_are_continuous_through_the_cutoff():

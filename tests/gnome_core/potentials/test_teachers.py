@@ -8,7 +8,7 @@ from gnome_core.crystals.convert import to_atoms
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.potentials.ase_calculator import CalculatorPotential, PotentialCalculator
 from gnome_core.potentials.named import make_potential
-from gnome_core.potentials.sampling import alchemical, distorted
+from gnome_core.potentials.sampling import alchemical, denoising_frames, distorted
 from gnome_core.potentials.stillinger_weber import StillingerWeber
 from tests.gnome_core.potentials.samples import COPPER, FCC, SKEWED, supercell
 
@@ -89,3 +89,14 @@ def test_alchemical_structures_have_the_other_elements_distances():
     germanium = alchemical(SILICON, 32, 2.45, 2.352)
     assert germanium.lattice == pytest.approx(SILICON.lattice * 2.45 / 2.352)
     assert germanium.numbers.tolist() == [32, 32]
+
+
+def test_denoising_labels_lead_back_to_the_sites():
+    frames = denoising_frames([SKEWED, SILICON], copies=3, rattle=0.1, stiffness=2.0)
+    assert len(frames) == 6
+    for crystal, origin, forces, energy in zip(
+        frames.crystals, [SKEWED] * 3 + [SILICON] * 3, frames.forces, frames.energies, strict=True
+    ):
+        away = crystal.positions - origin.positions
+        np.testing.assert_allclose(forces, -2.0 * away, atol=1e-9)
+        assert energy == pytest.approx(np.square(away).sum())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gnome_core.models.config import NequIPConfig
+from gnome_core.potentials.distillation import with_hessian_rows
 from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_table, split_groups, with_levels
 from gnome_core.potentials.record import BadPotential, load_potential
 from gnome_core.potentials.trained import TrainedPotential
@@ -114,6 +115,22 @@ def test_levels_of_theory_are_learnt_side_by_side_and_the_first_answers(frames, 
     assert np.abs(forces - 0.5 * true).mean() > 0.3 * np.abs(true).mean()
     with pytest.raises(ValueError, match=r"set model.levels"):
         train(both, tmp_path)
+
+
+def test_hessian_rows_of_a_teacher_are_learnt(frames, tmp_path):
+    teacher = TrainedPotential.load(train(frames, tmp_path, TRAINING.model_copy(update={"epochs": 60})).path)
+    few = with_hessian_rows(frames.take(np.arange(16)), teacher)
+    unseen = with_hessian_rows(pair_frames(12, seed=9), teacher)
+
+    def response_error(weight: float) -> float:
+        training = TRAINING.model_copy(update={"epochs": 40, "hessian_weight": weight})
+        result = train(few, tmp_path / str(weight), training, seed=11)
+        student = with_hessian_rows(unseen, TrainedPotential.load(result.path))
+        return float(np.abs(np.concatenate(student.responses) - np.concatenate(unseen.responses)).mean())
+
+    assert response_error(0.3) < 0.8 * response_error(0.0)
+    with pytest.raises(ValueError, match="no Hessian rows"):
+        train(frames, tmp_path, TRAINING.model_copy(update={"hessian_weight": 1.0}))
 
 
 def test_formation_energies_need_every_reference(frames, tmp_path):
