@@ -18,7 +18,9 @@ class Evaluator(Protocol):
     """scale: energy scale of the answers. protocol: every setting that decides them; part of the job digest."""
 
     name: str
-    scale: str
+
+    @property
+    def scale(self) -> str: ...
 
     @property
     def protocol(self) -> Mapping[str, object]: ...
@@ -37,12 +39,15 @@ def make_evaluator(
 
     dft, folder: settings of first-principles engines, and where their job folders are (needed to evaluate only).
     """
+    kind, _, potential = check_name(name).partition(":")
     if name in ENGINES:
         from dft.job_evaluator import JobEvaluator
 
         return JobEvaluator(make_engine(name, dft or DftConfig()), dft or DftConfig(), folder)
-    if name not in EVALUATORS:
-        raise ValueError(f"no evaluator {name!r}; there is: {', '.join((*EVALUATORS, *ENGINES))}")
+    if kind in POTENTIAL_KINDS:
+        from dft.potential import Labeller, PotentialEvaluator
+
+        return (PotentialEvaluator if kind == "potential" else Labeller)(potential, config)
     return EVALUATORS[name](config)
 
 
@@ -58,10 +63,14 @@ def is_engine(name: str) -> bool:
     return name in ENGINES
 
 
+POTENTIAL_KINDS = ("potential", "label")  # followed by ":" and a name of gnome_core.potentials.named
+
+
 def check_name(name: str) -> str:
     """The name, or a ValueError that says which there are."""
-    if name not in EVALUATORS and name not in ENGINES:
-        raise ValueError(f"must be one of {', '.join((*EVALUATORS, *ENGINES))}")
+    kind, _, potential = name.partition(":")
+    if name not in EVALUATORS and name not in ENGINES and not (kind in POTENTIAL_KINDS and potential):
+        raise ValueError(f"no evaluator {name!r}; there is: {', '.join((*EVALUATORS, *ENGINES))}, potential:FILE.npz")
     return name
 
 

@@ -43,7 +43,7 @@ RESULT_SCHEMA = pa.schema(
         pa.field("energy_per_atom", pa.float64()),  # total, on `scale`; null unless done
         pa.field("scale", pa.string(), nullable=False),
         pa.field("steps", pa.int32(), nullable=False),
-        pa.field("magmoms", _list_of(pa.float64())),  # one an atom
+        pa.field("magmoms", _list_of(pa.float64())),  # one an atom; null from potentials without
         # What first-principles engines know beyond that; null for potentials.
         pa.field("correction_per_atom", pa.float64()),  # to be added to the energy, on scales that have corrections
         pa.field("magnetization", pa.float64()),  # of the cell
@@ -118,7 +118,7 @@ def result_batch(
         message=[o.message if isinstance(o, RelaxationFailure) else "" for o in outcomes],
         energy_per_atom=[relaxation and float(relaxation.energy_per_atom) for relaxation in done],
         steps=[len(outcome.frames) for outcome in outcomes],
-        magmoms=[relaxation and np.asarray(relaxation.magmoms, np.float64) for relaxation in done],
+        magmoms=[None if r is None or r.magmoms is None else np.asarray(r.magmoms, np.float64) for r in done],
         scale=scale,
         fixes=[list(c.fixes) for c in calculations] if calculations else None,
         **known,

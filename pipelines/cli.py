@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines import cli_models
+from pipelines import cli_models, cli_potential
 from pipelines.cli_analyse import analyse
 from pipelines.cli_dft import app as dft
 
@@ -20,6 +20,7 @@ rounds = typer.Typer(no_args_is_help=True, help="Run the rounds of a store.")
 app.add_typer(rounds, name="round")
 app.add_typer(analyse, name="analyse")
 app.add_typer(dft, name="dft")
+app.add_typer(cli_potential.app, name="potential")
 
 StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
 ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045

@@ -7,7 +7,7 @@ import hashlib
 import tomllib
 import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,8 @@ from gnome_core.models.config import CompositionalConfig, StructuralConfig
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.training.config import TrainingConfig
 from pipelines.errors import UserError
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -65,7 +67,9 @@ class EvaluationConfig(RelaxConfig):
     """How chosen candidates are relaxed."""
 
     evaluator: Annotated[str, AfterValidator(check_name)] = Field(
-        "embedded", description="embedded: CHGNet 0.3.0 in this process | espresso | vasp: jobs in folders"
+        "embedded",
+        description="embedded: CHGNet 0.3.0 in this process | potential:FILE.npz: one of yours, likewise | "
+        "espresso | vasp: jobs in folders",
     )
     batch_size: int = Field(32, ge=1, description="crystals relaxed together; a killed stage repeats at most one batch")
 
@@ -154,32 +158,39 @@ def derived_seed(config: RoundConfig, *purpose: object) -> int:
 
 def load_config(path: str) -> RoundConfig:
     """Read a round.toml. Raises UserError naming the file, the key and the nearest valid key."""
+    return parse_config(read_toml(path, "gnome config"), path)
+
+
+def read_toml(path: str, command: str) -> dict[str, Any]:
+    """The values of a settings file; `command` is the one that prints such a file. Raises UserError."""
     try:
         text = Path(path).read_text()
     except OSError as error:
-        raise UserError(
-            f"{path}: {(error.strerror or str(error)).lower()}; `gnome config > {path}` writes one"
-        ) from None
+        raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; `{command} > {path}` writes one") from None
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}") from None
-    return parse_config(values, path)
 
 
 def parse_config(values: dict[str, Any], origin: str) -> RoundConfig:
     """Check plain values. `origin` is named in the UserError."""
+    return parse_settings(RoundConfig, values, origin)
+
+
+def parse_settings(kind: type[Settings], values: dict[str, Any], origin: str) -> Settings:
+    """Plain values as settings of a kind. Raises UserError naming the origin, the key and the nearest valid key."""
     try:
-        return RoundConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{origin}: {_complaint(error.errors()[0])}") from None
+        raise UserError(f"{origin}: {_complaint(error.errors()[0], kind)}") from None
 
 
-def _complaint(error: Any) -> str:
+def _complaint(error: Any, kind: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         return f"{key or 'config'}: {error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r})"
-    known = _keys(RoundConfig)
+    known = _keys(kind)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if not near:  # the right key in the wrong table, perhaps
         last = key.rpartition(".")[2]
@@ -198,10 +209,10 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def config_toml(config: RoundConfig) -> str:
-    """The config as a round.toml with a comment for every key; unset optional keys are commented out."""
+def config_toml(config: BaseModel, title: str = "Settings of a round of the flywheel") -> str:
+    """The config as TOML with a comment for every key; unset optional keys are commented out."""
     document = tomlkit.document()
-    document.add(tomlkit.comment("Settings of a round of the flywheel; keys left out keep these values."))
+    document.add(tomlkit.comment(f"{title}; keys left out keep these values."))
     _add_fields(document, config)
     return tomlkit.dumps(document)
 

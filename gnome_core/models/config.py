@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
 from gnome_core.graphs.featurize import CUTOFF
 
 
@@ -40,3 +41,33 @@ class CompositionalConfig(BaseModel):
 
 
 PAPER = StructuralConfig(width=256, trainable_swish=True, residual=False, element_properties=False)
+
+
+class NequIPConfig(BaseModel):
+    """Shape of a NequIP network. The defaults suit a CPU; `PAPER_NEQUIP` is the published one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layers: int = Field(3, ge=1, le=8, description="convolutions")
+    hidden_irreps: str = Field("32x0e+32x1o+32x2e", description="features of an atom; o = odd under inversion")
+    edge_irreps: str = Field(
+        "0e+1o+2e", description="spherical harmonics of an edge; with 1e the network tells mirror images apart"
+    )
+    cutoff: float = Field(5.0, gt=0, description="Å")
+    switch_width: float = Field(0.5, gt=0, description="Å before the cutoff within which edges fade out (XPLOR)")
+    n_bessel: int = Field(8, ge=1, description="Bessel functions of an edge length")
+    radial_width: int = Field(64, ge=1, description="hidden features of the radial network")
+    radial_layers: int = Field(2, ge=1, description="hidden layers of the radial network")
+    neighbors: float | None = Field(
+        None, gt=0, description="what message sums are divided by; the data's mean if unset"
+    )
+    elements: tuple[int, ...] = Field(
+        tuple(range(1, MAX_ATOMIC_NUMBER + 1)), description="atomic numbers that the network has weights for"
+    )
+    levels: int = Field(1, ge=1, description="levels of theory that it tells apart; it answers on the first")
+
+
+# Nature 624, 80 (2023), Methods: 16.24 million parameters.
+PAPER_NEQUIP = NequIPConfig(
+    layers=5, hidden_irreps="128x0e+64x1e+32x2e", edge_irreps="0e+1e+2e", cutoff=5.0, n_bessel=8, neighbors=26.0
+)

@@ -17,12 +17,12 @@ from gnome_core.models import chgnet
 @dataclass(frozen=True)
 class Evaluation:
     """energy: eV per cell. forces: (n, 3) eV/Å. stress: (3, 3) eV/Å^3, tension positive. magmoms: (n,) in Bohr
-    magnetons."""
+    magnetons, None from a potential without any."""
 
     energy: float
     forces: np.ndarray
     stress: np.ndarray
-    magmoms: np.ndarray
+    magmoms: np.ndarray | None
 
 
 class Potential(Protocol):

@@ -33,10 +33,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """A converged relaxation; the last frame is the relaxed crystal. magmoms: (n,) Bohr magnetons."""
+    """A converged relaxation; the last frame is the relaxed crystal. magmoms: (n,) Bohr magnetons,
+    None from a potential without any."""
 
     frames: list[Frame]
-    magmoms: np.ndarray
+    magmoms: np.ndarray | None
 
     @property
     def crystal(self) -> Crystal:

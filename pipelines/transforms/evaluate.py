@@ -54,7 +54,7 @@ class EvaluateBatch(beam.DoFn):
 
     def _path(self, batch: pa.RecordBatch, table: str) -> str:
         # Job digests stand for structure and protocol, so their list stands for all that goes in.
-        return f"jobs/{self.evaluator}/{json_digest(batch['id'].to_pylist())}.{table}.parquet"
+        return f"jobs/{self.evaluator.partition(':')[0]}/{json_digest(batch['id'].to_pylist())}.{table}.parquet"
 
     def _finished_before(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch] | None:
         storage = Store(self.root).storage

@@ -1,0 +1,98 @@
+"""Potentials as evaluators: relaxations (`potential:NAME`) and single-point labels (`label:NAME`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.named import make_potential, pretrained_path
+from gnome_core.potentials.potential import Potential
+from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure, relax
+
+Outcome = Relaxation | RelaxationFailure
+
+
+class PotentialEvaluator:
+    """Relaxes with a potential of `gnome_core.potentials.named`. Crystals it cannot judge fail by name."""
+
+    kind = "potential"
+
+    def __init__(self, potential: str, config: RelaxConfig):
+        self.potential_name, self.config = potential, config
+        self.name = f"{self.kind}:{potential}"
+
+    @property
+    def scale(self) -> str:
+        return self.potential.scale
+
+    @property
+    def protocol(self) -> Mapping[str, object]:
+        return {
+            "evaluator": self.kind,
+            "scale": self.scale,
+            "potential": _identity(self.potential_name),
+            "relax": self.config.model_dump(),
+        }
+
+    @cached_property
+    def potential(self) -> Potential:
+        """Loaded when it is first asked for."""
+        return make_potential(self.potential_name)
+
+    def evaluate(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None) -> list[Outcome]:
+        refused = {i: failure for i, c in enumerate(crystals) if (failure := self._refusal(c)) is not None}
+        if progress and refused:
+            progress(len(refused))
+        judged = [c for i, c in enumerate(crystals) if i not in refused]
+        answers = iter(self._outcomes(judged, progress))
+        return [refused[i] if i in refused else next(answers) for i in range(len(crystals))]
+
+    def _outcomes(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None) -> list[Outcome]:
+        return relax(crystals, self.potential, self.config, progress)
+
+    def _refusal(self, crystal: Crystal) -> RelaxationFailure | None:
+        check = getattr(self.potential, "check", None)
+        try:
+            if check is not None:
+                check(crystal)
+        except ValueError as error:
+            return RelaxationFailure("unknown_element", str(error), [])
+        return None
+
+
+class Labeller(PotentialEvaluator):
+    """One frame a crystal, as it is: what synthetic pre-training learns from."""
+
+    kind = "label"
+
+    @property
+    def protocol(self) -> Mapping[str, object]:
+        return {"evaluator": self.kind, "scale": self.scale, "potential": _identity(self.potential_name)}
+
+    def _outcomes(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for crystal, answer in zip(crystals, self.potential.evaluate(crystals), strict=True):
+            if np.isfinite(answer.energy) and np.isfinite(answer.forces).all():
+                frame = Frame(0, crystal, answer.energy, answer.forces, answer.stress)
+                outcomes.append(Relaxation([frame], answer.magmoms))
+            else:
+                outcomes.append(RelaxationFailure("not_finite", "energy or forces are not finite", []))
+        if progress:
+            progress(len(crystals))
+        return outcomes
+
+
+def _identity(name: str) -> str:
+    """The potential's name; a file by its content, so that retraining it changes every job."""
+    path = Path(pretrained_path() if name == "pretrained" else name)
+    if path.suffix != ".npz" or not path.exists():
+        return name
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(path.read_bytes() + path.with_suffix(".json").read_bytes())
+    return digest.hexdigest()

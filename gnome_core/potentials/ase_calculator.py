@@ -1,0 +1,59 @@
+"""Potentials as ASE calculators, and ASE calculators as potentials. The only file of this room that imports ASE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+from gnome_core.crystals.convert import from_atoms, to_atoms
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.potential import Evaluation, Potential
+
+_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+class PotentialCalculator(Calculator):
+    """energy (eV), forces (eV/Å) and stress (eV/Å^3, Voigt) of periodic Atoms by any potential of this package.
+
+    Raises InvalidCrystal for Atoms that are not periodic in all directions.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  as ASE has it
+
+    def __init__(self, potential: Potential, **options):
+        super().__init__(**options)
+        self.potential = potential
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
+        (answer,) = self.potential.evaluate([from_atoms(self.atoms)])
+        stress = np.array([answer.stress[i, j] for i, j in _VOIGT])
+        self.results = {
+            "energy": answer.energy,
+            "free_energy": answer.energy,
+            "forces": answer.forces,
+            "stress": stress,
+        }
+
+
+class CalculatorPotential:
+    """Any ASE calculator as a potential, one crystal after the other. scale: what to call its energies."""
+
+    def __init__(self, calculator: Calculator, scale: str):
+        self.calculator, self.scale = calculator, scale
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """One answer a crystal. A calculator without stress gives NaN there."""
+        return [self._evaluate(crystal) for crystal in crystals]
+
+    def _evaluate(self, crystal: Crystal) -> Evaluation:
+        atoms = to_atoms(crystal)
+        atoms.calc = self.calculator
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        stress = np.full((3, 3), np.nan)
+        if "stress" in self.calculator.implemented_properties:
+            stress = atoms.get_stress(voigt=False)
+        return Evaluation(float(energy), np.array(forces), np.array(stress), None)

@@ -1,0 +1,89 @@
+"""Crystals -> frames labelled by a teacher: single points, the crystals themselves and distorted copies of each."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from dft.evaluator import make_evaluator
+from dft.jobs import FRAME_SCHEMA, RESULT_SCHEMA, job_digest, protocol_json
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
+from gnome_core.crystals.readers import Rejected, read_snapshot
+from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.sampling import distorted
+from pipelines import progress, tags
+from pipelines.dead_letters import DeadLetter, dead_letter_batch
+from pipelines.errors import UserError
+from pipelines.io.manifest import WriteManifest, read_manifest
+from pipelines.io.tables import WriteTable
+from pipelines.runners import run_pipeline
+from pipelines.store import Manifest, Store
+from pipelines.transforms.evaluate import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
+
+BATCH = 64  # crystals; a killed run repeats at most one batch
+
+
+def label(
+    source: str, teacher: str, out: str, copies: int, rattle: float, strain: float, seed: int, flags: Sequence[str]
+) -> Manifest:
+    """Label the crystals of a snapshot source (see `read_snapshot`) and `copies` distorted ones of each.
+
+    Writes tables frames, results and dead below the folder `out`, and MANIFEST.json last. A run that was interrupted
+    goes on where it was: finished batches are kept. Raises UserError for a source without a usable crystal.
+    """
+    evaluator = f"label:{teacher}"
+    protocol = protocol_json(make_evaluator(evaluator, RelaxConfig()).protocol)
+    jobs, letters, repeated = label_jobs(source, protocol, copies, rattle, strain, seed)
+    if not len(jobs):
+        raise UserError(f"{source}: no usable crystal among {len(letters)} rows")
+    batches = fixed_batches(jobs, BATCH)
+    totals = {tags.IN: len(letters) + repeated, tags.rejected("same_crystal"): repeated}
+    for letter in letters:
+        totals[tags.dead(letter.reason)] = totals.get(tags.dead(letter.reason), 0) + 1
+    progress.expect(len(jobs), "crystals")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        done = evaluate_batches(pipeline, batches, EvaluateBatch(out, evaluator, RelaxConfig()))
+        results = done.results | "Write" >> WriteTable(out, ".", "results", RESULT_SCHEMA, ("id",), 1)
+        frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, ".", FRAMES, FRAME_SCHEMA, ("job", "step"), 2)
+        counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
+        dead = pipeline | "Letters" >> beam.Create([dead_letter_batch(letters)]).with_output_types(pa.RecordBatch)
+        pipeline | "Manifest" >> WriteManifest(
+            out, ".", "results", [results, frames], [done[tags.COUNTS], counts], [dead]
+        )
+
+    run_pipeline(flags, build)
+    manifest = read_manifest(Store(out), ".")
+    manifest.counts.check(out)
+    return manifest
+
+
+def label_jobs(
+    source: str, protocol: str, copies: int, rattle: float, strain: float, seed: int
+) -> tuple[pa.Table, list[DeadLetter], int]:
+    """(crystals to label, id = job digest; letters of broken rows; crystals that repeat another exactly).
+
+    A copy depends on the seed, the crystal's id and its number among the copies, not on the rest of the source.
+    """
+    found, letters, repeated = {}, [], 0
+    for item in read_snapshot(source):
+        if isinstance(item, Rejected):
+            letters.append(DeadLetter("label", item.key, item.reason, item.message[:2000], item.payload))
+            continue
+        rng = np.random.default_rng([seed, zlib.crc32(item.id.encode())])
+        for crystal in (item.crystal, *(distorted(item.crystal, rng, rattle, strain) for _ in range(copies))):
+            digest = job_digest(crystal, protocol)
+            repeated += digest in found
+            found.setdefault(digest, crystal)
+    batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(found), list(found.values()))
+    return pa.Table.from_batches([batch]), letters, repeated
+
+
+def is_labelled(folder: str) -> bool:
+    """Whether a finished run of `label` is there."""
+    return Path(folder, "MANIFEST.json").exists()
