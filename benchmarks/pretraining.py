@@ -135,7 +135,7 @@ def pretrained(source: str, out: Path, quick: bool) -> Path:
 
 def run(kind: str, size: int, seed: int, out: Path, quick: bool) -> dict:
     """One fine-tuning or direct training, and its errors on the test frames."""
-    path = out / "runs" / f"{kind}-{size}-{seed}.json"
+    path = out / "runs" / f"{kind}-{size}-{seed}.errors.json"
     if path.exists():
         return json.loads(path.read_text())
     frames = mlearn("Si")

@@ -54,7 +54,8 @@ def frames_at(symbol: str, kelvin: int) -> LabelledFrames:
 
 def run(symbol: str, kind: str, size: int, seed: int, out: Path, quick: bool) -> dict:
     """Train on `size` low-temperature frames (four more validate) and test at both temperatures."""
-    path = out / f"{symbol}-{kind}-{size}-{seed}.json"
+    name = f"{symbol}-{kind}-{size}-{seed}"
+    path = out / f"{name}.errors.json"
     if path.exists():
         return json.loads(path.read_text())
     _, low, high = SYSTEMS[symbol]
@@ -71,10 +72,10 @@ def run(symbol: str, kind: str, size: int, seed: int, out: Path, quick: bool) ->
     )  # fmt: skip
     start = time.process_time()
     result = train_potential(
-        used, np.arange(len(used)) < size, seed=seed, out_dir=out, name=path.stem, training=training,
+        used, np.arange(len(used)) < size, seed=seed, out_dir=out, name=name, training=training,
         model=load_potential(pretrained_path())[1].config if kind == "scratch" else None,
         init_from=pretrained_path() if kind == "fine-tuned" else None,
-        progress=lambda row: print(f"\r{path.stem}: epoch {row['epoch']:.0f}   ", end="", flush=True),
+        progress=lambda row: print(f"\r{name}: epoch {row['epoch']:.0f}   ", end="", flush=True),
     )  # fmt: skip
     potential = TrainedPotential.load(result.path)
     row = {"symbol": symbol, "kind": kind, "size": size, "seed": seed, "cpu_s": round(time.process_time() - start)}

@@ -57,7 +57,8 @@ def test_options_beyond_the_paper(scored, options):
     tables = [scored.open_parquet(stat).read() for stat in manifest.files if stat.table == "selected"]
     chosen = pa.concat_tables([SELECTED_SCHEMA.empty_table(), *tables])
 
-    rows = scored.read_table(scored.commit(1, "score"), "scored", SCORED_SCHEMA).combine_chunks()
+    every = scored.read_table(scored.commit(1, "score"), "scored", SCORED_SCHEMA).combine_chunks()
+    rows = every.filter(every["refined"])
     cost = dft_cost(recipe_compositions(rows, parent_table(scored.root, 0)))
     digests = [digest.hex() for digest in rows["digest"].to_pylist()]
     expected = select(
@@ -78,7 +79,7 @@ def test_options_beyond_the_paper(scored, options):
     )
     explored = {digests[row] for row in expected.explored}
     exploited = {digests[row] for row in expected.selected} - explored
-    assert manifest.counts.n_in == len(rows)
+    assert manifest.counts.n_in == len(every)
     for column, digests_of in (("selected_by_model", exploited), ("selected_to_explore", explored)):
         assert {digest.hex() for digest in chosen.filter(chosen[column])["digest"].to_pylist()} == digests_of
     assert pc.sum(chosen["selected_by_random"]).as_py() == selection.random_baseline
