@@ -52,10 +52,14 @@ def _restart_with_large_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def cache_folder() -> Path:
+    """Ours, below the user's cache folder: what can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gnome-flywheel")
+
+
 def compilation_cache() -> Path:
-    """Folder of programs compiled for this machine's kind of processor, below the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "gnome-flywheel", "jax", hashlib.blake2b(_processor().encode(), digest_size=4).hexdigest())
+    """Folder of programs compiled for this machine's kind of processor."""
+    return cache_folder() / "jax" / hashlib.blake2b(_processor().encode(), digest_size=4).hexdigest()
 
 
 def _processor() -> str:
