@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines import cli_models, cli_potential
+from pipelines import cli_models, cli_potential, cli_store
 from pipelines.cli_analyse import analyse
 from pipelines.cli_dft import app as dft
 from pipelines.cli_runners import app as runners
@@ -35,6 +36,20 @@ RunnerOption = Annotated[
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what Beam, jax and XLA report.")]
 BeamOptions = Annotated[Optional[list[str]], typer.Argument(metavar="[-- BEAM OPTIONS]", help="As Beam has them.")]  # noqa: UP045
+
+
+@app.callback()
+def options(
+    log_json: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--log-json", envvar="GNOME_LOG_JSON", help="File to append a JSON line to for all that is logged."
+        ),
+    ] = None,
+) -> None:
+    """The GNoME flywheel."""
+    if log_json:
+        os.environ["GNOME_LOG_JSON"] = str(log_json.absolute())  # worker processes inherit it
 
 
 def main() -> None:
@@ -210,9 +225,22 @@ def plan(store: StoreArg) -> None:
         typer.echo(f"{stage_key(round_, stage):16} {state:10} reads {reads}")
 
 
-@rounds.command()
-def status(store: StoreArg) -> None:
+@rounds.command("status")
+def show_status(
+    store: StoreArg,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing the newest round, until Ctrl-C.")] = False,
+) -> None:
     """Show every stage's counts, and each round's hit rates and errors."""
+    from pipelines.status import watch_status
+    from pipelines.store import Store
+
+    if watch:
+        watch_status(Store.open(store))
+    else:
+        status(store)
+
+
+def status(store: str) -> None:
     from pipelines.status import print_status
     from pipelines.store import Store
 
@@ -448,6 +476,7 @@ def _follow(events: Iterable) -> None:
 
 
 cli_models.add_commands(app)
+cli_store.add_commands(app)
 
 if __name__ == "__main__":
     main()

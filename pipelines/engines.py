@@ -183,7 +183,7 @@ def _fetch_job_server(folder: Path, server: JobServer, name: str, beam: str) -> 
 
 
 def _assemble(folder: Path, server: JobServer, beam: str) -> str | None:
-    """A job server of its library and all that it needs, in a folder that the jar's manifest names."""
+    """A job server of its library and all that it needs."""
     parts = (*server.beside, f"org.apache.beam:{server.library(beam)}:{beam}")
     (folder / "pom.xml").write_text(_pom(parts))
     error = _run(
@@ -191,7 +191,8 @@ def _assemble(folder: Path, server: JobServer, beam: str) -> str | None:
         + ["-DincludeScope=runtime", f"-DoutputDirectory={folder / 'jars'}"]
     )
     if error is None:
-        _write_thin_jar(folder / JAR, sorted(path.name for path in (folder / "jars").iterdir()), server.main)
+        _merge_jars(sorted((folder / "jars").iterdir()), folder / JAR, server.main)
+        shutil.rmtree(folder / "jars")
     return error
 
 
@@ -209,12 +210,28 @@ def _pom(parts: tuple[str, ...]) -> str:
     )
 
 
-def _write_thin_jar(path: Path, jars: list[str], main: str) -> None:
-    """A jar that holds nothing but where the others are."""
-    lines = ["Manifest-Version: 1.0", f"Main-Class: {main}", "Class-Path: " + " ".join(f"jars/{jar}" for jar in jars)]
-    wrapped = ["\r\n ".join(re.findall(".{1,70}", line)) for line in lines]  # no line of more than 72 bytes
-    with zipfile.ZipFile(path, "w") as jar:
-        jar.writestr("META-INF/MANIFEST.MF", "\r\n".join([*wrapped, "", ""]))
+def _merge_jars(jars: list[Path], target: Path, main: str) -> None:
+    """One jar of many, for clusters are sent a single file. Of files of one name the first is taken, but lists of
+    services and settings, which add up."""
+    added_up: dict[str, bytes] = {}
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as merged:
+        merged.writestr("META-INF/MANIFEST.MF", f"Manifest-Version: 1.0\r\nMain-Class: {main}\r\n\r\n")
+        taken = {"META-INF/MANIFEST.MF"}
+        for jar in jars:
+            with zipfile.ZipFile(jar) as source:
+                for name in source.namelist():
+                    if name.startswith("META-INF/services/") or name == "reference.conf":
+                        added_up[name] = added_up.get(name, b"") + source.read(name) + b"\n"
+                    elif not (name in taken or name.endswith("/") or _is_signature(name)):
+                        taken.add(name)
+                        merged.writestr(name, source.read(name))
+        for name, content in added_up.items():
+            merged.writestr(name, content)
+
+
+def _is_signature(name: str) -> bool:
+    """Of the jar that it was in, which the merged one is not."""
+    return bool(re.fullmatch(r"META-INF/[^/]+\.(SF|DSA|RSA|EC)|META-INF/INDEX\.LIST|(.*/)?module-info\.class", name))
 
 
 def _write_launcher(folder: Path, program: str, variables: Mapping[str, str] | None = None) -> None:

@@ -12,6 +12,8 @@ import platform
 import sys
 from pathlib import Path
 
+from pipelines.logs import write_json_lines
+
 VERBOSE = "GNOME_VERBOSE"
 TUNABLES = "GLIBC_TUNABLES"  # read by the C library when a process starts
 
@@ -31,6 +33,9 @@ def set_up(verbose: bool) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     level = logging.INFO if verbose else logging.ERROR
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level)  # of what goes to the terminal, whatever else is written down
+    write_json_lines()
 
 
 def prepare(verbose: bool) -> None:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from zipfile import ZipFile
 
 import apache_beam as beam
 import pytest
@@ -15,6 +16,7 @@ from pipelines.runners import RUNNERS, expand_runner, run_pipeline, runner_flags
 
 # 127.0.0.1, the same in IPv6, and ::1, as the kernel writes them
 LOOPBACK = {"0100007F", "0" * 16 + "FFFF0000" + "0100007F", "0" * 24 + "01000000"}
+MANIFEST = "META-INF/MANIFEST.MF"
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +121,10 @@ def test_prism_is_built_at_beams_version_and_nothing_is_left_of_a_failure(cache_
 
 def test_a_job_server_that_no_registry_has_is_made_of_its_parts(cache_home, tmp_path, monkeypatch):
     """A stand-in for Maven that has the libraries of one version of Beam, and no job server."""
+    for name in ("b", "a"):
+        with ZipFile(tmp_path / f"{name}.jar", "w") as jar:
+            for file in (MANIFEST, "META-INF/X.SF", "META-INF/services/Registrar", "Same.class"):
+                jar.writestr(file, name)
     path = tmp_path / "bin"
     monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
     put_program(path, "java", "exit 0")
@@ -128,16 +134,16 @@ def test_a_job_server_that_no_registry_has_is_made_of_its_parts(cache_home, tmp_
         'case "$*" in *dependency:get*) echo "[ERROR] not found"; exit 1;; esac\n'
         'for word; do case "$word" in -DoutputDirectory=*) out="${word#*=}";; *pom.xml) pom="$word";; esac; done\n'
         'grep -q 2.62.0 "$pom" || { echo "[ERROR] no parts"; exit 1; }\n'
-        'mkdir -p "$out"; touch "$out/b.jar" "$out/a.jar"',
+        f'mkdir -p "$out"; cp {tmp_path}/*.jar "$out"',
     )
     with pytest.raises(UserError, match=r"not found.*--beam VERSION"):
         install_engine("flink")
     installed = install_engine("flink", "2.62.0")
-    from zipfile import ZipFile
-
-    manifest = ZipFile(installed.jar).read("META-INF/MANIFEST.MF").decode()
-    assert "Main-Class: org.apache.beam.runners.flink.FlinkJobServerDriver\r\n" in manifest
-    assert "Class-Path: jars/a.jar jars/b.jar\r\n" in manifest
+    with ZipFile(installed.jar) as jar:
+        assert "Main-Class: org.apache.beam.runners.flink.FlinkJobServerDriver\r\n" in jar.read(MANIFEST).decode()
+        assert jar.read("Same.class") == b"a", "the first of a name, as on a class path"
+        assert jar.read("META-INF/services/Registrar").split() == [b"a", b"b"]
+        assert sorted(jar.namelist()) == [MANIFEST, "META-INF/services/Registrar", "Same.class"]
     assert "127.0.0.1" in Path(installed.folder, "conf", "config.yaml").read_text()
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="apt-get install maven"):
