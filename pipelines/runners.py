@@ -16,26 +16,28 @@ from pipelines.errors import UserError
 DEFAULT_FLAGS = ("--runner=FnApiRunner", "--direct_running_mode=in_memory", "--default_sdk_harness_log_level=ERROR")
 VERBOSE_FLAG = "--default_sdk_harness_log_level=INFO"
 
-# Engine and user code on this machine: workers are threads of this process.
-LOOPBACK = "--environment_type=LOOPBACK"
+# Engine and user code on this machine: workers are threads of this process. What is installed in it, which Beam would
+# otherwise list with pip before every stage, is then no question.
+LOOPBACK = ("--environment_type=LOOPBACK", "--experiments=disable_logging_submission_environment")
+ADD_UP = ("--experiments",)  # options whose values are all taken
 RUNNERS = {
     "local": ("--runner=FnApiRunner", "--direct_running_mode=in_memory"),
     "multi": ("--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=0"),
-    "prism": ("--runner=PrismRunner", "--prism_location={launch}", "--prism_log_level=error", LOOPBACK),
+    "prism": ("--runner=PrismRunner", "--prism_location={launch}", "--prism_log_level=error", *LOOPBACK),
     "flink": (
         "--runner=FlinkRunner",
         "--flink_job_server_jar={jar}",
         "--job_server_java_launcher={launch}",
         "--flink_master=[local]",
         "--parallelism=1",
-        LOOPBACK,
+        *LOOPBACK,
     ),
     "spark": (
         "--runner=SparkRunner",
         "--spark_job_server_jar={jar}",
         "--job_server_java_launcher={launch}",
         "--spark_master_url=local[2]",
-        LOOPBACK,
+        *LOOPBACK,
     ),
     # One process a machine, so that jax has it to itself; the image holds this package.
     "dataflow": (
@@ -56,7 +58,7 @@ def expand_runner(name: str | None, user_flags: Sequence[str]) -> list[str]:
         return list(user_flags)
     if name not in RUNNERS:
         raise UserError(f"--runner {name}: must be one of {', '.join(RUNNERS)}")
-    given = {flag.partition("=")[0] for flag in user_flags}
+    given = {flag.partition("=")[0] for flag in user_flags} - set(ADD_UP)
     flags = [flag for flag in RUNNERS[name] if flag.partition("=")[0] not in given]
     if "--job_endpoint" in given:  # a job server that runs already
         flags = [flag for flag in flags if "{" not in flag]

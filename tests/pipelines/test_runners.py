@@ -58,6 +58,7 @@ def test_a_runner_is_the_options_it_stands_for_and_the_users_win(cache_home):
         "--direct_running_mode=multi_processing",
         "--direct_num_workers=3",
     ]
+    assert expand_runner("dataflow", ["--experiments=x"]).count("--experiments=no_use_multiple_sdk_containers") == 1
     put_engine(cache_home, "flink", "2.62.0")
     flags = expand_runner("flink", ["--parallelism=4", "--flink_master=127.0.0.1:8081"])
     assert f"--flink_job_server_jar={cache_home}/flink-2.62.0/job-server.jar" in flags
