@@ -381,7 +381,7 @@ class _Page:
         )
 
     def timings(self) -> str:
-        header = ("Round", "Stage", "Wall time", "Rows in", "Rows per second")
+        header = ("Round", "Stage", "Wall time", "Rows in", "Rows per second", "Bytes written", "Evaluations")
         rows = [
             [
                 str(s.round),
@@ -389,12 +389,14 @@ class _Page:
                 duration(s.seconds),
                 count(s.n_in),
                 number(s.n_in / s.seconds, 1) if s.seconds > 0 else NOTHING,
+                count(s.bytes),
+                count(s.evaluations) if s.evaluations else NOTHING,
             ]
             for s in self.data.stages
         ]
         return self._figure("timings", plots.timings(self.data), "Wall time of each stage, stacked by round") + (
             "<details><summary>Table</summary>"
-            + _table("Wall time of the committed attempts", header, rows, numeric={2, 3, 4})
+            + _table("Wall time of the committed attempts", header, rows, numeric={2, 3, 4, 5, 6})
             + "</details>"
         )
 
