@@ -80,20 +80,25 @@ def watched(store: Store) -> Table:
 
 def _summary_table(store: Store) -> Table:
     from pipelines.report.collect import collect
-    from pipelines.report.summary import summarize
+    from pipelines.report.summary import Share, gain, over_all, summarize
+
+    def hits(model: Share, random: Share) -> list[str]:
+        ratio = gain(model, random)
+        return [
+            str(model.n),
+            f"{model.hits} ({model.value:.0%})" if model.n else "-",
+            f"{random.hits} of {random.n}",
+            "no random hit" if ratio == float("inf") else f"{ratio:.1f}x" if ratio == ratio else "-",
+        ]
 
     data = collect(store)
+    rounds = summarize(data)
     table = Table(title=f"{len(data.stable)} new crystals on the hull")
     for column in ("round", "chosen by models", "on or below hull", "by chance", "gain", "MAE meV/atom", "failed"):
         table.add_column(column, justify="right")
-    for row in summarize(data):
-        table.add_row(
-            str(row.round),
-            str(row.model.n),
-            f"{row.model.hits} ({row.model.value:.0%})" if row.model.n else "-",
-            f"{row.random.hits} of {row.random.n}",
-            f"{row.gain:.1f}x" if row.gain == row.gain else "-",
-            f"{1000 * row.mae:.0f}",
-            str(row.n_failed),
-        )
+    for row in rounds:
+        table.add_row(str(row.round), *hits(row.model, row.random), f"{1000 * row.mae:.0f}", str(row.n_failed))
+    if len(rounds) > 1:
+        together = [over_all(row.model for row in rounds), over_all(row.random for row in rounds)]
+        table.add_row("all", *hits(*together), "", str(sum(row.n_failed for row in rounds)))
     return table
