@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from dft.evaluator import is_engine
 from pipelines.config import RoundConfig, parse_config
 from pipelines.errors import StoreError, UserError
 from pipelines.runners import runner_flags
@@ -91,6 +92,11 @@ def run_stages(
     Raises UserError for a missing earlier stage or too many dead letters, StoreError for data that cannot be trusted.
     """
     config = load_round_config(store, round_)
+    if is_engine(config.evaluation.evaluator) and store.storage.local_path("") is None:
+        raise UserError(
+            f"{store.root}: {config.evaluation.evaluator} runs in job folders, which a bucket has none of; make the "
+            "store on a file system that the machines share, or use the embedded evaluator"
+        )
     flags = runner_flags(flags)
     for stage in stages:
         yield Started(round_, stage)
