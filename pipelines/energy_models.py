@@ -28,7 +28,7 @@ from gnome_core.training.loop import MemberResult, train_members
 from pipelines.config import RoundConfig
 from pipelines.dead_letters import bisect
 from pipelines.errors import UserError
-from pipelines.members import member_paths
+from pipelines.members import local_member, member_addresses
 from pipelines.resources import hull_until
 from pipelines.round import newest_commit
 from pipelines.store import Store
@@ -219,7 +219,9 @@ def _of_store(root: str) -> tuple[list[Path], Hull]:
     trained, measured = newest_commit(opened, "train"), newest_commit(opened, "hull")
     if trained is None or measured is None:
         raise UserError(f"{root} has no trained members yet; `gnome round resume {root}` goes on")
-    return [Path(path) for path in member_paths(opened, trained)], hull_until(root, measured.round)
+    return [Path(local_member(address)) for address in member_addresses(opened, trained)], hull_until(
+        root, measured.round
+    )
 
 
 def snapshot_hull(source: str) -> Hull:

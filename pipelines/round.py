@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from dft.evaluator import is_engine
 from pipelines.config import RoundConfig, parse_config
 from pipelines.errors import StoreError, UserError
 from pipelines.logs import FIELDS
@@ -95,6 +96,11 @@ def run_stages(
     Raises UserError for a missing earlier stage or too many dead letters, StoreError for data that cannot be trusted.
     """
     config = load_round_config(store, round_)
+    if is_engine(config.evaluation.evaluator) and store.storage.local_path("") is None:
+        raise UserError(
+            f"{store.root}: {config.evaluation.evaluator} runs in job folders, which a bucket has none of; make the "
+            "store on a file system that the machines share, or use the embedded evaluator"
+        )
     flags = runner_flags(flags)
     for stage in stages:
         log.info("started", extra={FIELDS: {"stage": stage_key(round_, stage)}})

@@ -6,11 +6,10 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.ml.inference.base import RunInference
 
-from gnome_core.models.pretrained import pretrained_members
 from pipelines import progress, tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
-from pipelines.members import member_paths
+from pipelines.members import member_addresses, shipped_addresses
 from pipelines.round import Job
 from pipelines.schemas import PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.stages.select import baseline_seed
@@ -34,12 +33,11 @@ from pipelines.transforms.top import KeepTop
 def run(job: Job) -> Manifest:
     root, path, last = job.store.root, job.attempt.path, job.round - 1
     settings, cascade = job.config.scoring, job.config.scoring.cascade
-    members = member_paths(job.store, job.input("train"))[: settings.members]
+    members = member_addresses(job.store, job.input("train"))[: settings.members]
     candidates = job.input("generate")
     progress.expect(candidates.rows("candidates"), "candidates")
     full = JaxEnsembleHandler(members, settings.over_volumes)
-    bounds = [str(path) for path in pretrained_members("compositional")]
-    cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, bounds)
+    cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, shipped_addresses("compositional"))
 
     def build(pipeline: beam.Pipeline) -> None:
         expanded = (

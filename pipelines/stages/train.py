@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import apache_beam as beam
 import pyarrow as pa
 
-from gnome_core.models.pretrained import pretrained_members
 from gnome_core.models.registry import load_member, model_of
 from pipelines import progress, tags
 from pipelines.config import derived_seed
@@ -15,7 +14,7 @@ from pipelines.digests import json_digest
 from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
-from pipelines.members import member_paths
+from pipelines.members import local_member, member_addresses, shipped_addresses
 from pipelines.round import Job
 from pipelines.schemas import MEMBER_SCHEMA
 from pipelines.store import Manifest
@@ -50,13 +49,13 @@ def run(job: Job) -> Manifest:
 
 
 def _starts(job: Job) -> Sequence[str | None]:
-    """Files of the members to start from; further members start from the same ones again. (None,) = from nothing."""
+    """Addresses of the members to start from; further members start from them again. (None,) = from nothing."""
     if job.config.training.starts_fresh(job.round):
         return (None,)
     if job.round:
-        return member_paths(job.store, job.input("train"))
-    shipped = [str(path) for path in pretrained_members("structural")]
-    if model_of(job.config.model)[1] != load_member(shipped[0])[1].network():
+        return member_addresses(job.store, job.input("train"))
+    shipped = shipped_addresses("structural")
+    if model_of(job.config.model)[1] != load_member(local_member(shipped[0]))[1].network():
         raise UserError(
             "training.first = pretrained goes with the [model] of the members that come with the package; "
             'leave [model] as it is, or set training.first = "scratch"'

@@ -19,7 +19,8 @@ from gnome_core.models.registry import member_name
 from gnome_core.training.config import TrainingConfig
 from gnome_core.training.loop import MemberResult, train_members
 from pipelines import progress, tags
-from pipelines.members import WEIGHTS
+from pipelines.checkpoints import training_folder
+from pipelines.members import WEIGHTS, local_member
 from pipelines.metrics import timer
 from pipelines.resources import entries_until, once_per_process, proposed_entries
 from pipelines.schemas import MEMBER_SCHEMA
@@ -30,7 +31,7 @@ FILES = "files"
 
 @dataclass(frozen=True)
 class TrainTask:
-    """Members to train in one program. init_from: for each, path of the member it starts from, or None."""
+    """Members to train in one program. init_from: for each, address of the member it starts from, or None."""
 
     members: tuple[int, ...]
     seed: int
@@ -85,21 +86,27 @@ class TrainMembers(beam.DoFn):
     def process(self, task: TrainTask) -> Iterator:
         store = Store(self.root)
         data = dataset(self.root, self.round, self.holdout, self.model.cutoff)
-        with timer("train"):
+        name = member_name(task.members[0])
+        with training_folder(store.storage, self.work, name) as (folder, keep), timer("train"):
+
+            def epoch_ended(*_) -> None:
+                progress.advance()
+                keep()
+
             results = train_members(
                 data.graphs,
                 data.e_form,
                 data.is_train,
                 members=task.members,
                 seed=task.seed,
-                out_dir=store.storage.local_path(self.work),
+                out_dir=folder,
                 model=self.model,
                 training=self.training,
-                init_from=task.init_from,
-                progress=lambda *_: progress.advance(),
+                init_from=[address and local_member(address) for address in task.init_from],
+                progress=epoch_ended,
             )
-        for result in results:
-            yield from self._outputs(store, result, data)
+            for result in results:
+                yield from self._outputs(store, result, data)
 
     def _outputs(self, store: Store, result: MemberResult, data: Dataset) -> Iterator:
         name = member_name(result.member)
