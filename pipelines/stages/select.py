@@ -36,12 +36,14 @@ def run(job: Job) -> Manifest:
     cost_explored, cost_exploited = cost_budgets(settings)
 
     def build(pipeline: beam.Pipeline) -> None:
-        scored = (
-            pipeline
-            | "Scored" >> ReadTable(root, job.input("score"), "scored")
-            | "Cost" >> beam.ParDo(AddCost(root, job.round - 1)).with_output_types(pa.RecordBatch)
-        )
+        def read(label: str) -> beam.PCollection:
+            return (
+                pipeline
+                | f"Scored{label}" >> ReadTable(root, job.input("score"), "scored")
+                | f"Cost{label}" >> beam.ParDo(AddCost(root, job.round - 1)).with_output_types(pa.RecordBatch)
+            )
 
+        scored = read("ForChance")
         baseline = scored | "Baseline" >> RandomBaseline(settings.random_baseline, baseline_seed(job))
         chosen_by_chance = beam.pvalue.AsList(baseline)
 
@@ -56,7 +58,8 @@ def run(job: Job) -> Manifest:
             explored, _ = of_system | "Explore" >> KeepTop(None, n_explored, by, "", limit=Limit(COST, cost_explored))
             chosen_to_explore = beam.pvalue.AsList(explored)
 
-        low = scored | "Threshold" >> beam.ParDo(
+        # Read again, rather than kept until it is known what chance has chosen.
+        low = read("") | "Threshold" >> beam.ParDo(
             RankAndThreshold(settings), chosen_by_chance, chosen_to_explore
         ).with_output_types(pa.RecordBatch, **tags.HINTS).with_outputs(tags.COUNTS, main="rows")
         best, worse = low.rows | "BestOfFormula" >> KeepTop(
