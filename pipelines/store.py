@@ -26,6 +26,7 @@ from pipelines.errors import StoreError, UserError
 from pipelines.storage import LocalFolder, storage_for
 
 ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages work on
+MANIFEST = "MANIFEST.json"  # of an attempt: a job's last step writes it
 RESTORE = "restore it from a copy"
 
 
@@ -211,16 +212,34 @@ class Store:
         document = {"seconds": seconds, "manifest": manifest.model_dump(mode="json", by_alias=True)}
         self.storage.write(f"{attempt.path}/DONE.json", _json_bytes(document))
 
-    def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
-        """The newest attempt at exactly this job that finished without being committed."""
+    def mark_launched(self, attempt: Attempt) -> None:
+        """Say that the attempt's job runs without its driver, so that a later driver may take its manifest."""
+        self.storage.write(f"{attempt.path}/LAUNCHED.json", b"{}\n")
+
+    def launched_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt | None:
+        """The newest launched attempt at exactly this job whose job has written its manifest."""
+        return next(
+            (
+                attempt
+                for attempt in self._attempts(round_, stage, job)
+                if all(self.storage.exists(f"{attempt.path}/{name}") for name in ("LAUNCHED.json", MANIFEST))
+            ),
+            None,
+        )
+
+    def _attempts(self, round_: int, stage: str, job: JobFile) -> Iterator[Attempt]:
+        """Attempts at exactly this job, newest first."""
         for name in reversed(self.storage.children(f"{_stage_path(round_, stage)}/attempts")):
             attempt = Attempt(round_, stage, name)
-            if not self.storage.exists(f"{attempt.path}/DONE.json"):
-                continue
-            if JobFile.model_validate_json(self.storage.read(f"{attempt.path}/JOB.json")) != job:
-                continue
-            document = json.loads(self.storage.read(f"{attempt.path}/DONE.json"))
-            return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
+            if JobFile.model_validate_json(self.storage.read(f"{attempt.path}/JOB.json")) == job:
+                yield attempt
+
+    def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
+        """The newest attempt at exactly this job that finished without being committed."""
+        for attempt in self._attempts(round_, stage, job):
+            if self.storage.exists(f"{attempt.path}/DONE.json"):
+                document = json.loads(self.storage.read(f"{attempt.path}/DONE.json"))
+                return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
         return None
 
     # commits

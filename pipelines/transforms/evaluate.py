@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import apache_beam as beam
 import pyarrow as pa
@@ -82,7 +82,7 @@ class EvaluateBatch(beam.DoFn):
 
 
 def evaluate_batches(
-    pipeline: beam.Pipeline, batches: Sequence[pa.RecordBatch], evaluate: EvaluateBatch
+    pipeline: beam.Pipeline, batches: Sequence[pa.RecordBatch], evaluate: EvaluateBatch, hints: Mapping[str, str]
 ) -> beam.pvalue.DoOutputsTuple:
     """The batches, spread over workers, through EvaluateBatch: outputs results, FRAMES and COUNTS."""
     return (
@@ -92,5 +92,6 @@ def evaluate_batches(
         | "Evaluate"
         >> beam.ParDo(evaluate)
         .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FRAMES: pa.RecordBatch})
+        .with_resource_hints(**hints)
         .with_outputs(tags.COUNTS, FRAMES, main="results")
     )
