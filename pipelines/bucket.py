@@ -8,11 +8,12 @@ import os
 import tempfile
 import uuid
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from pipelines.environment import cache_folder
 from pipelines.errors import StoreError, UserError
 
 TIMEOUT = (10.0, 120.0)  # s to connect, and without a byte of an answer
@@ -67,27 +68,39 @@ class Bucket:
             return self._blob(path).exists(retry=_retry(), timeout=TIMEOUT)
 
     def children(self, path: str) -> list[str]:
+        folder = self._folder(path)
+        names, prefixes = self._listed(path, delimiter="/")
+        found = {name.removeprefix(folder) for name in names} | {p.removeprefix(folder).rstrip("/") for p in prefixes}
+        return sorted(found - {""})
+
+    def files(self, path: str) -> dict[str, int]:
+        names, _ = self._listed(path)
+        return {name.removeprefix(self.prefix): size for name, size in sorted(names.items())}
+
+    def delete(self, path: str) -> None:
+        with suppress(FileNotFoundError), self._explained(path):
+            self._blob(path).delete(retry=_retry(), timeout=TIMEOUT)
+
+    def _folder(self, path: str) -> str:
+        return self.prefix if path in ("", ".") else f"{self.prefix}{path}/"
+
+    def _listed(self, path: str, delimiter: str | None = None) -> tuple[dict[str, int], set[str]]:
+        """Objects below a folder, with their bytes, and prefixes up to the delimiter; in full names."""
         from google.api_core.exceptions import ClientError
 
-        folder = self.prefix if path in ("", ".") else f"{self.prefix}{path}/"
         for last in (False,) * (LISTINGS - 1) + (True,):
             try:
                 with self._explained(path):
-                    return self._listed(folder)
+                    listing = _client(os.getpid()).list_blobs(
+                        self.name, prefix=self._folder(path), delimiter=delimiter, retry=_retry(), timeout=TIMEOUT
+                    )
+                    return {blob.name: blob.size for blob in listing}, set(listing.prefixes)
             except FileNotFoundError:
                 raise UserError(f"gs://{self.name}: there is no such bucket; deploy/terraform makes one") from None
             except ClientError as error:  # an expired page token: the listing begins again
                 if last or error.code not in (400, 410):
                     raise
         raise AssertionError
-
-    def _listed(self, folder: str) -> list[str]:
-        listing = _client(os.getpid()).list_blobs(
-            self.name, prefix=folder, delimiter="/", retry=_retry(), timeout=TIMEOUT
-        )
-        names = {blob.name.removeprefix(folder) for blob in listing}
-        names |= {prefix.removeprefix(folder).rstrip("/") for prefix in listing.prefixes}
-        return sorted(names - {""})
 
     def checksum(self, path: str) -> tuple[int, str]:
         blob = self._blob(path)
@@ -169,5 +182,4 @@ def _retry():
 
 def _cache(root: str) -> Path:
     """Folder of copies of a store's files, which never change."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "gnome-flywheel", "stores", hashlib.blake2b(root.encode(), digest_size=8).hexdigest())
+    return cache_folder() / "stores" / hashlib.blake2b(root.encode(), digest_size=8).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import time
@@ -13,8 +14,11 @@ from importlib import metadata
 from dft.evaluator import is_engine
 from pipelines.config import RoundConfig, parse_config
 from pipelines.errors import StoreError, UserError
+from pipelines.logs import FIELDS
 from pipelines.runners import Launched, runner_flags
 from pipelines.store import Attempt, Commit, Counts, JobFile, Store, stage_key, table_digests
+
+log = logging.getLogger(__name__)
 
 FIRST_ROUND = ("snapshot", "hull", "train")
 PROPOSE = ("generate", "score", "select", "emit")
@@ -94,11 +98,27 @@ def run_stages(
     config = _checked_config(store, round_)
     flags = runner_flags(flags)
     for stage in stages:
+        log.info("started", extra={FIELDS: {"stage": stage_key(round_, stage)}})
         yield Started(round_, stage)
-        yield _run_stage(store, round_, stage, config, flags, run_jobs)
+        finished = _run_stage(store, round_, stage, config, flags, run_jobs)
+        log.info("kept" if finished.reused else "committed", extra={FIELDS: _log_fields(finished.commit)})
+        yield finished
     commits = [store.commit(round_, stage) for stage in stages_of(round_)]
     if all(commits):
         store.close_round(round_, [commit for commit in commits if commit])
+
+
+def _log_fields(commit: Commit) -> dict[str, object]:
+    """What a log says of a committed stage; settings and options stay out of it."""
+    return {
+        "stage": commit.key,
+        "attempt": commit.attempt,
+        "digest": commit.digest,
+        "seconds": commit.seconds,
+        "bytes": sum(stat.bytes for stat in commit.files),
+        **commit.counts.model_dump(by_alias=True),
+        "metrics": commit.metrics,
+    }
 
 
 def _run_stage(

@@ -34,6 +34,14 @@ class Storage(Protocol):
         """Sorted names directly below `path`; empty where there is nothing."""
         ...
 
+    def files(self, path: str) -> dict[str, int]:
+        """Bytes of every file below `path`, by store-relative path."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        ...
+
     def checksum(self, path: str) -> tuple[int, str]:
         """(bytes, CRC32C as 8 hex characters) of what is stored. Raises FileNotFoundError."""
         ...
@@ -87,6 +95,21 @@ class LocalFolder:
     def children(self, path: str) -> list[str]:
         folder = self._path(path)
         return sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []
+
+    def files(self, path: str) -> dict[str, int]:
+        found = {}
+        for folder, _, names in os.walk(self._path(path)):
+            for file in (Path(folder, name) for name in names):
+                found[file.relative_to(self.root).as_posix()] = file.lstat().st_size
+        return dict(sorted(found.items()))
+
+    def delete(self, path: str) -> None:
+        file = self._path(path)
+        file.unlink(missing_ok=True)
+        for folder in file.parents:  # folders are nothing of their own
+            if folder == Path(self.root) or next(folder.iterdir(), None) is not None:
+                break
+            folder.rmdir()
 
     def checksum(self, path: str) -> tuple[int, str]:
         crc = google_crc32c.Checksum()

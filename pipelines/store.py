@@ -15,19 +15,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.digests import add_digests, json_digest, rows_digest
 from pipelines.errors import StoreError, UserError
+from pipelines.seals import json_document, sealed, unsealed
 from pipelines.storage import LocalFolder, storage_for
 
 ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages work on
+STAMP = "%Y%m%dT%H%M%S.%f"  # begins an attempt's id
 MANIFEST = "MANIFEST.json"  # of an attempt: a job's last step writes it
 RESTORE = "restore it from a copy"
+
+
+def _inside(path: str) -> str:
+    if not path or path.startswith("/") or set(path.split("/")) & {"", ".", ".."} or "\0" in path or "\\" in path:
+        raise ValueError("leads out of the store")
+    return path
+
+
+InsidePath = Annotated[str, AfterValidator(_inside)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # of a folder or table
 
 
 class _Record(BaseModel):
@@ -37,8 +50,8 @@ class _Record(BaseModel):
 class FileStat(_Record):
     """One file of an attempt. `rows_digest` sums over files to the table's; blobs (no table rows) have rows 0."""
 
-    table: str
-    path: str  # relative to the store's root
+    table: Name
+    path: InsidePath  # relative to the store's root
     rows: int
     bytes: int
     crc32c: str  # 8 hex characters
@@ -91,10 +104,9 @@ class JobFile(_Record):
 class Commit(_Record):
     """A stage that exists. Readers open only the files listed here."""
 
-    format: int = 1
-    stage: str
+    stage: Name
     round: int
-    attempt: str
+    attempt: Name
     files: list[FileStat]
     rows_digests: dict[str, str]  # table -> 32 hex characters
     counts: Counts
@@ -189,12 +201,13 @@ class Store:
         return json_digest(kept)
 
     def round_config(self, round_: int) -> dict:
-        return json.loads(self.storage.read(f"rounds/r{round_:04d}/config.json"))
+        path = f"rounds/r{round_:04d}/config.json"
+        return json_document(self.storage.read(path), f"{self.root}/{path}")
 
     def close_round(self, round_: int, commits: Iterable[Commit]) -> None:
         """Write ROUND.json, the round's last file."""
-        document = {"format": 1, "round": round_, "stages": {c.stage: c.digest for c in commits}}
-        self.storage.create(f"rounds/r{round_:04d}/ROUND.json", _json_bytes(document))
+        document = {"round": round_, "stages": {c.stage: c.digest for c in commits}}
+        self.storage.create(f"rounds/r{round_:04d}/ROUND.json", sealed(document))
 
     def is_closed(self, round_: int) -> bool:
         return self.storage.exists(f"rounds/r{round_:04d}/ROUND.json")
@@ -203,14 +216,14 @@ class Store:
 
     def new_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt:
         """A fresh attempt with its JOB.json."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        stamp = datetime.now(UTC).strftime(STAMP)
         attempt = Attempt(round_, stage, f"{stamp}-{secrets.token_hex(3)}")
         self.storage.create(f"{attempt.path}/JOB.json", job.model_dump_json(indent=1).encode())
         return attempt
 
     def finish_attempt(self, attempt: Attempt, manifest: Manifest, seconds: float) -> None:
         document = {"seconds": seconds, "manifest": manifest.model_dump(mode="json", by_alias=True)}
-        self.storage.write(f"{attempt.path}/DONE.json", _json_bytes(document))
+        self.storage.write(f"{attempt.path}/DONE.json", sealed(document))
 
     def mark_launched(self, attempt: Attempt) -> None:
         """Say that the attempt's job runs without its driver, so that a later driver may take its manifest."""
@@ -231,25 +244,41 @@ class Store:
         """Attempts at exactly this job, newest first."""
         for name in reversed(self.storage.children(f"{_stage_path(round_, stage)}/attempts")):
             attempt = Attempt(round_, stage, name)
-            if JobFile.model_validate_json(self.storage.read(f"{attempt.path}/JOB.json")) == job:
+            try:
+                kept = json_document(self.storage.read(f"{attempt.path}/JOB.json"), "JOB.json")
+            except (StoreError, FileNotFoundError):
+                continue
+            if kept == job.model_dump(mode="json"):
                 yield attempt
 
     def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
         """The newest attempt at exactly this job that finished without being committed."""
         for attempt in self._attempts(round_, stage, job):
             if self.storage.exists(f"{attempt.path}/DONE.json"):
-                document = json.loads(self.storage.read(f"{attempt.path}/DONE.json"))
+                try:
+                    document = unsealed(self.storage.read(f"{attempt.path}/DONE.json"), "DONE.json", self.root)
+                except StoreError:
+                    continue  # what it did is not known for sure: it is done again
                 return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
         return None
 
     # commits
 
     def commit(self, round_: int, stage: str) -> Commit | None:
+        """None where the stage does not exist. Raises StoreError unless the commit is as it was written."""
+        path = f"{_stage_path(round_, stage)}/COMMIT.json"
         try:
-            data = self.storage.read(f"{_stage_path(round_, stage)}/COMMIT.json")
+            data = self.storage.read(path)
         except FileNotFoundError:
             return None
-        return Commit.model_validate_json(data)
+        where = f"{self.root}/{path}"
+        try:
+            commit = Commit.model_validate(unsealed(data, where, self.root))
+        except ValidationError as error:
+            raise StoreError(f"{where} is damaged: {error.errors()[0]['msg']}; restore it from a copy") from None
+        if (commit.round, commit.stage) != (round_, stage):
+            raise StoreError(f"{where} is the commit of {commit.key}; restore it from a copy")
+        return commit
 
     def publish(self, commit: Commit) -> Commit:
         """Make the stage exist and return its commit: ours, or that of whoever was first.
@@ -260,7 +289,7 @@ class Store:
         for stat in commit.files:
             self.check_file(stat)
         path = f"{_stage_path(commit.round, commit.stage)}/COMMIT.json"
-        self.storage.create(path, commit.model_dump_json(by_alias=True, indent=1).encode())
+        self.storage.create(path, sealed(commit.model_dump(mode="json", by_alias=True)))
         winner = self.commit(commit.round, commit.stage)
         assert winner is not None
         return winner
@@ -327,19 +356,6 @@ class Store:
             schema = pa.schema([schema.field(name) for name in columns])
         parts = [self.open_parquet(stat).read(columns=schema.names) for stat in table_files(commit, table)]
         return pa.concat_tables([schema.empty_table(), *(part.cast(schema) for part in parts)])
-
-    def verify(self) -> Iterator[tuple[str, str]]:
-        """(stage key, complaint) for every committed stage that cannot be trusted."""
-        for round_ in self.rounds():
-            for stage in self.storage.children(f"rounds/r{round_:04d}"):
-                if "." in stage or (commit := self.commit(round_, stage)) is None:
-                    continue
-                try:
-                    commit.counts.check(commit.key)
-                    for stat in commit.files:
-                        self.read_file(stat)
-                except StoreError as error:
-                    yield commit.key, str(error)
 
 
 def table_files(commit: Commit, table: str) -> list[FileStat]:

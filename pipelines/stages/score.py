@@ -22,9 +22,9 @@ from pipelines.transforms.score import (
     ExpandCandidates,
     HullEnergies,
     Measured,
+    ToScored,
     not_refined,
     passed,
-    scored,
     unpredicted,
 )
 from pipelines.transforms.select import RandomBaseline
@@ -79,14 +79,13 @@ def run(job: Job) -> Manifest:
                 not_refined, beam.pvalue.AsList(worthy)
             ).with_output_types(pa.RecordBatch)
             rows, parts = [others, refined.rows], [screened, refined]
+        scored = rows | "All" >> beam.Flatten() | "Columns" >> _pardo(ToScored()).with_outputs(tags.COUNTS, main="rows")
         files = [
-            rows
-            | "All" >> beam.Flatten()
-            | "Columns" >> beam.Map(scored).with_output_types(pa.RecordBatch)
+            scored.rows
             | "Write" >> WriteTable(root, path, "scored", SCORED_SCHEMA, ("digest",), job.config.part_files),
             packing | "WritePacking" >> WriteTable(root, path, "packing", PACKING_SCHEMA, ("formula",), 1),
         ]
-        counts = [expanded[tags.COUNTS], placed[tags.COUNTS], *(part[tags.COUNTS] for part in parts)]
+        counts = [step[tags.COUNTS] for step in (expanded, placed, *parts, scored)]
         pipeline | "Manifest" >> WriteManifest(root, path, "scored", files, counts, [p[tags.DEAD] for p in parts])
 
     return run_job(job, build, {"members": len(members)})

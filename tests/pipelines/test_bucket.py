@@ -16,6 +16,7 @@ from pipelines.config import load_config
 from pipelines.errors import StoreError, UserError
 from pipelines.members import member_addresses
 from pipelines.store import Store
+from pipelines.verify import verify
 from tests.pipelines.conftest import digests, gnome
 from tests.pipelines.gcs import FakeGcs
 from tests.pipelines.test_store import SCHEMA, write_commit
@@ -72,6 +73,17 @@ def test_children_are_one_level_over_many_pages(folder, gcs):
     assert folder.children("none") == []
     gcs.tokens_expire = 2
     assert folder.children("top") == ["a", "b", "c", "f", "g", "h"], "begun again, nothing twice"
+
+
+def test_files_are_all_below_and_are_deleted(folder):
+    for name in ("b", "a/1", "a/2", "c/d/e", "f"):
+        folder.write(f"top/{name}", name.encode())
+    folder.write("topmost/i", b"")
+    sizes = {"top/a/1": 3, "top/a/2": 3, "top/b": 1, "top/c/d/e": 5, "top/f": 1}
+    assert folder.files("top") == sizes
+    folder.delete("top/a/1")
+    folder.delete("top/a/1")
+    assert folder.files("top/a") == {"top/a/2": 3}
 
 
 def test_create_makes_an_object_once(folder):
@@ -131,7 +143,8 @@ def test_damage_on_the_way_is_noticed(folder, gcs, monkeypatch):
         folder.read("x")
     with pytest.raises(Exception, match=r"[Cc]hecksum"):
         folder.fetch("x")
-    assert not list(Path(os.environ["XDG_CACHE_HOME"]).rglob("x*"))
+    copies = Path(os.environ["XDG_CACHE_HOME"], "gnome-flywheel", "stores")
+    assert not [path for path in copies.rglob("*") if path.is_file()]
 
 
 def test_users_mistakes_name_the_remedy(gcs, folder):
@@ -156,7 +169,7 @@ def test_commits_race_and_one_wins(store, gcs):
         winners = list(pool.map(store.publish, commits))
     assert {winner.attempt for winner in winners} == {store.commit(0, "score").attempt}
     assert store.commit(0, "score") in commits
-    assert list(store.verify()) == []
+    assert store.read_table(winners[0], "rows", SCHEMA).num_rows == 1
 
 
 def test_committing_asks_for_checksums_and_reads_nothing(store, gcs):
@@ -233,7 +246,7 @@ def test_a_round_in_a_bucket_commits_the_rows_of_one_in_a_folder(cloud_round, tw
     _, store = cloud_round
     expected = {key: value for key, value in digests(Store(str(two_rounds))).items() if key[0] in "01"}
     assert digests(store) == expected
-    assert list(store.verify()) == []
+    assert list(verify(store)) == []
     assert store.is_closed(1)
     assert all(address.startswith("gs://lab/tiny/") for address in member_addresses(store, store.commit(1, "train")))
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import timedelta
 
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
@@ -9,12 +10,17 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from pipelines import launcher
 from pipelines import round as driver
 from pipelines.errors import UserError
+from pipelines.leftovers import leftovers
 from pipelines.store import Store
 from tests.pipelines import template_runner
 from tests.pipelines.conftest import digests
 from tests.pipelines.gcs import FakeGcs
 
 RUNNER = "--runner=tests.pipelines.template_runner.TemplateRunner"
+
+
+def _lost(store: Store) -> list[str]:
+    return [found.path for found in leftovers(store, timedelta(0)) if "/attempts/" in found.path]
 
 
 def test_launched_stages_commit_the_rows_of_a_driver(initialised, two_rounds, tmp_path):
@@ -28,7 +34,7 @@ def test_launched_stages_commit_the_rows_of_a_driver(initialised, two_rounds, tm
         launch("score")
     for stage in ("generate", "score", "select"):
         launch(stage)
-        with pytest.raises(UserError, match=f"{stage} comes first|has no stage"):
+        with pytest.raises(UserError, match=f"{stage} comes before|has no stage"):
             launch({"generate": "score", "score": "select", "select": "nonsense"}[stage])
         assert store.commit(1, stage) is None
         template_runner.run_handed_over()
@@ -47,10 +53,12 @@ def test_a_job_that_has_not_finished_is_not_taken(initialised, tmp_path):
     shutil.copytree(initialised, tmp_path / "store")
     store = Store(str(tmp_path / "store"))
     launcher.main([f"--store={store.root}", "--stage=generate", RUNNER])
+    assert _lost(store) == [], "it may be running"
     template_runner.handed_over.clear()  # the job failed
     list(driver.run_stages(store, 1, ["generate"]))
     assert len(store.storage.children("rounds/r0001/generate/attempts")) == 2
     assert store.commit(1, "generate") is not None
+    assert len(_lost(store)) == 1
 
 
 def test_dataflows_own_runner_writes_the_job_down(initialised, tmp_path, monkeypatch):

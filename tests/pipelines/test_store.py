@@ -76,11 +76,9 @@ def test_a_changed_byte_is_found_before_commit_and_on_reading(store):
         store.publish(commit)
     path.write_bytes(good)
     store.publish(commit)
-    assert list(store.verify()) == []
     path.write_bytes(bad)
     with pytest.raises(StoreError, match=commit.files[0].path):
         store.read_table(commit, "rows", SCHEMA)
-    assert [key for key, _ in store.verify()] == ["r0000/score"]
     path.unlink()
     with pytest.raises(StoreError, match="is missing"):
         store.read_table(commit, "rows", SCHEMA)
