@@ -7,18 +7,20 @@ import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-from pipelines.environment import cache_folder
 from pipelines.errors import StoreError, UserError
 
 TIMEOUT = (10.0, 120.0)  # s to connect, and without a byte of an answer
 GIVE_UP = 300.0  # s of retries of one request
 LISTINGS = 3  # tries at a listing whose page token expires
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,35 +71,45 @@ class Bucket:
 
     def children(self, path: str) -> list[str]:
         folder = self._folder(path)
-        names, prefixes = self._listed(path, delimiter="/")
-        found = {name.removeprefix(folder) for name in names} | {p.removeprefix(folder).rstrip("/") for p in prefixes}
-        return sorted(found - {""})
+
+        def names() -> list[str]:
+            listing = self._list(folder, delimiter="/")
+            found = {blob.name.removeprefix(folder) for blob in listing}
+            found |= {prefix.removeprefix(folder).rstrip("/") for prefix in listing.prefixes}
+            return sorted(found - {""})
+
+        return self._again(path, names)
 
     def files(self, path: str) -> dict[str, int]:
-        names, _ = self._listed(path)
-        return {name.removeprefix(self.prefix): size for name, size in sorted(names.items())}
+        def sizes() -> dict[str, int]:
+            return {blob.name.removeprefix(self.prefix): blob.size for blob in self._list(self._folder(path))}
+
+        return dict(sorted(self._again(path, sizes).items()))
 
     def delete(self, path: str) -> None:
-        with suppress(FileNotFoundError), self._explained(path):
-            self._blob(path).delete(retry=_retry(), timeout=TIMEOUT)
+        try:
+            with self._explained(path):
+                self._blob(path).delete(retry=_retry(), timeout=TIMEOUT)
+        except FileNotFoundError:
+            pass
 
     def _folder(self, path: str) -> str:
         return self.prefix if path in ("", ".") else f"{self.prefix}{path}/"
 
-    def _listed(self, path: str, delimiter: str | None = None) -> tuple[dict[str, int], set[str]]:
-        """Objects below a folder, with their bytes, and prefixes up to the delimiter; in full names."""
+    def _list(self, folder: str, **options: str):
+        return _client(os.getpid()).list_blobs(self.name, prefix=folder, retry=_retry(), timeout=TIMEOUT, **options)
+
+    def _again(self, path: str, listed: Callable[[], T]) -> T:
+        """A whole listing, begun again if a page token expires."""
         from google.api_core.exceptions import ClientError
 
         for last in (False,) * (LISTINGS - 1) + (True,):
             try:
                 with self._explained(path):
-                    listing = _client(os.getpid()).list_blobs(
-                        self.name, prefix=self._folder(path), delimiter=delimiter, retry=_retry(), timeout=TIMEOUT
-                    )
-                    return {blob.name: blob.size for blob in listing}, set(listing.prefixes)
+                    return listed()
             except FileNotFoundError:
                 raise UserError(f"gs://{self.name}: there is no such bucket; deploy/terraform makes one") from None
-            except ClientError as error:  # an expired page token: the listing begins again
+            except ClientError as error:
                 if last or error.code not in (400, 410):
                     raise
         raise AssertionError
@@ -182,4 +194,5 @@ def _retry():
 
 def _cache(root: str) -> Path:
     """Folder of copies of a store's files, which never change."""
-    return cache_folder() / "stores" / hashlib.blake2b(root.encode(), digest_size=8).hexdigest()
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "gnome-flywheel", "stores", hashlib.blake2b(root.encode(), digest_size=8).hexdigest())

@@ -3,6 +3,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipelines.bucket import Bucket
 from pipelines.checkpoints import training_folder
 from pipelines.config import load_config
 from pipelines.errors import StoreError, UserError
+from pipelines.leftovers import leftovers, remove
 from pipelines.members import member_addresses
 from pipelines.store import Store
 from pipelines.verify import verify
@@ -169,7 +171,8 @@ def test_commits_race_and_one_wins(store, gcs):
         winners = list(pool.map(store.publish, commits))
     assert {winner.attempt for winner in winners} == {store.commit(0, "score").attempt}
     assert store.commit(0, "score") in commits
-    assert store.read_table(winners[0], "rows", SCHEMA).num_rows == 1
+    for stat in store.commit(0, "score").files:
+        store.check_file(stat)
 
 
 def test_committing_asks_for_checksums_and_reads_nothing(store, gcs):
@@ -270,6 +273,10 @@ def test_two_drivers_of_one_stage_commit_once(cloud_round, monkeypatch):
     assert committed.digest == expected.digest
     assert events[-1].commit == second[-1].commit == committed
     assert len(store.storage.children("rounds/r0001/ingest/attempts")) == 2
+    (lost,) = [left for left in leftovers(store, timedelta(0)) if "/ingest/" in left.path]
+    remove(store, lost)
+    assert store.storage.children("rounds/r0001/ingest/attempts") == [committed.attempt]
+    assert list(verify(store)) == []
 
 
 def test_the_command_line_reads_a_bucket(cloud_round, tmp_path):
