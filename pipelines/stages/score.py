@@ -10,6 +10,7 @@ from pipelines import progress, tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
 from pipelines.members import member_addresses, shipped_addresses
+from pipelines.options import network_hints
 from pipelines.round import Job
 from pipelines.schemas import PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.stages.select import baseline_seed
@@ -38,6 +39,7 @@ def run(job: Job) -> Manifest:
     progress.expect(candidates.rows("candidates"), "candidates")
     full = JaxEnsembleHandler(members, settings.over_volumes)
     cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, shipped_addresses("compositional"))
+    hints = network_hints(job.flags)
 
     def build(pipeline: beam.Pipeline) -> None:
         expanded = (
@@ -51,10 +53,10 @@ def run(job: Job) -> Manifest:
         packing = expanded[PACKING] | "Packing" >> CountPacking()
         placed = expanded.rows | "Hull" >> _pardo(HullEnergies(root, last)).with_outputs(tags.COUNTS, main="rows")
         if not cascade.enabled:
-            whole = _measured(placed.rows, "Predict", full)
+            whole = _measured(placed.rows, "Predict", full, hints)
             rows, parts = [whole.rows], [whole]
         else:
-            screened = _measured(placed.rows, "Screen", cheap)
+            screened = _measured(placed.rows, "Screen", cheap, hints)
             # In full: the lowest that may be chosen, and those that chance will choose to compare them with.
             lowest, _ = (
                 screened.rows
@@ -72,7 +74,7 @@ def run(job: Job) -> Manifest:
                 | "Worthy" >> beam.Flatten()
                 | "Once" >> KeepTop("digest", 1, ("digest",), "", buckets=job.config.part_files)
             )
-            refined = _measured(worthy, "Predict", full, counted=False)
+            refined = _measured(worthy, "Predict", full, hints, counted=False)
             others = screened.rows | "NotRefined" >> beam.Map(
                 not_refined, beam.pvalue.AsList(worthy)
             ).with_output_types(pa.RecordBatch)
@@ -93,7 +95,9 @@ def _pardo(step: beam.DoFn) -> beam.ParDo:
     return beam.ParDo(step).with_output_types(pa.RecordBatch, **tags.HINTS)
 
 
-def _measured(batches: beam.PCollection, label: str, handler, counted: bool = True) -> beam.pvalue.DoOutputsTuple:
+def _measured(
+    batches: beam.PCollection, label: str, handler, hints: dict[str, str], counted: bool = True
+) -> beam.pvalue.DoOutputsTuple:
     """Batches with the handler's predictions and e_above_hull; failures on the tags DEAD and COUNTS."""
-    predicted = batches | label >> RunInference(handler).with_output_types(pa.RecordBatch)
+    predicted = batches | label >> RunInference(handler).with_output_types(pa.RecordBatch).with_resource_hints(**hints)
     return predicted | f"{label}Measured" >> _pardo(Measured(counted)).with_outputs(tags.COUNTS, tags.DEAD, main="rows")

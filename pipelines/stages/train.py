@@ -15,6 +15,7 @@ from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
 from pipelines.members import local_member, member_addresses, shipped_addresses
+from pipelines.options import network_hints
 from pipelines.round import Job
 from pipelines.schemas import MEMBER_SCHEMA
 from pipelines.store import Manifest
@@ -40,6 +41,7 @@ def run(job: Job) -> Manifest:
             | "Train"
             >> beam.ParDo(TrainMembers(root, path, work, job.round, config.holdout, config.model, training))
             .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FILES: str})
+            .with_resource_hints(**network_hints(job.flags, exclusive=True))
             .with_outputs(tags.COUNTS, FILES, main="rows")
         )
         rows = trained.rows | "Write" >> WriteTable(root, path, "members", MEMBER_SCHEMA, ("name",), 1)

@@ -21,6 +21,7 @@ from pipelines.dead_letters import DeadLetter, dead_letter_batch
 from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, read_manifest
 from pipelines.io.tables import WriteTable
+from pipelines.options import network_hints
 from pipelines.runners import run_pipeline
 from pipelines.store import Manifest, Store
 from pipelines.transforms.evaluate import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
@@ -48,7 +49,7 @@ def label(
     progress.expect(len(jobs), "crystals")
 
     def build(pipeline: beam.Pipeline) -> None:
-        done = evaluate_batches(pipeline, batches, EvaluateBatch(out, evaluator, RelaxConfig()))
+        done = evaluate_batches(pipeline, batches, EvaluateBatch(out, evaluator, RelaxConfig()), network_hints(flags))
         results = done.results | "Write" >> WriteTable(out, ".", "results", RESULT_SCHEMA, ("id",), 1)
         frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, ".", FRAMES, FRAME_SCHEMA, ("job", "step"), 2)
         counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
