@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import tarfile
@@ -185,6 +186,9 @@ class JobFolders:
         self.root = Path(root)
 
     def __getitem__(self, id_: str) -> JobFolder:
+        """Raises ValueError for an id that is no plain name, as one that would lead out of the folder."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", id_):
+            raise ValueError(f"{id_!r} is not a job id")
         return JobFolder(self.root / id_[:2] / id_)
 
     def ids(self) -> list[str]:

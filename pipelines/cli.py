@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines import cli_models, cli_potential
+from pipelines import cli_models, cli_potential, cli_store
 from pipelines.cli_analyse import analyse
 from pipelines.cli_dft import app as dft
+from pipelines.cli_runners import app as runners
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The GNoME flywheel."
@@ -21,12 +23,33 @@ app.add_typer(rounds, name="round")
 app.add_typer(analyse, name="analyse")
 app.add_typer(dft, name="dft")
 app.add_typer(cli_potential.app, name="potential")
+app.add_typer(runners, name="runners")
 
-StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
+StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or gs://BUCKET/PATH.")]
 ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045
 EvaluatorOption = Annotated[Optional[str], typer.Option("--evaluator", help="Overrides evaluation.evaluator.")]  # noqa: UP045
+RunnerOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--runner", help="local | multi | prism | flink | spark | dataflow; `gnome runners` says what is here."
+    ),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what Beam, jax and XLA report.")]
 BeamOptions = Annotated[Optional[list[str]], typer.Argument(metavar="[-- BEAM OPTIONS]", help="As Beam has them.")]  # noqa: UP045
+
+
+@app.callback()
+def options(
+    log_json: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--log-json", envvar="GNOME_LOG_JSON", help="File to append a JSON line to for all that is logged."
+        ),
+    ] = None,
+) -> None:
+    """The GNoME flywheel."""
+    if log_json:
+        os.environ["GNOME_LOG_JSON"] = str(log_json.absolute())  # worker processes inherit it
 
 
 def main() -> None:
@@ -75,6 +98,7 @@ def init(
     emit_only: Annotated[
         bool, typer.Option("--emit-only", help="espresso, vasp: emit the snapshot's jobs, to be run elsewhere.")
     ] = False,
+    runner: RunnerOption = None,
     verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
@@ -83,8 +107,8 @@ def init(
     from pipelines.errors import JobsPending
     from pipelines.runners import runner_flags
 
-    runner_flags(beam_options or [])  # complain before anything is made
-    flags = _prepare(verbose, beam_options)
+    flags = _prepare(verbose, beam_options, runner)
+    runner_flags(flags)  # complain before anything is made
     made = driver.init_store(store, _config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
     try:
         _follow(driver.run_stages(made, 0, driver.stages_of(0), flags, run_jobs=not emit_only))
@@ -100,6 +124,7 @@ def run(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds to run; a round that was interrupted counts.")] = 1,
     config: ConfigOption = None,
     evaluator: EvaluatorOption = None,
+    runner: RunnerOption = None,
     verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
@@ -107,7 +132,7 @@ def run(
     from pipelines import round as driver
     from pipelines.store import Store
 
-    flags = _prepare(verbose, beam_options)
+    flags = _prepare(verbose, beam_options, runner)
     opened = Store.open(store)
     for _ in range(rounds):
         round_ = driver.open_round(opened)
@@ -123,6 +148,7 @@ def propose(
     store: StoreArg,
     config: ConfigOption = None,
     evaluator: EvaluatorOption = None,
+    runner: RunnerOption = None,
     verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
@@ -130,7 +156,7 @@ def propose(
     from pipelines import round as driver
     from pipelines.store import Store
 
-    flags = _prepare(verbose, beam_options)
+    flags = _prepare(verbose, beam_options, runner)
     opened = Store.open(store)
     round_ = driver.open_round(opened)
     if round_ is None:
@@ -139,7 +165,12 @@ def propose(
 
 
 @rounds.command()
-def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOptions = None) -> None:
+def learn(
+    store: StoreArg,
+    runner: RunnerOption = None,
+    verbose: VerboseOption = False,
+    beam_options: BeamOptions = None,
+) -> None:
     """Evaluate what was proposed, ingest the results, update the hull, retrain, report.
 
     Of first-principles jobs it takes the results that are there; later ones come in with the next round.
@@ -148,7 +179,7 @@ def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOpt
     from pipelines.errors import UserError
     from pipelines.store import Store
 
-    flags = _prepare(verbose, beam_options)
+    flags = _prepare(verbose, beam_options, runner)
     opened = Store.open(store)
     round_ = driver.open_round(opened)
     if not round_ or opened.commit(round_, "emit") is None:
@@ -159,12 +190,17 @@ def learn(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOpt
 
 
 @rounds.command()
-def resume(store: StoreArg, verbose: VerboseOption = False, beam_options: BeamOptions = None) -> None:
+def resume(
+    store: StoreArg,
+    runner: RunnerOption = None,
+    verbose: VerboseOption = False,
+    beam_options: BeamOptions = None,
+) -> None:
     """Finish the round that was interrupted; committed stages are kept as they are."""
     from pipelines import round as driver
     from pipelines.store import Store
 
-    flags = _prepare(verbose, beam_options)
+    flags = _prepare(verbose, beam_options, runner)
     opened = Store.open(store)
     round_ = driver.open_round(opened)
     if round_ is None:
@@ -189,9 +225,22 @@ def plan(store: StoreArg) -> None:
         typer.echo(f"{stage_key(round_, stage):16} {state:10} reads {reads}")
 
 
-@rounds.command()
-def status(store: StoreArg) -> None:
+@rounds.command("status")
+def show_status(
+    store: StoreArg,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing the newest round, until Ctrl-C.")] = False,
+) -> None:
     """Show every stage's counts, and each round's hit rates and errors."""
+    from pipelines.status import watch_status
+    from pipelines.store import Store
+
+    if watch:
+        watch_status(Store.open(store))
+    else:
+        status(store)
+
+
+def status(store: str) -> None:
     from pipelines.status import print_status
     from pipelines.store import Store
 
@@ -205,10 +254,15 @@ def report(
 ) -> None:
     """Write one self-contained HTML file about all rounds and print its path."""
     from pipelines.report.collect import collect
-    from pipelines.report.html import write_report
+    from pipelines.report.html import render, write_report
     from pipelines.store import Store
 
-    typer.echo(write_report(collect(Store.open(store)), output or Path(store) / "report.html"))
+    opened = Store.open(store)
+    if output is None and opened.storage.local_path("") is None:  # a bucket's report goes into the bucket
+        opened.storage.write("report.html", render(collect(opened)).encode())
+        typer.echo(opened.storage.address("report.html"))
+    else:
+        typer.echo(write_report(collect(opened), output or opened.output_path("report.html")))
 
 
 @app.command()
@@ -243,8 +297,9 @@ def export(
     from pipelines.entries import export_entries
     from pipelines.store import Store
 
-    output = output or Path(store) / f"export.{format}"
-    n = export_entries(Store.open(store), output, stable_only=stable, format=format)
+    opened = Store.open(store)
+    output = output or opened.output_path(f"export.{format}")
+    n = export_entries(opened, output, stable_only=stable, format=format)
     typer.echo(f"{n} entries written to {output}")
 
 
@@ -399,13 +454,13 @@ def _next_config(store, path: Path | None, evaluator: str | None):
     return _config(path, base=load_round_config(store, store.rounds()[-1]), evaluator=evaluator)
 
 
-def _prepare(verbose: bool, beam_options: list[str] | None) -> list[str]:
+def _prepare(verbose: bool, beam_options: list[str] | None, runner: str | None) -> list[str]:
     """Set this process up and give the Beam options; before anything loads Beam or jax."""
     from pipelines.environment import prepare
-    from pipelines.runners import VERBOSE_FLAG
+    from pipelines.runners import VERBOSE_FLAG, expand_runner
 
     prepare(verbose)
-    return [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])]
+    return expand_runner(runner, [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])])
 
 
 def _follow(events: Iterable) -> None:
@@ -427,6 +482,7 @@ def _follow(events: Iterable) -> None:
 
 
 cli_models.add_commands(app)
+cli_store.add_commands(app)
 
 if __name__ == "__main__":
     main()

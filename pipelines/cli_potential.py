@@ -207,7 +207,9 @@ def screen(
     except ValueError:
         raise UserError(f"--temperatures {temperatures}: numbers separated by commas") from None
     gaps = read_band_gaps(band_gaps)
-    chosen = candidates(Store.open(store), gaps, new)
+    opened = Store.open(store)
+    out = output or opened.output_path("screen")
+    chosen = candidates(opened, gaps, new)
     if only:
         wanted = set(only.split(","))
         named = zip(chosen["id"].to_pylist(), chosen["formula"].to_pylist(), strict=True)
@@ -215,7 +217,6 @@ def screen(
     if not len(chosen):
         raise UserError(f"{store}: no candidate; see `gnome potential screen --help`")
     n_found, chosen = len(chosen), chosen.slice(0, limit)
-    out = output or Path(store) / "screen"
     with shown(Console(stderr=True)) as begin:
         begin("screen")
         results = run(chosen, str(out), potential, settings.md, kelvin, skip, settings.seed, flags)

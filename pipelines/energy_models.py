@@ -22,7 +22,7 @@ from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction, OverVolumes, calibrate
 from gnome_core.graphs.cache import cached_graphs
-from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_graphs, structural_graphs
+from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_graphs
 from gnome_core.models.pretrained import Framework, pretrained_members
 from gnome_core.stability.compositions import N_COLUMNS
 from gnome_core.stability.hull import Hull
@@ -30,7 +30,7 @@ from gnome_core.training.loop import MemberResult, train_members
 from pipelines.config import RoundConfig
 from pipelines.dead_letters import bisect
 from pipelines.errors import UserError
-from pipelines.members import member_paths
+from pipelines.members import local_member, member_addresses
 from pipelines.resources import hull_until
 from pipelines.round import newest_commit
 from pipelines.store import Store
@@ -70,7 +70,7 @@ class Rows:
         try:
             if isinstance(self.items, np.ndarray):
                 return compositional_graphs(self.items)
-            return structural_graphs(self.items, cutoff) if cache is None else cached_graphs(self.items, cutoff, cache)
+            return cached_graphs(self.items, cutoff, cache)
         except BadCrystal as error:
             raise UserError(f"{self.ids[error.index]}: {error.reason}; remove the row") from None
 
@@ -223,7 +223,7 @@ def _of_store(root: str, framework: Framework) -> tuple[list[Path], Hull]:
     trained, measured = newest_commit(opened, "train"), newest_commit(opened, "hull")
     if trained is None or measured is None:
         raise UserError(f"{root} has no trained members yet; `gnome round resume {root}` goes on")
-    paths = [Path(path) for path in member_paths(opened, trained, framework)]
+    paths = [Path(local_member(address)) for address in member_addresses(opened, trained, framework)]
     if not paths:
         raise UserError(f"{root} trains no {framework} members (`framework` of its rounds); ask for the other kind")
     return paths, hull_until(root, measured.round)

@@ -12,6 +12,8 @@ import platform
 import sys
 from pathlib import Path
 
+from pipelines.logs import write_json_lines
+
 VERBOSE = "GNOME_VERBOSE"
 TUNABLES = "GLIBC_TUNABLES"  # read by the C library when a process starts
 
@@ -31,6 +33,9 @@ def set_up(verbose: bool) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     level = logging.INFO if verbose else logging.ERROR
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level)  # of what goes to the terminal, whatever else is written down
+    write_json_lines()
 
 
 def prepare(verbose: bool) -> None:
@@ -52,10 +57,14 @@ def _restart_with_large_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def cache_folder() -> Path:
+    """Ours, below the user's cache folder: what can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gnome-flywheel")
+
+
 def compilation_cache() -> Path:
-    """Folder of programs compiled for this machine's kind of processor, below the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "gnome-flywheel", "jax", hashlib.blake2b(_processor().encode(), digest_size=4).hexdigest())
+    """Folder of programs compiled for this machine's kind of processor."""
+    return cache_folder() / "jax" / hashlib.blake2b(_processor().encode(), digest_size=4).hexdigest()
 
 
 def _processor() -> str:

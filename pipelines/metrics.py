@@ -31,5 +31,5 @@ def counters(result) -> dict[str, int]:
     for counter in result.metrics().query()["counters"]:
         if counter.key.metric.namespace == NAMESPACE:
             name = counter.key.metric.name
-            found[name] = found.get(name, 0) + (counter.attempted or 0)
+            found[name] = found.get(name, 0) + (counter.result or 0)
     return dict(sorted(found.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import time
@@ -10,10 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from dft.evaluator import is_engine
 from pipelines.config import RoundConfig, parse_config
 from pipelines.errors import StoreError, UserError
+from pipelines.logs import FIELDS
 from pipelines.runners import runner_flags
 from pipelines.store import Attempt, Commit, Counts, JobFile, Store, stage_key, table_digests
+
+log = logging.getLogger(__name__)
 
 FIRST_ROUND = ("snapshot", "hull", "train")
 PROPOSE = ("generate", "score", "select", "emit")
@@ -91,13 +96,34 @@ def run_stages(
     Raises UserError for a missing earlier stage or too many dead letters, StoreError for data that cannot be trusted.
     """
     config = load_round_config(store, round_)
+    if is_engine(config.evaluation.evaluator) and store.storage.local_path("") is None:
+        raise UserError(
+            f"{store.root}: {config.evaluation.evaluator} runs in job folders, which a bucket has none of; make the "
+            "store on a file system that the machines share, or use the embedded evaluator"
+        )
     flags = runner_flags(flags)
     for stage in stages:
+        log.info("started", extra={FIELDS: {"stage": stage_key(round_, stage)}})
         yield Started(round_, stage)
-        yield _run_stage(store, round_, stage, config, flags, run_jobs)
+        finished = _run_stage(store, round_, stage, config, flags, run_jobs)
+        log.info("kept" if finished.reused else "committed", extra={FIELDS: _log_fields(finished.commit)})
+        yield finished
     commits = [store.commit(round_, stage) for stage in stages_of(round_)]
     if all(commits):
         store.close_round(round_, [commit for commit in commits if commit])
+
+
+def _log_fields(commit: Commit) -> dict[str, object]:
+    """What a log says of a committed stage; settings and options stay out of it."""
+    return {
+        "stage": commit.key,
+        "attempt": commit.attempt,
+        "digest": commit.digest,
+        "seconds": commit.seconds,
+        "bytes": sum(stat.bytes for stat in commit.files),
+        **commit.counts.model_dump(by_alias=True),
+        "metrics": commit.metrics,
+    }
 
 
 def _run_stage(

@@ -11,20 +11,35 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
 
 import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.digests import add_digests, json_digest, rows_digest
 from pipelines.errors import StoreError, UserError
-from pipelines.storage import storage_for
+from pipelines.seals import json_document, sealed, unsealed
+from pipelines.storage import LocalFolder, storage_for
 
 ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages work on
+STAMP = "%Y%m%dT%H%M%S.%f"  # begins an attempt's id
+RESTORE = "restore it from a copy"
+
+
+def _inside(path: str) -> str:
+    if not path or path.startswith("/") or set(path.split("/")) & {"", ".", ".."} or "\0" in path or "\\" in path:
+        raise ValueError("leads out of the store")
+    return path
+
+
+InsidePath = Annotated[str, AfterValidator(_inside)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # of a folder or table
 
 
 class _Record(BaseModel):
@@ -34,8 +49,8 @@ class _Record(BaseModel):
 class FileStat(_Record):
     """One file of an attempt. `rows_digest` sums over files to the table's; blobs (no table rows) have rows 0."""
 
-    table: str
-    path: str  # relative to the store's root
+    table: Name
+    path: InsidePath  # relative to the store's root
     rows: int
     bytes: int
     crc32c: str  # 8 hex characters
@@ -88,10 +103,9 @@ class JobFile(_Record):
 class Commit(_Record):
     """A stage that exists. Readers open only the files listed here."""
 
-    format: int = 1
-    stage: str
+    stage: Name
     round: int
-    attempt: str
+    attempt: Name
     files: list[FileStat]
     rows_digests: dict[str, str]  # table -> 32 hex characters
     counts: Counts
@@ -140,7 +154,7 @@ class Store:
     """A flywheel's data. Cheap to construct and to pickle; holds no open files."""
 
     def __init__(self, root: str):
-        self.root = root
+        self.root = root.rstrip("/") or root
         self.storage = storage_for(root)
 
     def __repr__(self) -> str:
@@ -154,12 +168,25 @@ class Store:
             raise UserError(f"{root} is not a store; make one with `gnome init {root}`")
         return store
 
+    def output_path(self, name: str) -> Path:
+        """Where a command writes `name` if it is not told: into the store's folder. Raises UserError for a bucket."""
+        folder = self.storage.local_path("")
+        if folder is None:
+            raise UserError(f"{self.root} is in a bucket; say where to with --output")
+        return Path(self.root, name)
+
     # rounds
 
     def rounds(self) -> list[int]:
         """Rounds that were started, ascending."""
         names = [n for n in self.storage.children("rounds") if n.startswith("r") and n[1:].isdigit()]
-        return [int(n[1:]) for n in names if self.storage.exists(f"rounds/{n}/config.json")]
+        newest = max((int(n[1:]) for n in names), default=-1)
+        while self._is_started(newest + 1):  # a listing may be older than the round
+            newest += 1
+        return [round_ for round_ in range(newest + 1) if self._is_started(round_)]
+
+    def _is_started(self, round_: int) -> bool:
+        return self.storage.exists(f"rounds/r{round_:04d}/config.json")
 
     def start_round(self, round_: int, config: dict) -> str:
         """Fix the round's config and return its digest. Raises UserError if it was started with another."""
@@ -173,12 +200,13 @@ class Store:
         return json_digest(kept)
 
     def round_config(self, round_: int) -> dict:
-        return json.loads(self.storage.read(f"rounds/r{round_:04d}/config.json"))
+        path = f"rounds/r{round_:04d}/config.json"
+        return json_document(self.storage.read(path), f"{self.root}/{path}")
 
     def close_round(self, round_: int, commits: Iterable[Commit]) -> None:
         """Write ROUND.json, the round's last file."""
-        document = {"format": 1, "round": round_, "stages": {c.stage: c.digest for c in commits}}
-        self.storage.create(f"rounds/r{round_:04d}/ROUND.json", _json_bytes(document))
+        document = {"round": round_, "stages": {c.stage: c.digest for c in commits}}
+        self.storage.create(f"rounds/r{round_:04d}/ROUND.json", sealed(document))
 
     def is_closed(self, round_: int) -> bool:
         return self.storage.exists(f"rounds/r{round_:04d}/ROUND.json")
@@ -187,14 +215,14 @@ class Store:
 
     def new_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt:
         """A fresh attempt with its JOB.json."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        stamp = datetime.now(UTC).strftime(STAMP)
         attempt = Attempt(round_, stage, f"{stamp}-{secrets.token_hex(3)}")
         self.storage.create(f"{attempt.path}/JOB.json", job.model_dump_json(indent=1).encode())
         return attempt
 
     def finish_attempt(self, attempt: Attempt, manifest: Manifest, seconds: float) -> None:
         document = {"seconds": seconds, "manifest": manifest.model_dump(mode="json", by_alias=True)}
-        self.storage.write(f"{attempt.path}/DONE.json", _json_bytes(document))
+        self.storage.write(f"{attempt.path}/DONE.json", sealed(document))
 
     def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
         """The newest attempt at exactly this job that finished without being committed."""
@@ -202,20 +230,32 @@ class Store:
             attempt = Attempt(round_, stage, name)
             if not self.storage.exists(f"{attempt.path}/DONE.json"):
                 continue
-            if JobFile.model_validate_json(self.storage.read(f"{attempt.path}/JOB.json")) != job:
-                continue
-            document = json.loads(self.storage.read(f"{attempt.path}/DONE.json"))
-            return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
+            try:
+                kept = json_document(self.storage.read(f"{attempt.path}/JOB.json"), "JOB.json")
+                document = unsealed(self.storage.read(f"{attempt.path}/DONE.json"), "DONE.json", self.root)
+            except StoreError:
+                continue  # what it did is not known for sure: it is done again
+            if kept == job.model_dump(mode="json"):
+                return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
         return None
 
     # commits
 
     def commit(self, round_: int, stage: str) -> Commit | None:
+        """None where the stage does not exist. Raises StoreError unless the commit is as it was written."""
+        path = f"{_stage_path(round_, stage)}/COMMIT.json"
         try:
-            data = self.storage.read(f"{_stage_path(round_, stage)}/COMMIT.json")
+            data = self.storage.read(path)
         except FileNotFoundError:
             return None
-        return Commit.model_validate_json(data)
+        where = f"{self.root}/{path}"
+        try:
+            commit = Commit.model_validate(unsealed(data, where, self.root))
+        except ValidationError as error:
+            raise StoreError(f"{where} is damaged: {error.errors()[0]['msg']}; restore it from a copy") from None
+        if (commit.round, commit.stage) != (round_, stage):
+            raise StoreError(f"{where} is the commit of {commit.key}; restore it from a copy")
+        return commit
 
     def publish(self, commit: Commit) -> Commit:
         """Make the stage exist and return its commit: ours, or that of whoever was first.
@@ -224,9 +264,9 @@ class Store:
         """
         commit.counts.check(commit.key)
         for stat in commit.files:
-            self.read_file(stat)
+            self.check_file(stat)
         path = f"{_stage_path(commit.round, commit.stage)}/COMMIT.json"
-        self.storage.create(path, commit.model_dump_json(by_alias=True, indent=1).encode())
+        self.storage.create(path, sealed(commit.model_dump(mode="json", by_alias=True)))
         winner = self.commit(commit.round, commit.stage)
         assert winner is not None
         return winner
@@ -253,13 +293,36 @@ class Store:
         try:
             data = self.storage.read(stat.path)
         except FileNotFoundError:
-            raise StoreError(f"{self.root}/{stat.path} is missing; restore it, or start a new store") from None
-        if len(data) != stat.bytes or f"{google_crc32c.value(data):08x}" != stat.crc32c:
-            raise StoreError(
-                f"{self.root}/{stat.path} has changed since it was committed "
-                f"({len(data)} bytes, {stat.bytes} committed); restore it from a copy"
-            )
+            raise self._missing(stat) from None
+        self._compare(stat, f"{self.root}/{stat.path}", len(data), f"{google_crc32c.value(data):08x}")
         return data
+
+    def check_file(self, stat: FileStat) -> None:
+        """Raise StoreError unless the stored bytes are the committed ones; a bucket is asked, not read."""
+        try:
+            size, crc = self.storage.checksum(stat.path)
+        except FileNotFoundError:
+            raise self._missing(stat) from None
+        self._compare(stat, f"{self.root}/{stat.path}", size, crc)
+
+    def local_file(self, stat: FileStat) -> str:
+        """A file on this machine with a committed file's bytes, to be mapped. Raises StoreError if it has others."""
+        try:
+            path = self.storage.fetch(stat.path)
+        except FileNotFoundError:
+            raise self._missing(stat) from None
+        original = path == self.storage.address(stat.path)
+        self._compare(stat, path, *LocalFolder("").checksum(path), RESTORE if original else "delete this copy")
+        return path
+
+    def _missing(self, stat: FileStat) -> StoreError:
+        return StoreError(f"{self.root}/{stat.path} is missing; restore it, or start a new store")
+
+    def _compare(self, stat: FileStat, where: str, size: int, crc: str, remedy: str = RESTORE) -> None:
+        if (size, crc) != (stat.bytes, stat.crc32c):
+            raise StoreError(
+                f"{where} has changed since it was committed ({size} bytes, {stat.bytes} committed); {remedy}"
+            )
 
     def open_parquet(self, stat: FileStat) -> pq.ParquetFile:
         return pq.ParquetFile(pa.BufferReader(self.read_file(stat)))
@@ -270,19 +333,6 @@ class Store:
             schema = pa.schema([schema.field(name) for name in columns])
         parts = [self.open_parquet(stat).read(columns=schema.names) for stat in table_files(commit, table)]
         return pa.concat_tables([schema.empty_table(), *(part.cast(schema) for part in parts)])
-
-    def verify(self) -> Iterator[tuple[str, str]]:
-        """(stage key, complaint) for every committed stage that cannot be trusted."""
-        for round_ in self.rounds():
-            for stage in self.storage.children(f"rounds/r{round_:04d}"):
-                if "." in stage or (commit := self.commit(round_, stage)) is None:
-                    continue
-                try:
-                    commit.counts.check(commit.key)
-                    for stat in commit.files:
-                        self.read_file(stat)
-                except StoreError as error:
-                    yield commit.key, str(error)
 
 
 def table_files(commit: Commit, table: str) -> list[FileStat]:

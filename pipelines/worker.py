@@ -7,12 +7,14 @@ import os
 import sys
 
 from pipelines.environment import VERBOSE
+from pipelines.logs import write_json_lines
 
 
 def main() -> None:
     if VERBOSE not in os.environ:
         # Beam sends records to the driver too; without this they are also printed, from before any level is set.
         logging.getLogger().addHandler(logging.NullHandler())
+    write_json_lines()
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)

@@ -18,12 +18,14 @@ VERSION = 1  # to be raised when the same crystals get other graphs
 ARRAYS = tuple(field.name for field in fields(GraphTable))
 
 
-def cached_graphs(crystals: Sequence[Crystal], cutoff: float, folder: str | Path) -> GraphTable:
-    """`structural_graphs` of the crystals, from the folder where they have been built before.
+def cached_graphs(crystals: Sequence[Crystal], cutoff: float, folder: str | Path | None) -> GraphTable:
+    """`structural_graphs` of the crystals, from the folder where they have been built before; None = no such folder.
 
     A file is named by the digest of the crystals and of what shapes graphs; one that cannot be read is made again.
     Raises BadCrystal.
     """
+    if folder is None:
+        return structural_graphs(crystals, cutoff)
     path = Path(folder) / f"graphs-{_digest(crystals, cutoff)}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:

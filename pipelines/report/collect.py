@@ -84,7 +84,15 @@ def _measured_rounds(store: Store) -> list[int]:
 def _stage_counts(commit: Commit) -> StageCounts:
     counts = commit.counts
     return StageCounts(
-        commit.round, commit.stage, counts.n_in, counts.n_out, counts.rejected, counts.dead, commit.seconds
+        commit.round,
+        commit.stage,
+        counts.n_in,
+        counts.n_out,
+        counts.rejected,
+        counts.dead,
+        commit.seconds,
+        sum(stat.bytes for stat in commit.files),
+        int(commit.metrics.get("evaluations", 0)),
     )
 
 

@@ -57,6 +57,8 @@ class StageCounts:
     rejected: Mapping[str, int] = field(default_factory=dict)  # reason -> rows that a rule turned away
     dead: Mapping[str, int] = field(default_factory=dict)  # reason -> rows that could not be processed
     seconds: float = 0.0  # wall time of the committed attempt
+    bytes: int = 0  # of its files
+    evaluations: int = 0  # of ensemble members
 
     @property
     def n_rejected(self) -> int:

@@ -22,7 +22,7 @@ from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, Sta
 from pipelines.report.hull_plots import hull_diagrams
 from pipelines.report.labels import NOTHING, cell, count, duration, formula_html, mapping_text, milli, number
 from pipelines.report.structure_view import cell_view, space_group
-from pipelines.report.summary import RoundSummary, Share, origins, search_hits, summarize
+from pipelines.report.summary import RoundSummary, Share, gain, origins, over_all, search_hits, summarize
 
 MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a crystal
 MAX_HULLS = 24
@@ -121,13 +121,17 @@ class _Page:
             first, last = self.rounds[0], self.rounds[-1]
             cards += [
                 (f"hit rate, round {last.round}", _percent(last.model), f"random baseline {_percent(last.random)}"),
-                ("gain over random", _gain(last), f"round {last.round}"),
+                ("gain over random", _gain(gain(*self.together())), "all rounds"),
                 (f"MAE, round {last.round}", f"{milli(last.mae)} <small>meV/atom</small>", _change(first, last)),
             ]
         total = sum(s.seconds for s in self.data.stages)
         cards.append(("wall time of the stages", duration(total), f"{len(self.data.stages)} stages"))
         items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{note}</dd></div>" for name, value, note in cards)
         return f'<dl class="cards">{items}</dl>'
+
+    def together(self) -> tuple[Share, Share]:
+        """Hits of all rounds: the model's and the random baseline's."""
+        return over_all(r.model for r in self.rounds), over_all(r.random for r in self.rounds)
 
     def funnel(self) -> str:
         header = ("Round", "Stage", "In", "Out", "Rejected", "Dead", "In = out + rejected + dead", "Reasons")
@@ -268,9 +272,14 @@ class _Page:
             return "<p>Nothing has been evaluated yet.</p>"
         header = ("Round", "Hit rate, model", "Hit rate, random", "Gain", "Precision", "Failed evaluations")
         rows = [
-            [str(r.round), _share(r.model), _share(r.random), _gain(r), _share(r.precision), count(r.n_failed)]
+            [str(r.round), _share(r.model), _share(r.random), _gain(r.gain), _share(r.precision), count(r.n_failed)]
             for r in self.rounds
         ]
+        if len(rows) > 1:
+            model, random = self.together()
+            precision = over_all(r.precision for r in self.rounds)
+            failed = count(sum(r.n_failed for r in self.rounds))
+            rows.append(["all", _share(model), _share(random), _gain(gain(model, random)), _share(precision), failed])
         return (
             "<p>A hit lies at or below the hull as it was before the round; a failed evaluation is a miss. A "
             "composition that was searched is one candidate, by its lowest structure. Precision: hits among the "
@@ -444,7 +453,7 @@ class _Page:
         )
 
     def timings(self) -> str:
-        header = ("Round", "Stage", "Wall time", "Rows in", "Rows per second")
+        header = ("Round", "Stage", "Wall time", "Rows in", "Rows per second", "Bytes written", "Evaluations")
         rows = [
             [
                 str(s.round),
@@ -452,12 +461,14 @@ class _Page:
                 duration(s.seconds),
                 count(s.n_in),
                 number(s.n_in / s.seconds, 1) if s.seconds > 0 else NOTHING,
+                count(s.bytes),
+                count(s.evaluations) if s.evaluations else NOTHING,
             ]
             for s in self.data.stages
         ]
         return self._figure("timings", plots.timings(self.data), "Wall time of each stage, stacked by round") + (
             "<details><summary>Table</summary>"
-            + _table("Wall time of the committed attempts", header, rows, numeric={2, 3, 4})
+            + _table("Wall time of the committed attempts", header, rows, numeric={2, 3, 4, 5, 6})
             + "</details>"
         )
 
@@ -561,10 +572,10 @@ def _part(n: int, whole: int) -> str:
     return f"{count(n)} ({number(100 * n / whole, 1)} %)" if whole else NOTHING
 
 
-def _gain(summary: RoundSummary) -> str:
-    if summary.gain == float("inf"):
+def _gain(ratio: float) -> str:
+    if ratio == float("inf"):
         return "no random hit"
-    return f"{number(summary.gain, 1)}×" if summary.gain == summary.gain else NOTHING
+    return f"{number(ratio, 1)}×" if ratio == ratio else NOTHING
 
 
 def _change(first: RoundSummary, last: RoundSummary) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,10 +51,8 @@ class RoundSummary:
 
     @property
     def gain(self) -> float:
-        """Hit rate of the model over the random baseline's; infinite where only that is 0, NaN when unknown."""
-        if not (self.model.n and self.random.n) or self.model.hits == self.random.hits == 0:
-            return np.nan
-        return self.model.value / self.random.value if self.random.hits else np.inf
+        """See `gain`."""
+        return gain(self.model, self.random)
 
     @property
     def inside_iqr(self) -> float:
@@ -93,6 +91,19 @@ def origins(stable: Sequence[StableCrystal]) -> Origins:
     ranked = sorted(roots.items(), key=lambda item: (-item[1], item[0]))
     by_count = sorted(through.items(), key=lambda item: (-item[1], item[0]))
     return Origins(len(stable), dict(last), dict(by_count), [Root(*root, n) for root, n in ranked])
+
+
+def gain(model: Share, random: Share) -> float:
+    """Hit rate of the model over the random baseline's; infinite where only that is 0, NaN when unknown."""
+    if not (model.n and random.n) or model.hits == random.hits == 0:
+        return np.nan
+    return model.value / random.value if random.hits else np.inf
+
+
+def over_all(shares: Iterable[Share]) -> Share:
+    """The share of several rounds taken together."""
+    shares = list(shares)
+    return _share(sum(share.hits for share in shares), sum(share.n for share in shares))
 
 
 def summarize(data: ReportData) -> list[RoundSummary]:

@@ -8,12 +8,12 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.ml.inference.base import RunInference
 
-from gnome_core.models.pretrained import Framework, pretrained_members
+from gnome_core.models.pretrained import Framework
 from pipelines import progress, tags
 from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
-from pipelines.members import member_paths
+from pipelines.members import member_addresses, shipped_addresses
 from pipelines.round import Job
 from pipelines.schemas import PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.stages.select import baseline_seed
@@ -26,9 +26,9 @@ from pipelines.transforms.score import (
     ExpandCandidates,
     HullEnergies,
     Measured,
+    ToScored,
     not_refined,
     passed,
-    scored,
     unpredicted,
 )
 from pipelines.transforms.select import RandomBaseline
@@ -56,11 +56,10 @@ def run(job: Job) -> Manifest:
             counts += found.counts
             dead += found.dead
             packing += found.packing
+        scored = rows | "All" >> beam.Flatten() | "Columns" >> _pardo(ToScored()).with_outputs(tags.COUNTS, main="rows")
+        counts.append(scored[tags.COUNTS])
         files = [
-            rows
-            | "All" >> beam.Flatten()
-            | "Columns" >> beam.Map(scored).with_output_types(pa.RecordBatch)
-            | "Write" >> WriteTable(root, path, "scored", SCORED_SCHEMA, ("digest",), config.part_files),
+            scored.rows | "Write" >> WriteTable(root, path, "scored", SCORED_SCHEMA, ("digest",), config.part_files),
             (*packing,)
             | "Packing" >> beam.Flatten(pipeline=pipeline)
             | "WritePacking" >> WriteTable(root, path, "packing", PACKING_SCHEMA, ("formula",), 1),
@@ -82,7 +81,7 @@ class _Scored(NamedTuple):
 def _members(job: Job, framework: Framework) -> list[str]:
     """Raises UserError where the last round trained none."""
     trained = job.input("train")
-    paths = member_paths(job.store, trained, framework)[: job.config.ensemble_of(framework)[0]]
+    paths = member_addresses(job.store, trained, framework)[: job.config.ensemble_of(framework)[0]]
     if not paths:
         raise UserError(
             f"round {trained.round} trained no {framework} members, for its framework was another; a store keeps the "
@@ -114,8 +113,7 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
         whole = _measured(placed.rows, "Predict", full)
         rows, parts = [whole.rows], [whole]
     else:
-        bounds = [str(path) for path in pretrained_members("compositional")]
-        cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, bounds)
+        cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, shipped_addresses("compositional"))
         screened = _measured(placed.rows, "Screen", cheap)
         # In full: the lowest that may be chosen, and those that chance will choose to compare them with.
         lowest, _ = (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
 
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import calibrate
-from gnome_core.models.pretrained import Framework, pretrained_members
+from gnome_core.models.pretrained import Framework
 from gnome_core.models.registry import load_member, model_of
 from pipelines import progress, tags
 from pipelines.config import derived_seed
@@ -18,7 +17,7 @@ from pipelines.digests import json_digest
 from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
-from pipelines.members import member_paths, weights_of
+from pipelines.members import local_member, member_addresses, shipped_addresses, weights_of
 from pipelines.round import Job
 from pipelines.schemas import MEMBER_SCHEMA
 from pipelines.store import FileStat, Manifest
@@ -58,9 +57,8 @@ def run(job: Job) -> Manifest:
 def _calibration(job: Job, framework: Framework, manifest: Manifest) -> FileStat:
     """Calibrate the spread of the members just trained, on what none of them trained on."""
     data, table = labelled(job.store.root, job.round, job.config, framework), weights_of(framework)
-    names = [stat.path for stat in manifest.files if stat.table == table and stat.path.endswith(".npz")]
-    paths = [Path(job.store.storage.local_path("."), name) for name in sorted(names)]
-    content = calibrate(paths, data.graphs, data.e_form, data.is_train)
+    files = sorted(job.store.local_file(stat) for stat in manifest.files if stat.table == table)
+    content = calibrate([path for path in files if path.endswith(".npz")], data.graphs, data.e_form, data.is_train)
     return job.store.write_blob(f"{job.attempt.path}/{table}/{CALIBRATION}", table, content)
 
 
@@ -73,14 +71,14 @@ def _tasks(job: Job, framework: Framework) -> list[TrainTask]:
 
 
 def _starts(job: Job, framework: Framework) -> Sequence[str | None]:
-    """Files of the members to start from; further members start from the same ones again. (None,) = from nothing."""
+    """Addresses of the members to start from; further members start from them again. (None,) = from nothing."""
     _, model, training = job.config.ensemble_of(framework)
     if training.starts_fresh(job.round):
         return (None,)
     if job.round:
-        return member_paths(job.store, job.input("train"), framework)
-    shipped = [str(path) for path in pretrained_members(framework)]
-    if model_of(model)[1] != load_member(shipped[0])[1].network():
+        return member_addresses(job.store, job.input("train"), framework)
+    shipped = shipped_addresses(framework)
+    if model_of(model)[1] != load_member(local_member(shipped[0]))[1].network():
         table = "[model]" if framework == "structural" else "[compositional.model]"
         raise UserError(
             f"training.first = pretrained goes with the {table} of the members that come with the package; "

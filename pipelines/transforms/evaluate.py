@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
@@ -19,6 +20,8 @@ from pipelines.digests import json_digest
 from pipelines.metrics import inc, timer
 from pipelines.resources import once_per_process
 from pipelines.store import Store
+
+log = logging.getLogger(__name__)
 
 FRAMES = "frames"
 
@@ -60,7 +63,14 @@ class EvaluateBatch(beam.DoFn):
         storage = Store(self.root).storage
         if not storage.exists(self._path(batch, "results")):
             return None
-        tables = (pq.read_table(pa.BufferReader(storage.read(self._path(batch, t)))) for t in ("results", FRAMES))
+        try:
+            tables = [
+                pq.read_table(pa.BufferReader(storage.read(self._path(batch, t))), page_checksum_verification=True)
+                for t in ("results", FRAMES)
+            ]
+        except (OSError, pa.ArrowException) as error:  # a damaged file is as good as none
+            log.warning("%s cannot be read, its batch is evaluated again: %s", self._path(batch, "results"), error)
+            return None
         results, frames = (table.combine_chunks().to_batches()[0] for table in tables)
         inc("batches_reused")
         progress.advance(batch.num_rows)
@@ -76,7 +86,7 @@ class EvaluateBatch(beam.DoFn):
         storage = Store(self.root).storage
         for table, rows in ((FRAMES, frames), ("results", results)):  # results last: their file says "finished"
             sink = io.BytesIO()
-            pq.write_table(pa.Table.from_batches([rows]), sink, compression="zstd")
+            pq.write_table(pa.Table.from_batches([rows]), sink, compression="zstd", write_page_checksum=True)
             storage.write(self._path(batch, table), sink.getvalue())
         return results, frames
 

@@ -16,7 +16,7 @@ from gnome_core.generation.recipe import NO_PARENT
 from gnome_core.stability.compositions import atom_counts
 from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.dead_letters import dead_letter, dead_letter_batch
-from pipelines.metrics import inc, timer
+from pipelines.metrics import timer
 from pipelines.resources import hull_until, parent_table
 from pipelines.schemas import CANDIDATE_SCHEMA, PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.transforms.inference import E_HULL, ERROR, EVALUATIONS, PASSED
@@ -155,7 +155,12 @@ def not_refined(batch: pa.RecordBatch, refined: list[pa.RecordBatch]) -> pa.Reco
     return batch.filter(pa.array([digest not in taken for digest in batch["digest"].to_pylist()], pa.bool_()))
 
 
-def scored(batch: pa.RecordBatch) -> pa.RecordBatch:
-    inc("scored", batch.num_rows)
-    inc("evaluations", pc.sum(batch[EVALUATIONS]).as_py() or 0)
-    return batch.select(SCORED_SCHEMA.names).cast(SCORED_SCHEMA)
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ToScored(beam.DoFn):
+    """Measured batches -> SCORED_SCHEMA. Tallies the evaluations that they have cost."""
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        yield beam.pvalue.TaggedOutput(
+            tags.COUNTS, (tags.tally("evaluations"), pc.sum(batch[EVALUATIONS]).as_py() or 0)
+        )
+        yield batch.select(SCORED_SCHEMA.names).cast(SCORED_SCHEMA)

@@ -20,8 +20,9 @@ from gnome_core.models.pretrained import Framework
 from gnome_core.models.registry import member_name
 from gnome_core.training.loop import MemberResult, train_members
 from pipelines import progress, tags
+from pipelines.checkpoints import training_folder
 from pipelines.config import RoundConfig
-from pipelines.members import weights_of
+from pipelines.members import local_member, weights_of
 from pipelines.metrics import timer
 from pipelines.resources import all_proposals, entries_until, once_per_process, proposed_entries
 from pipelines.schemas import MEMBER_SCHEMA
@@ -34,7 +35,7 @@ GRAPHS = "cache"  # store-relative folder of files that can be made again
 
 @dataclass(frozen=True)
 class TrainTask:
-    """Members to train in one program. init_from: for each, path of the member it starts from, or None."""
+    """Members to train in one program. init_from: for each, address of the member it starts from, or None."""
 
     framework: Framework
     members: tuple[int, ...]
@@ -120,21 +121,27 @@ class TrainMembers(beam.DoFn):
         store = Store(self.root)
         _, model, training = self.config.ensemble_of(task.framework)
         data = labelled(self.root, self.round, self.config, task.framework)
-        with timer("train"):
+        work, name = f"{self.work}/{task.framework}", member_name(task.members[0])
+        with training_folder(store.storage, work, name) as (folder, keep), timer("train"):
+
+            def epoch_ended(*_) -> None:
+                progress.advance()
+                keep()
+
             results = train_members(
                 data.graphs,
                 data.e_form,
                 data.is_train,
                 members=task.members,
                 seed=task.seed,
-                out_dir=store.storage.local_path(f"{self.work}/{task.framework}"),
+                out_dir=folder,
                 model=model,
                 training=training.of_round(self.round),
-                init_from=task.init_from,
-                progress=lambda *_: progress.advance(),
+                init_from=[address and local_member(address) for address in task.init_from],
+                progress=epoch_ended,
             )
-        for result in results:
-            yield from self._outputs(store, task.framework, result, data)
+            for result in results:
+                yield from self._outputs(store, task.framework, result, data)
 
     def _outputs(self, store: Store, framework: Framework, result: MemberResult, data: Dataset) -> Iterator:
         name, table = member_name(result.member), weights_of(framework)

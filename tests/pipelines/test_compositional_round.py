@@ -17,7 +17,7 @@ from gnome_core.generation.recipe import recipe_rows
 from pipelines import round as driver
 from pipelines.config import RoundConfig, load_config
 from pipelines.errors import UserError
-from pipelines.members import member_paths
+from pipelines.members import member_addresses
 from pipelines.report.collect import collect
 from pipelines.report.html import render
 from pipelines.report.summary import search_hits
@@ -109,7 +109,7 @@ def test_one_candidate_a_composition_scored_by_the_ensemble_over_compositions(bo
     counts = np.zeros((len(packed), 95), int)
     np.put_along_axis(counts, packed[:, :6].astype(int), packed[:, 6:], axis=1)
     counts[:, 0] = 0
-    model = EnsembleModel.load(member_paths(both, both.commit(0, "train"), "compositional"))
+    model = EnsembleModel.load(member_addresses(both, both.commit(0, "train"), "compositional"))
     expected = model.predict_compositions(counts).median
     np.testing.assert_allclose(scored["median"].to_numpy(), expected, atol=1e-5)
     hull = hull_until(both.root, 0)

@@ -34,6 +34,7 @@ from pipelines.schemas import (
     SELECTED_SCHEMA,
 )
 from pipelines.store import Store
+from pipelines.verify import verify
 from tests.gnome_core.crystals.test_readers import broken_cifs
 from tests.pipelines.conftest import digests, gnome
 
@@ -46,7 +47,7 @@ def committed(store: Store, round_: int) -> dict:
 
 def test_counts_add_up_and_chain_at_every_stage(two_rounds):
     store = Store(str(two_rounds))
-    assert list(store.verify()) == []
+    assert list(verify(store)) == []
     for round_ in (1, 2):
         stages = committed(store, round_)
         for commit in stages.values():
@@ -213,7 +214,7 @@ def test_every_stage_resumes_after_a_crash(round_, stage, point, two_rounds, tmp
     assert (store.commit(round_, stage) is not None) == (point == "after_commit")
     list(driver.run_stages(store, round_, [stage]))
     assert store.commit(round_, stage).digest == expected.digest
-    assert list(store.verify()) == []
+    assert list(verify(store)) == []
 
 
 def test_two_workers_give_the_same_rows_at_every_stage_and_print_progress_only(initialised, two_rounds, tmp_path):

@@ -76,11 +76,9 @@ def test_a_changed_byte_is_found_before_commit_and_on_reading(store):
         store.publish(commit)
     path.write_bytes(good)
     store.publish(commit)
-    assert list(store.verify()) == []
     path.write_bytes(bad)
     with pytest.raises(StoreError, match=commit.files[0].path):
         store.read_table(commit, "rows", SCHEMA)
-    assert [key for key, _ in store.verify()] == ["r0000/score"]
     path.unlink()
     with pytest.raises(StoreError, match="is missing"):
         store.read_table(commit, "rows", SCHEMA)
@@ -111,8 +109,8 @@ def test_finished_attempts_are_adopted_only_for_the_same_job(store):
 def test_no_store_is_a_users_mistake(tmp_path):
     with pytest.raises(UserError, match="gnome init"):
         Store.open(str(tmp_path))
-    with pytest.raises(UserError, match="local folder"):
-        Store.open("gs://bucket/store")
+    with pytest.raises(UserError, match="gs://BUCKET/PATH"):
+        Store.open("s3://bucket/store")
 
 
 def test_round_closes_last(store):
