@@ -170,7 +170,8 @@ def _noticing_lost_workers() -> Generator[None]:
 
     def notice(args) -> None:
         if "Worker subprocess exited" not in str(args.exc_value):
-            return report(args)
+            report(args)
+            return
         lost.append(str(args.exc_value))
         if len(lost) == 1:
             _end_workers()
