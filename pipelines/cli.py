@@ -25,7 +25,7 @@ app.add_typer(dft, name="dft")
 app.add_typer(cli_potential.app, name="potential")
 app.add_typer(runners, name="runners")
 
-StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
+StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or gs://BUCKET/PATH.")]
 ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045
 EvaluatorOption = Annotated[Optional[str], typer.Option("--evaluator", help="Overrides evaluation.evaluator.")]  # noqa: UP045
 RunnerOption = Annotated[
@@ -254,10 +254,15 @@ def report(
 ) -> None:
     """Write one self-contained HTML file about all rounds and print its path."""
     from pipelines.report.collect import collect
-    from pipelines.report.html import write_report
+    from pipelines.report.html import render, write_report
     from pipelines.store import Store
 
-    typer.echo(write_report(collect(Store.open(store)), output or Path(store) / "report.html"))
+    opened = Store.open(store)
+    if output is None and opened.storage.local_path("") is None:  # a bucket's report goes into the bucket
+        opened.storage.write("report.html", render(collect(opened)).encode())
+        typer.echo(opened.storage.address("report.html"))
+    else:
+        typer.echo(write_report(collect(opened), output or opened.output_path("report.html")))
 
 
 @app.command()
@@ -292,8 +297,9 @@ def export(
     from pipelines.entries import export_entries
     from pipelines.store import Store
 
-    output = output or Path(store) / f"export.{format}"
-    n = export_entries(Store.open(store), output, stable_only=stable, format=format)
+    opened = Store.open(store)
+    output = output or opened.output_path(f"export.{format}")
+    n = export_entries(opened, output, stable_only=stable, format=format)
     typer.echo(f"{n} entries written to {output}")
 
 

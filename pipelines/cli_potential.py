@@ -107,6 +107,7 @@ def label(
     copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each crystal beside itself.")] = 0,
     rattle: Annotated[float, typer.Option(min=0, help="Largest standard deviation of atoms in copies, Å.")] = 0.2,
     strain: Annotated[float, typer.Option(min=0, help="Largest standard deviation of strains in copies.")] = 0.05,
+    elements: Annotated[Optional[str], typer.Option(help="Only crystals of these, comma-separated.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0)] = 0,
     beam_options: BeamOptions = None,
 ) -> None:
@@ -114,14 +115,19 @@ def label(
     flags = _set_up(beam_options)
     from rich.console import Console
 
+    from gnome_core.crystals.formulas import NUMBERS
     from pipelines.errors import UserError
     from pipelines.progress import shown
     from pipelines.transforms.label import label as run
 
+    symbols = elements.split(",") if elements else []
+    if unknown := [symbol for symbol in symbols if symbol not in NUMBERS]:
+        raise UserError(f"--elements {elements}: {', '.join(unknown)} is no element")
+    wanted = frozenset(NUMBERS[symbol] for symbol in symbols)
     with shown(Console(stderr=True)) as begin:
         begin("label")
         try:
-            manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags)
+            manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags, wanted)
         except ValueError as error:
             raise UserError(str(error)) from None
     counts = manifest.counts
@@ -207,7 +213,9 @@ def screen(
     except ValueError:
         raise UserError(f"--temperatures {temperatures}: numbers separated by commas") from None
     gaps = read_band_gaps(band_gaps)
-    chosen = candidates(Store.open(store), gaps, new)
+    opened = Store.open(store)
+    out = output or opened.output_path("screen")
+    chosen = candidates(opened, gaps, new)
     if only:
         wanted = set(only.split(","))
         named = zip(chosen["id"].to_pylist(), chosen["formula"].to_pylist(), strict=True)
@@ -215,7 +223,6 @@ def screen(
     if not len(chosen):
         raise UserError(f"{store}: no candidate; see `gnome potential screen --help`")
     n_found, chosen = len(chosen), chosen.slice(0, limit)
-    out = output or Path(store) / "screen"
     with shown(Console(stderr=True)) as begin:
         begin("screen")
         results = run(chosen, str(out), potential, settings.md, kelvin, skip, settings.seed, flags)

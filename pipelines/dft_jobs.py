@@ -29,6 +29,8 @@ def engines_of(store: str, config: Path | None) -> list[tuple[str, JobFolders, D
     from pipelines.round import load_round_config
     from pipelines.store import Store
 
+    if "://" in store:
+        raise UserError(f"{store} is in a bucket; first-principles jobs are in stores on a file system only")
     root = Path(store)
     rounds = Store(store).rounds() if root.is_dir() else []
     if config:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
-from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
@@ -84,8 +83,7 @@ def hull_until(root: str, round_: int) -> Hull:
     store = Store(root)
     commit = store.commit(round_, "hull")
     for stat in table_files(commit, HULL_FILE) if commit else ():
-        store.read_file(stat)  # verified; the pages of the mapped file are shared by all processes
-        return Hull.load(str(Path(store.storage.local_path("."), stat.path)))
+        return Hull.load(store.local_file(stat))  # verified; all processes share the pages of the mapped file
     return Hull.from_table(entries_until(store, round_, ["id", "numbers", "e_form_per_atom", "scale"]))
 
 
@@ -114,8 +112,7 @@ def collect_known(store: Store, round_: int) -> KnownCompositions:
 @once_per_process
 def known_compositions(root: str, path: str) -> KnownCompositions:
     """The set that the driver wrote to the store-relative `path`, mapped from the file."""
-    folder, _, name = path.rpartition("/")
-    return KnownCompositions.map_file(f"{Store(root).storage.local_path(folder)}/{name}")
+    return KnownCompositions.map_file(Store(root).storage.fetch(path))
 
 
 @once_per_process

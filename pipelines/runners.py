@@ -85,10 +85,15 @@ def runner_flags(user_flags: Sequence[str]) -> list[str]:
     return [flag for flag in DEFAULT_FLAGS if flag.partition("=")[0] not in given] + list(user_flags)
 
 
+class Launched(Exception):
+    """The graph was handed over to be run without this process."""
+
+
 def run_pipeline(flags: Sequence[str], build: Callable) -> dict[str, int]:
-    """Run the graph that `build(pipeline)` makes, wait, and return its counters. Raises what a step raised."""
+    """Run the graph that `build(pipeline)` makes, wait, return its counters. Raises what a step raised, or Launched."""
     import apache_beam as beam
 
+    from pipelines import options  # noqa: F401  Beam then knows our own
     from pipelines.metrics import counters
 
     _bind_to_this_machine()
@@ -97,6 +102,8 @@ def run_pipeline(flags: Sequence[str], build: Callable) -> dict[str, int]:
     build(pipeline)
     with _noticing_lost_workers():
         result = pipeline.run()
+        if not getattr(result, "has_job", True):  # the launcher of a Flex Template: what it wrote down runs without us
+            raise Launched
         state = result.wait_until_finish()
     if state != "DONE":
         raise RuntimeError(f"the pipeline ended in state {state}; its log says why")
@@ -163,7 +170,8 @@ def _noticing_lost_workers() -> Generator[None]:
 
     def notice(args) -> None:
         if "Worker subprocess exited" not in str(args.exc_value):
-            return report(args)
+            report(args)
+            return
         lost.append(str(args.exc_value))
         if len(lost) == 1:
             _end_workers()

@@ -1,4 +1,4 @@
-"""Where a store's bytes live. The store speaks only to `Storage`; a bucket is one more class like `LocalFolder`."""
+"""Where a store's bytes live. The store speaks only to `Storage`: a folder here, or a bucket (`pipelines.bucket`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipelines.errors import UserError
+import google_crc32c
+
+READ_BYTES = 1 << 20
 
 
 class Storage(Protocol):
@@ -40,8 +42,20 @@ class Storage(Protocol):
         """Remove a file; one that is gone already is no error."""
         ...
 
-    def local_path(self, path: str) -> str:
-        """A folder on this machine for `path`, made if needed (checkpoints and model files are written there)."""
+    def checksum(self, path: str) -> tuple[int, str]:
+        """(bytes, CRC32C as 8 hex characters) of what is stored. Raises FileNotFoundError."""
+        ...
+
+    def address(self, path: str) -> str:
+        """What `local_file` finds `path` by, on any machine that reaches the store."""
+        ...
+
+    def fetch(self, path: str) -> str:
+        """A file on this machine with the bytes of `path`, which must never change (to map it, or read it by name)."""
+        ...
+
+    def local_path(self, path: str) -> str | None:
+        """The folder `path` where programs can work, made if needed; None if the store is in no file system."""
         ...
 
 
@@ -97,6 +111,19 @@ class LocalFolder:
                 break
             folder.rmdir()
 
+    def checksum(self, path: str) -> tuple[int, str]:
+        crc = google_crc32c.Checksum()
+        with open(self._path(path), "rb") as file:
+            for _ in crc.consume(file, READ_BYTES):
+                pass
+            return file.tell(), crc.digest().hex()
+
+    def address(self, path: str) -> str:
+        return str(self._path(path))
+
+    def fetch(self, path: str) -> str:
+        return self.address(path)
+
     def local_path(self, path: str) -> str:
         folder = self._path(path)
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +149,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def storage_for(root: str) -> Storage:
-    """The storage of a store's address; today a local folder."""
+    """The storage of a store's address: a local folder, or gs://BUCKET/PATH. Raises UserError for another."""
     if "://" in root:
-        raise UserError(f"{root}: a store must be a local folder in this version")
+        from pipelines.bucket import Bucket
+
+        return Bucket.at(root)
     return LocalFolder(str(Path(root).absolute()))
+
+
+def local_file(address: str) -> str:
+    """A file on this machine for an address that a storage gave: the file itself, or a bucket's copy in the cache."""
+    if "://" not in address:
+        return address
+    folder, _, name = address.rpartition("/")
+    return storage_for(folder).fetch(name)

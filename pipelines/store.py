@@ -11,9 +11,10 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import google_crc32c
@@ -24,10 +25,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pipelines.digests import add_digests, json_digest, rows_digest
 from pipelines.errors import StoreError, UserError
 from pipelines.seals import json_document, sealed, unsealed
-from pipelines.storage import storage_for
+from pipelines.storage import LocalFolder, storage_for
 
 ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages work on
 STAMP = "%Y%m%dT%H%M%S.%f"  # begins an attempt's id
+MANIFEST = "MANIFEST.json"  # of an attempt: a job's last step writes it
+RESTORE = "restore it from a copy"
 
 
 def _inside(path: str) -> str:
@@ -152,7 +155,7 @@ class Store:
     """A flywheel's data. Cheap to construct and to pickle; holds no open files."""
 
     def __init__(self, root: str):
-        self.root = root
+        self.root = root.rstrip("/") or root
         self.storage = storage_for(root)
 
     def __repr__(self) -> str:
@@ -166,12 +169,25 @@ class Store:
             raise UserError(f"{root} is not a store; make one with `gnome init {root}`")
         return store
 
+    def output_path(self, name: str) -> Path:
+        """Where a command writes `name` if it is not told: into the store's folder. Raises UserError for a bucket."""
+        folder = self.storage.local_path("")
+        if folder is None:
+            raise UserError(f"{self.root} is in a bucket; say where to with --output")
+        return Path(self.root, name)
+
     # rounds
 
     def rounds(self) -> list[int]:
         """Rounds that were started, ascending."""
         names = [n for n in self.storage.children("rounds") if n.startswith("r") and n[1:].isdigit()]
-        return [int(n[1:]) for n in names if self.storage.exists(f"rounds/{n}/config.json")]
+        newest = max((int(n[1:]) for n in names), default=-1)
+        while self._is_started(newest + 1):  # a listing may be older than the round
+            newest += 1
+        return [round_ for round_ in range(newest + 1) if self._is_started(round_)]
+
+    def _is_started(self, round_: int) -> bool:
+        return self.storage.exists(f"rounds/r{round_:04d}/config.json")
 
     def start_round(self, round_: int, config: dict) -> str:
         """Fix the round's config and return its digest. Raises UserError if it was started with another."""
@@ -209,18 +225,40 @@ class Store:
         document = {"seconds": seconds, "manifest": manifest.model_dump(mode="json", by_alias=True)}
         self.storage.write(f"{attempt.path}/DONE.json", sealed(document))
 
-    def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
-        """The newest attempt at exactly this job that finished without being committed."""
+    def mark_launched(self, attempt: Attempt) -> None:
+        """Say that the attempt's job runs without its driver, so that a later driver may take its manifest."""
+        self.storage.write(f"{attempt.path}/LAUNCHED.json", b"{}\n")
+
+    def launched_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt | None:
+        """The newest launched attempt at exactly this job whose job has written its manifest."""
+        return next(
+            (
+                attempt
+                for attempt in self._attempts(round_, stage, job)
+                if all(self.storage.exists(f"{attempt.path}/{name}") for name in ("LAUNCHED.json", MANIFEST))
+            ),
+            None,
+        )
+
+    def _attempts(self, round_: int, stage: str, job: JobFile) -> Iterator[Attempt]:
+        """Attempts at exactly this job, newest first."""
         for name in reversed(self.storage.children(f"{_stage_path(round_, stage)}/attempts")):
             attempt = Attempt(round_, stage, name)
-            if not self.storage.exists(f"{attempt.path}/DONE.json"):
-                continue
             try:
                 kept = json_document(self.storage.read(f"{attempt.path}/JOB.json"), "JOB.json")
-                document = unsealed(self.storage.read(f"{attempt.path}/DONE.json"), "DONE.json", self.root)
-            except StoreError:
-                continue  # what it did is not known for sure: it is done again
+            except (StoreError, FileNotFoundError):
+                continue
             if kept == job.model_dump(mode="json"):
+                yield attempt
+
+    def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
+        """The newest attempt at exactly this job that finished without being committed."""
+        for attempt in self._attempts(round_, stage, job):
+            if self.storage.exists(f"{attempt.path}/DONE.json"):
+                try:
+                    document = unsealed(self.storage.read(f"{attempt.path}/DONE.json"), "DONE.json", self.root)
+                except StoreError:
+                    continue  # what it did is not known for sure: it is done again
                 return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
         return None
 
@@ -249,7 +287,7 @@ class Store:
         """
         commit.counts.check(commit.key)
         for stat in commit.files:
-            self.read_file(stat)
+            self.check_file(stat)
         path = f"{_stage_path(commit.round, commit.stage)}/COMMIT.json"
         self.storage.create(path, sealed(commit.model_dump(mode="json", by_alias=True)))
         winner = self.commit(commit.round, commit.stage)
@@ -278,13 +316,36 @@ class Store:
         try:
             data = self.storage.read(stat.path)
         except FileNotFoundError:
-            raise StoreError(f"{self.root}/{stat.path} is missing; restore it, or start a new store") from None
-        if len(data) != stat.bytes or f"{google_crc32c.value(data):08x}" != stat.crc32c:
-            raise StoreError(
-                f"{self.root}/{stat.path} has changed since it was committed "
-                f"({len(data)} bytes, {stat.bytes} committed); restore it from a copy"
-            )
+            raise self._missing(stat) from None
+        self._compare(stat, f"{self.root}/{stat.path}", len(data), f"{google_crc32c.value(data):08x}")
         return data
+
+    def check_file(self, stat: FileStat) -> None:
+        """Raise StoreError unless the stored bytes are the committed ones; a bucket is asked, not read."""
+        try:
+            size, crc = self.storage.checksum(stat.path)
+        except FileNotFoundError:
+            raise self._missing(stat) from None
+        self._compare(stat, f"{self.root}/{stat.path}", size, crc)
+
+    def local_file(self, stat: FileStat) -> str:
+        """A file on this machine with a committed file's bytes, to be mapped. Raises StoreError if it has others."""
+        try:
+            path = self.storage.fetch(stat.path)
+        except FileNotFoundError:
+            raise self._missing(stat) from None
+        original = path == self.storage.address(stat.path)
+        self._compare(stat, path, *LocalFolder("").checksum(path), RESTORE if original else "delete this copy")
+        return path
+
+    def _missing(self, stat: FileStat) -> StoreError:
+        return StoreError(f"{self.root}/{stat.path} is missing; restore it, or start a new store")
+
+    def _compare(self, stat: FileStat, where: str, size: int, crc: str, remedy: str = RESTORE) -> None:
+        if (size, crc) != (stat.bytes, stat.crc32c):
+            raise StoreError(
+                f"{where} has changed since it was committed ({size} bytes, {stat.bytes} committed); {remedy}"
+            )
 
     def open_parquet(self, stat: FileStat) -> pq.ParquetFile:
         return pq.ParquetFile(pa.BufferReader(self.read_file(stat)))

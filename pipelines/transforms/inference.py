@@ -22,6 +22,7 @@ from gnome_core.ensembles.screening import screen
 from gnome_core.stability.compositions import atom_counts
 from pipelines import coders  # noqa: F401  registers the Arrow coders
 from pipelines.dead_letters import bisect
+from pipelines.members import local_member
 from pipelines.metrics import timer
 
 E_HULL = "e_hull"  # energy of the hull at a row's composition, eV/atom
@@ -33,15 +34,19 @@ REFINED = "refined"  # whether the whole ensemble looked, at 20 volumes
 Columns = Mapping[str, np.ndarray]
 
 
+def _load(members: Sequence[str]) -> EnsembleModel:
+    return EnsembleModel.load([local_member(address) for address in members])
+
+
 class EnsembleHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, Any]):
-    """What the handlers share; `members` are paths of .npz files."""
+    """What the handlers share; `members` are .npz files: paths, or addresses as `pipelines.members` gives them."""
 
     def __init__(self, members: Sequence[str]):
         super().__init__()
         self.members = list(members)
 
     def load_model(self) -> Any:
-        model = EnsembleModel.load(self.members)
+        model = _load(self.members)
         model.warm_up()
         return model
 
@@ -82,6 +87,26 @@ class JaxEnsembleHandler(EnsembleHandler):
             return [_with_predictions(batch, predict)]
 
 
+class CompositionalHandler(EnsembleHandler):
+    """Adds what JaxEnsembleHandler adds to batches with `numbers`, of which the composition alone counts."""
+
+    def run_inference(self, batch: pa.RecordBatch, model: EnsembleModel, inference_args=None) -> list[pa.RecordBatch]:
+        counts = atom_counts(batch["numbers"])
+
+        def predict(rows: Sequence[int]) -> Columns:
+            found = model.predict_compositions(counts[list(rows)])
+            return {
+                "median": found.median,
+                "iqr": found.iqr,
+                "best_volume_factor": found.best_volume_factor,
+                EVALUATIONS: np.full(len(rows), model.n_members),
+                REFINED: np.ones(len(rows), bool),
+            }
+
+        with timer("predict"):
+            return [_with_predictions(batch, predict)]
+
+
 @dataclass(frozen=True, eq=False)
 class ScreeningModels:
     """What a screening worker holds (an object of its own, since Beam keeps weak references)."""
@@ -105,7 +130,7 @@ class ScreeningHandler(EnsembleHandler):
         self.compositional = list(compositional) if config.composition_margin is not None else []
 
     def load_model(self) -> ScreeningModels:
-        bounds = EnsembleModel.load(self.compositional) if self.compositional else None
+        bounds = _load(self.compositional) if self.compositional else None
         return ScreeningModels(super().load_model(), bounds)
 
     def run_inference(self, batch: pa.RecordBatch, model: ScreeningModels, inference_args=None) -> list[pa.RecordBatch]:

@@ -30,7 +30,9 @@ PENDING = "pending"
 
 def job_folders(store: Store, evaluator: str) -> JobFolders:
     """Where the jobs of an engine are: shared by all rounds, since ids say what is asked."""
-    return JobFolders(store.storage.local_path(f"jobs/{evaluator}"))
+    folder = store.storage.local_path(f"jobs/{evaluator}")
+    assert folder is not None, "the driver refuses engines for stores in buckets"
+    return JobFolders(folder)
 
 
 @once_per_process

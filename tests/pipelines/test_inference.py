@@ -12,7 +12,7 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import EnsembleModel
 from gnome_core.generation.generators import expand
-from pipelines.members import member_paths
+from pipelines.members import member_addresses
 from pipelines.resources import parent_table
 from pipelines.runners import DEFAULT_FLAGS
 from pipelines.schemas import SCORED_SCHEMA
@@ -86,7 +86,7 @@ def test_a_round_scores_all_candidates_and_the_chosen_ones_in_full(two_rounds):
     store = Store(str(two_rounds))
     scored = store.read_table(store.commit(1, "score"), "scored", SCORED_SCHEMA)
     assert len(scored) == store.commit(1, "generate").counts.n_out
-    members = member_paths(store, store.commit(0, "train"))
+    members = member_addresses(store, store.commit(0, "train"))
     full = EnsembleModel.load(members).predict(expand(scored, parent_table(store.root, 0)), over_volumes="median")
     evaluations, refined = scored["evaluations"].to_numpy(), scored["refined"].to_numpy()
     assert 0 < refined.sum() < len(scored)

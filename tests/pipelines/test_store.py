@@ -109,8 +109,8 @@ def test_finished_attempts_are_adopted_only_for_the_same_job(store):
 def test_no_store_is_a_users_mistake(tmp_path):
     with pytest.raises(UserError, match="gnome init"):
         Store.open(str(tmp_path))
-    with pytest.raises(UserError, match="local folder"):
-        Store.open("gs://bucket/store")
+    with pytest.raises(UserError, match="gs://BUCKET/PATH"):
+        Store.open("s3://bucket/store")
 
 
 def test_round_closes_last(store):
