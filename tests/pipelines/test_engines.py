@@ -150,8 +150,8 @@ def engine_processes(name: str) -> list[str]:
 def unpacked(package: str, version: str, jars: str) -> Path:
     """The jars of a PyPI archive, in the cache folder: its Python part must never share our environment."""
     home = engine_folder() / f"{package}-{version}"
-    if home.exists():
-        return home
+    if (home / "jars").exists():
+        return home / "jars"  # where Spark's workers look for them, below SPARK_HOME
     downloads = engine_folder() / "downloads"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(downloads)]
     result = subprocess.run([*command, f"{package}=={version}"], capture_output=True, text=True)
@@ -160,9 +160,10 @@ def unpacked(package: str, version: str, jars: str) -> Path:
     scratch = home.with_name(f".{home.name}.{os.getpid()}")
     with tarfile.open(downloads / f"{package}-{version}.tar.gz") as tar:
         tar.extractall(scratch, filter="data")
-    (scratch / f"{package}-{version}" / jars).rename(home)
+    home.mkdir(exist_ok=True)
+    (scratch / f"{package}-{version}" / jars).rename(home / "jars")
     shutil.rmtree(scratch)
-    return home
+    return home / "jars"
 
 
 @pytest.fixture(scope="session")
