@@ -208,7 +208,8 @@ def fetch(address: str) -> dict:
 @contextlib.contextmanager
 def spark_cluster(jars: Path, log: Path) -> Generator[Cluster]:
     """A standalone master and worker."""
-    port, web, local = free_port(), free_port(), {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(jars.parent)}
+    port, web = free_port(), free_port()
+    local = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(jars.parent), "SPARK_SCALA_VERSION": "2.12"}
     address = f"spark://127.0.0.1:{port}"
     master = java(
         jars,
