@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo espresso-round test lint format
+.PHONY: install demo compositional-round espresso-round test test-runners lint format
 
 install: $(STAMP)
 
@@ -17,6 +17,12 @@ demo: $(STAMP)
 	$(BIN)/gnome init demo-store --snapshot embedded --config examples/demo.toml
 	$(BIN)/gnome round run demo-store --rounds 2
 
+# Compositions searched with random structures, on the embedded evaluator.
+compositional-round: $(STAMP)
+	rm -rf compositional-store
+	$(BIN)/gnome init compositional-store --config examples/compositional.toml
+	$(BIN)/gnome round run compositional-store
+
 # A round computed by Quantum ESPRESSO; needs pw.x (Debian: apt-get install quantum-espresso).
 espresso-round: $(STAMP)
 	rm -rf espresso-store
@@ -26,6 +32,10 @@ espresso-round: $(STAMP)
 
 test: lint
 	$(BIN)/pytest
+
+# What `gnome runners` calls missing is skipped, and the skip says what gets it.
+test-runners: $(STAMP)
+	$(BIN)/pytest -m runners -rs --durations=0 tests/pipelines/test_engines.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

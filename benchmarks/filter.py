@@ -1,4 +1,4 @@
-"""What a prediction costs, and what the cascade saves: python benchmarks/filter.py [--quick]
+"""What a prediction costs, and what the cascade saves: python benchmarks/filter.py [--quick] [--members OUT]
 
 Three parts, on one thread, on candidates that substitution and SAPS make from the embedded snapshot:
 
@@ -7,8 +7,9 @@ Three parts, on one thread, on candidates that substitution and SAPS make from t
    the same parameters on plain graphs (every atom a node, every neighbour an edge, first layers not split); the
    energies must agree to 1e-5 eV/atom before a ratio is printed.
 2. Graphs built a CPU second, of cells of about ten atoms.
-3. The cascade with the members that come with the package: member evaluations a candidate, against all members at 20
-   volumes, and the share kept of the candidates that the full filter finds within the threshold.
+3. The cascade with the members that come with the package, or those that `gnome train` left in OUT: member evaluations
+   a candidate, against all members at 20 volumes, and the share kept of the candidates that the full filter finds
+   within the threshold.
 
 The last line is one JSON object.
 """
@@ -26,6 +27,7 @@ import sys
 import time
 import warnings
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -213,9 +215,9 @@ def graph_rate(crystals: list[Crystal]) -> tuple[float, float]:
     return len(some) / seconds, float(np.mean([crystal.n_sites for crystal in some]))
 
 
-def cascade(crystals: list[Crystal], e_hull: np.ndarray, refine: int) -> dict:
-    """The cascade against the full filter, with the members that come with the package."""
-    model = EnsembleModel.load(pretrained_members("structural"))
+def cascade(crystals: list[Crystal], e_hull: np.ndarray, refine: int, members: list[Path]) -> dict:
+    """The cascade against the full filter."""
+    model = EnsembleModel.load(members)
     whole, full_seconds = cpu_seconds(lambda: model.predict(crystals, over_volumes="median"))
     within = whole.median - e_hull <= THRESHOLD
     config = CascadeConfig(refine=refine)
@@ -244,13 +246,16 @@ def cascade(crystals: list[Crystal], e_hull: np.ndarray, refine: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="2,000 candidates instead of 20,000, fewer evaluations")
-    quick = parser.parse_args().quick
+    parser.add_argument("--members", type=Path, metavar="OUT", help="folder that `gnome train` made")
+    options = parser.parse_args()
+    quick = options.quick
+    members = sorted(options.members.glob("member-*.npz")) if options.members else pretrained_members("structural")
     warnings.simplefilter("ignore")
     crystals, e_hull = candidates(2_000 if quick else 20_000)
     rate, atoms = graph_rate(crystals)
     sample = crystals[:: len(crystals) // (6 if quick else 24)][: 6 if quick else 24]
     cost = forward_cost(sample, 2 if quick else 10)
-    found = cascade(crystals, e_hull, 50 if quick else 500)
+    found = cascade(crystals, e_hull, 50 if quick else 500, members)
     print(f"forward evaluation at width {WIDE.width}, {np.mean([c.n_sites for c in sample]):.1f} atoms a cell")
     for name, milliseconds in cost.items():
         print(f"  {name:14}{milliseconds:8.3f} CPU ms{milliseconds / cost['ours']:8.2f} times ours")

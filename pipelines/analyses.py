@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -71,14 +72,16 @@ class Inputs:
 
     @property
     def members(self) -> pa.Table:
-        """MEMBER_SCHEMA and round of every trained member."""
+        """MEMBER_SCHEMA and round of every trained member, of one framework: the structural one if there is any."""
         tables = []
         for round_ in self.store.rounds():
             if commit := self.store.commit(round_, "train"):
                 rows = self.store.read_table(commit, "members", MEMBER_SCHEMA)
                 tables.append(rows.append_column("round", pa.array([round_] * len(rows), pa.int32())))
         empty = pa.schema([*MEMBER_SCHEMA, pa.field("round", pa.int32())]).empty_table()
-        return pa.concat_tables([empty, *tables])
+        members = pa.concat_tables([empty, *tables])
+        structural = members.filter(pc.equal(members["framework"], "structural"))
+        return structural if len(structural) else members
 
 
 def _discovery(inputs: Inputs, options: Options, track: Track) -> Analysis:

@@ -28,7 +28,7 @@ def train(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the members; a rerun resumes.")],
     framework: FrameworkOption = "structural",
     config: ConfigOption = None,
-    members: Annotated[Optional[int], typer.Option(min=1, help="Overrides scoring.members.")] = None,  # noqa: UP045
+    members: Annotated[Optional[int], typer.Option(min=1, help="Overrides the settings' number.")] = None,  # noqa: UP045
 ) -> None:
     """Train an ensemble on the labelled crystals, or formulas, of a file."""
     from rich.console import Console
@@ -41,7 +41,8 @@ def train(
     prepare(verbose=False)
     settings = load_config(str(config)) if config else RoundConfig()
     if members:
-        settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"members": members})})
+        table = "scoring" if framework == "structural" else "compositional"
+        settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
     from pipelines.energy_models import check_framework, labelled_rows, train_ensemble
 
     console = Console(stderr=True)
@@ -53,8 +54,8 @@ def train(
         raise UserError(f"{source} has nothing to train on; it needs formation energies (column e_form_per_atom)")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        n_members = settings.scoring.members
-        epochs = (settings.training if kind == "structural" else settings.compositional.training).epochs
+        n_members, _, training = settings.ensemble_of(kind)
+        epochs = training.epochs
         task = bar.add_task("epochs", total=n_members * epochs)
 
         def show(member: int, row: dict[str, float]) -> None:

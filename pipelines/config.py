@@ -17,11 +17,15 @@ from dft.evaluator import check_name
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.models.config import CompositionalConfig, StructuralConfig
+from gnome_core.models.pretrained import Framework
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.training.config import TrainingConfig
 from pipelines.errors import UserError
 
 Settings = TypeVar("Settings", bound=BaseModel)
+ModelConfig = StructuralConfig | CompositionalConfig
+
+SEARCH = "random_search"  # the generator of the compositional framework
 
 
 class Section(BaseModel):
@@ -107,11 +111,21 @@ class MemberTrainingConfig(TrainingConfig):
 
 
 class CompositionalSettings(Section):
-    """The compositional framework's network and its training."""
+    """The compositional framework: which compositions are searched, its ensemble, and what that learns from."""
 
+    members: int = Field(10, ge=1, description="models in the ensemble over compositions")
+    threshold: float = Field(0.05, description="eV/atom above the hull up to which a composition may be searched")
+    budget: int = Field(
+        100, ge=0, description="compositions a round, each searched by generation.random_search.structures structures"
+    )
+    random_baseline: int = Field(0, ge=0, description="compositions chosen at random, to compare hit rates with")
+    per_chemsys: int = Field(10, ge=1, description="compositions of one chemical system that may be searched")
+    least_converged: int = Field(
+        10, ge=1, description="converged random structures that a composition's lowest energy needs to be a label"
+    )
     model: CompositionalConfig = Field(CompositionalConfig(), description="the compositional network")
-    training: TrainingConfig = Field(
-        TrainingConfig(epochs=80, batch_size=128, volume_jitter=0.0), description="of every compositional member"
+    training: MemberTrainingConfig = Field(
+        MemberTrainingConfig(epochs=80, batch_size=128, volume_jitter=0.0), description="of every compositional member"
     )
 
 
@@ -127,6 +141,11 @@ class RoundConfig(Section):
     max_dead_fraction: float = Field(
         0.001, ge=0, le=1, description="rows of a stage that may fail before it is refused"
     )
+    framework: Literal["structural", "compositional", "both"] = Field(
+        "structural",
+        description="structural: candidates are crystals | compositional: formulas, searched with random structures if "
+        "they are near the hull ([compositional]) | both",
+    )
     snapshot: str = Field("embedded", description="known crystals of round 0; what `gnome init --snapshot` was given")
     recompute: bool = Field(
         False,
@@ -134,7 +153,7 @@ class RoundConfig(Section):
         "soon there; what `gnome init --recompute` sets",
     )
     part_files: int = Field(2, ge=1, description="Parquet files a table; about 100,000 rows each is a good size")
-    generation: GenerationConfig = Field(GenerationConfig(), description="substitution and SAPS")
+    generation: GenerationConfig = Field(GenerationConfig(), description="where candidates come from")
     model: StructuralConfig = Field(StructuralConfig(), description="the structural network")
     scoring: ScoringConfig = Field(ScoringConfig(), description="the ensemble and what it is shown")
     selection: SelectionConfig = Field(SelectionConfig(), description="what is evaluated")
@@ -142,8 +161,45 @@ class RoundConfig(Section):
     dft: DftConfig = Field(DftConfig(), description="first-principles jobs (espresso, vasp)")
     training: MemberTrainingConfig = Field(MemberTrainingConfig(), description="of every ensemble member")
     compositional: CompositionalSettings = Field(
-        CompositionalSettings(), description="the ensemble over compositions (`gnome train --framework compositional`)"
+        CompositionalSettings(), description="the framework over compositions (`gnome train --framework compositional`)"
     )
+
+    @property
+    def frameworks(self) -> tuple[Framework, ...]:
+        """The frameworks that the round runs."""
+        return ("structural", "compositional") if self.framework == "both" else (self.framework,)
+
+    @property
+    def searches(self) -> bool:
+        """Whether random structures belong to the compositional framework: a composition is one candidate then."""
+        return "compositional" in self.frameworks
+
+    def candidates(self) -> GenerationConfig:
+        """What the round generates: where compositions are searched, one recipe stands for each of them."""
+        if not self.searches:
+            return self.generation
+        others = [name for name in self.generation.generators if name != SEARCH and "structural" in self.frameworks]
+        one = self.generation.random_search.model_copy(update={"structures": 1})
+        return self.generation.model_copy(update={"generators": (*others, SEARCH), "random_search": one})
+
+    def selection_of(self, framework: Framework) -> SelectionConfig:
+        """How a framework's candidates are chosen."""
+        if framework == "structural":
+            return self.selection
+        own = self.compositional
+        return SelectionConfig(
+            threshold=own.threshold,
+            budget=own.budget,
+            random_baseline=own.random_baseline,
+            per_chemsys=own.per_chemsys,
+            kappa=self.selection.kappa,
+        )
+
+    def ensemble_of(self, framework: Framework) -> tuple[int, ModelConfig, MemberTrainingConfig]:
+        """Number of members, network and training of a framework's ensemble."""
+        if framework == "structural":
+            return self.scoring.members, self.model, self.training
+        return self.compositional.members, self.compositional.model, self.compositional.training
 
     def document(self) -> dict:
         """The settings as plain JSON values."""

@@ -19,8 +19,10 @@ from gnome_core.crystals.formulas import chemsys, composition, formula_of_compos
 from gnome_core.crystals.readers import Entry, read_snapshot
 from gnome_core.crystals.sources.formula_table import LabelledComposition, read_formula_table
 from gnome_core.crystals.split import is_train, is_withheld
-from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction, OverVolumes
-from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_graphs, structural_graphs
+from gnome_core.ensembles.calibration import FILE as CALIBRATION
+from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction, OverVolumes, calibrate
+from gnome_core.graphs.cache import cached_graphs
+from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_graphs
 from gnome_core.models.pretrained import Framework, pretrained_members
 from gnome_core.stability.compositions import N_COLUMNS
 from gnome_core.stability.hull import Hull
@@ -63,12 +65,12 @@ class Rows:
             return self.items
         return np.array([np.bincount(c.numbers, minlength=N_COLUMNS) for c in self.items]).reshape(-1, N_COLUMNS)
 
-    def graphs(self, cutoff: float) -> GraphTable:
-        """Raises UserError naming the row that has none."""
+    def graphs(self, cutoff: float, cache: Path | None = None) -> GraphTable:
+        """cache: folder where graphs of crystals are kept. Raises UserError naming the row that has none."""
         try:
             if isinstance(self.items, np.ndarray):
                 return compositional_graphs(self.items)
-            return structural_graphs(self.items, cutoff)
+            return cached_graphs(self.items, cutoff, cache)
         except BadCrystal as error:
             raise UserError(f"{self.ids[error.index]}: {error.reason}; remove the row") from None
 
@@ -160,17 +162,17 @@ def train_ensemble(
     folder: Path,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> list[MemberResult]:
-    """Train `config.scoring.members` members from nothing into `folder`/member-000.npz ...; interrupted ones resume.
+    """Train a framework's members from nothing into `folder`/member-000.npz ...; interrupted ones resume.
+
+    Their spread is calibrated on the formulas that validate.
 
     progress hears of every epoch of a member. Formulas of the 85 % train, the others validate (`is_train`).
     """
-    if framework == "structural":
-        model, training = config.model, config.training.settings()
-    else:
-        model, training = config.compositional.model, config.compositional.training
-    graphs = rows.graphs(model.cutoff)
+    n_members, model, settings = config.ensemble_of(framework)
+    training = settings.settings()
+    graphs = rows.graphs(model.cutoff, folder / "graphs")
     train = np.array([is_train(formula) for formula in rows.formulas], bool)
-    members = range(config.scoring.members)
+    members = range(n_members)
     results = []
     for group in [members] if training.together else [[member] for member in members]:
         results += train_members(
@@ -184,6 +186,8 @@ def train_ensemble(
             training=training,
             progress=progress,
         )
+    paths = [result.path for result in results]
+    (folder / CALIBRATION).write_bytes(calibrate(paths, graphs, rows.e_form, train))
     return results
 
 
@@ -207,21 +211,22 @@ def open_ensemble(folder: str | None, store: str | None, framework: Framework) -
         if not paths:
             raise UserError(f"{folder} holds no member-*.npz; `gnome train FILE {folder}` makes them")
     elif store:
-        paths, hull = _of_store(store)
+        paths, hull = _of_store(store, framework)
     else:
         paths = pretrained_members(framework)
     model = EnsembleModel.load(paths)
     return Ensemble(cast(Framework, model.records[0].model), model, hull)
 
 
-def _of_store(root: str) -> tuple[list[Path], Hull]:
+def _of_store(root: str, framework: Framework) -> tuple[list[Path], Hull]:
     opened = Store.open(root)
     trained, measured = newest_commit(opened, "train"), newest_commit(opened, "hull")
     if trained is None or measured is None:
         raise UserError(f"{root} has no trained members yet; `gnome round resume {root}` goes on")
-    return [Path(local_member(address)) for address in member_addresses(opened, trained)], hull_until(
-        root, measured.round
-    )
+    paths = [Path(local_member(address)) for address in member_addresses(opened, trained, framework)]
+    if not paths:
+        raise UserError(f"{root} trains no {framework} members (`framework` of its rounds); ask for the other kind")
+    return paths, hull_until(root, measured.round)
 
 
 def snapshot_hull(source: str) -> Hull:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import cast
 
+from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.models.pretrained import Framework, pretrained_members
 from pipelines.storage import local_file
 from pipelines.store import Commit, Store, table_files
 
-WEIGHTS = "weights"  # blobs: member-000.npz and member-000.json, ...
 SHIPPED = "shipped:"  # then framework and name: a worker's copy of the package may be elsewhere
 
 
-def member_addresses(store: Store, train: Commit) -> list[str]:
-    """Addresses of the members' .npz files in member order; every file is verified first."""
-    files = table_files(train, WEIGHTS)
+def weights_of(framework: Framework) -> str:
+    """Table of a framework's blobs: member-000.npz and member-000.json, ..., and the calibration of their spread."""
+    return f"{framework}_weights"
+
+
+def member_addresses(store: Store, train: Commit, framework: Framework = "structural") -> list[str]:
+    """Addresses of the members' .npz files in member order, none where it trained none; each is verified first."""
+    files = table_files(train, weights_of(framework))
     for stat in files:
         store.check_file(stat)
     return [store.storage.address(stat.path) for stat in files if stat.path.endswith(".npz")]
@@ -26,9 +31,10 @@ def shipped_addresses(framework: Framework) -> list[str]:
 
 
 def local_member(address: str) -> str:
-    """Path on this machine of a member's .npz, with its .json beside it. A path is its own address."""
+    """Path on this machine of a member's .npz, its .json and calibration beside it. A path is its own address."""
     if address.startswith(SHIPPED):
         framework, name = address.removeprefix(SHIPPED).split("/")
         return next(str(path) for path in pretrained_members(cast(Framework, framework)) if path.name == name)
-    local_file(f"{address.removesuffix('.npz')}.json")
+    for beside in (f"{address.removesuffix('.npz')}.json", f"{address.rpartition('/')[0]}/{CALIBRATION}"):
+        local_file(beside)
     return local_file(address)

@@ -73,8 +73,19 @@ HULL_SCHEMA = pa.schema(
     metadata={"schema": "gnome.hull_entry", "schema_version": "1", "unit": "eV/atom"},
 )
 
+CONVERGENCE_SCHEMA = pa.schema(
+    [
+        pa.field("formula", pa.string(), nullable=False),
+        pa.field("runs", pa.int64(), nullable=False),  # random structures of it with a result
+        pa.field("converged", pa.int64(), nullable=False),  # those that became entries
+        pa.field("e_form_per_atom", pa.float64()),  # the lowest of them, eV/atom
+    ],
+    metadata={"schema": "gnome.convergence", "schema_version": "1", "unit": "eV/atom"},
+)
+
 MEMBER_SCHEMA = pa.schema(
     [
+        pa.field("framework", pa.string(), nullable=False),
         pa.field("member", pa.int32(), nullable=False),
         pa.field("name", pa.string(), nullable=False),  # "member-003": sorts as members do
         pa.field("weights", pa.string(), nullable=False),  # digest of the arrays

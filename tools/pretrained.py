@@ -10,17 +10,20 @@ OUT is what one of these left (the sets and their licences: gnome_core/data/MODE
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 
 import gnome_core.data
+from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.models.registry import load_member, save_member
 
 
 def main(source: str, framework: str) -> None:
     folder = Path(gnome_core.data.__path__[0], framework)
+    shutil.copy(Path(source, CALIBRATION), folder / CALIBRATION)
     for path in sorted(Path(source).glob("member-*.npz")):
         variables, record = load_member(path)
         save_member(folder / path.name, variables, record, np.float16)

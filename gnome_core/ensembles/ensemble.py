@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.ensembles.calibration import calibration_json, calibration_rows, iqr_factor, read_factor
 from gnome_core.graphs.batching import LADDER, PACKING_BUCKET, GraphBatch, GraphTooLarge, batches
 from gnome_core.graphs.featurize import (
     MIN_VOLUME_FACTOR,
@@ -47,8 +48,8 @@ def _energies_of_all(network: nn.Module, stacked: dict, graph: GraphBatch) -> ja
 class EnsemblePrediction:
     """Formation energies, eV/atom, of n crystals by m members; each member's is one number over all volumes.
 
-    median, iqr: (n,) over members. best_volume_factor: (n,) volume, over the given one, at which the median over
-    members is lowest. member_energies: (n, m).
+    median, iqr: (n,) over members, the range calibrated where the ensemble is. best_volume_factor: (n,) volume, over
+        the given one, at which the median over members is lowest. member_energies: (n, m).
     """
 
     median: np.ndarray
@@ -60,13 +61,19 @@ class EnsemblePrediction:
 class EnsembleModel:
     """Members of one configuration. Predictions depend only on the given list and its order.
 
-    elements: atomic numbers that every member saw in training; energies of others are guesses.
+    elements: atomic numbers that every member saw in training; energies of others are guesses. iqr_factor: what
+    interquartile ranges are multiplied by (`calibration.py`).
     """
 
     def __init__(
-        self, variables: Sequence[dict], records: Sequence[MemberRecord], over_members: Literal["map", "vmap"] = "map"
+        self,
+        variables: Sequence[dict],
+        records: Sequence[MemberRecord],
+        over_members: Literal["map", "vmap"] = "map",
+        iqr_factor: float = 1.0,
     ):
         """over_members: "map" runs one member after the other (faster on CPUs), "vmap" all at once (accelerators)."""
+        self.iqr_factor = iqr_factor
         networks = [record.network() for record in records]
         if not networks or any(network != networks[0] for network in networks):
             raise BadMember(f"an ensemble needs members of one configuration, got {networks}")
@@ -78,9 +85,16 @@ class EnsembleModel:
 
     @classmethod
     def load(cls, paths: Sequence[str | Path], over_members: Literal["map", "vmap"] = "map") -> EnsembleModel:
-        """Members from their .npz files (each with its .json beside it). Raises BadMember."""
+        """Members from their .npz files (each with its .json beside it), with the calibration in their folder.
+
+        Raises BadMember.
+        """
         members = [load_member(path) for path in paths]
-        return cls([variables for variables, _ in members], [record for _, record in members], over_members)
+        try:
+            factor = read_factor(Path(paths[0]).parent) if paths else 1.0
+        except ValueError as error:
+            raise BadMember(str(error)) from error
+        return cls([variables for variables, _ in members], [record for _, record in members], over_members, factor)
 
     @property
     def n_members(self) -> int:
@@ -149,6 +163,11 @@ class EnsembleModel:
             raise BadCrystal(int(graphs[bad[0]]), "the predicted energy is not finite")
         return energies
 
+    def median_and_iqr(self, member_energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) median and calibrated interquartile range of energies (n, m) over members, eV/atom."""
+        median, iqr = median_and_iqr(member_energies)
+        return median, self.iqr_factor * iqr
+
     def warm_up(self) -> None:
         """Compile every batch shape that packing can ask for, for a worker's set-up."""
         hydrogen = Crystal(np.eye(3) * 10.0, np.zeros((1, 3)), np.ones(1, np.uint8))
@@ -175,7 +194,7 @@ class EnsembleModel:
     ) -> EnsemblePrediction:
         energies = np.concatenate([np.zeros((0, self.n_members, len(volume_factors))), *parts])
         member_energies = over_all_volumes(energies, over_volumes)
-        median, iqr = median_and_iqr(member_energies)
+        median, iqr = self.median_and_iqr(member_energies)
         best = np.median(energies, axis=1).argmin(axis=1)
         return EnsemblePrediction(median, iqr, volume_factors[best], member_energies)
 
@@ -189,6 +208,15 @@ def median_and_iqr(member_energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """(n,) median and interquartile range of energies (n, m) over members."""
     low, median, high = np.percentile(member_energies, (25, 50, 75), axis=1)
     return median, high - low
+
+
+def calibrate(paths: Sequence[str | Path], table: GraphTable, e_form: np.ndarray, is_train: np.ndarray) -> bytes:
+    """The content of a calibration file for members trained on rows `is_train` (n,) bool of graphs with labels (n,)."""
+    members = [load_member(path) for path in paths]
+    model = EnsembleModel([variables for variables, _ in members], [record for _, record in members])
+    rows = calibration_rows(is_train)
+    median, iqr = median_and_iqr(model.energies(table, rows, np.ones(len(rows)))) if len(rows) else (rows, rows)
+    return calibration_json(iqr_factor(e_form[rows], median, iqr), len(rows))
 
 
 def chunks(n: int) -> list[slice]:

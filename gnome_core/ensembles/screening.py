@@ -14,7 +14,7 @@ import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles.config import CascadeConfig
-from gnome_core.ensembles.ensemble import EnsembleModel, chunks, median_and_iqr
+from gnome_core.ensembles.ensemble import EnsembleModel, chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def screen(
         left = rows[energies[rows, 0] <= limit[rows] + config.first_margin]
         energies[left, 1:] = model.energies(table, left, np.ones(len(left)), second[1:])
         median, iqr = np.where(worth[chunk], energies[:, 0], e_composition[chunk]), np.zeros(table.n_graphs)
-        median[left], iqr[left] = median_and_iqr(energies[left])
+        median[left], iqr[left] = model.median_and_iqr(energies[left])
         passed = np.zeros(table.n_graphs, bool)
         passed[left] = median[left] <= limit[left] + config.second_margin
         parts.append((median, iqr, passed, np.isfinite(energies).sum(axis=1)))

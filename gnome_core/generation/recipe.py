@@ -153,12 +153,17 @@ def recipe_digests(batch: pa.RecordBatch | pa.Table, parents: ParentTable) -> li
     ]
 
 
+def cell_atoms(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """(n, 95) int32 atoms of each element (column = atomic number) in the cells of recipes without a parent."""
+    return unpack_compositions(_bytes_column(batch, "mapping", 12))
+
+
 def recipe_compositions(batch: pa.RecordBatch | pa.Table, parents: ParentTable) -> np.ndarray:
     """(n, 95) int32 atoms of each element (column = atomic number) in the candidates, without building them."""
     parent, mapping = _numpy_column(batch, "parent"), _bytes_column(batch, "mapping", 12)
     alone = parent == NO_PARENT
     if alone.all():
-        return unpack_compositions(mapping)
+        return cell_atoms(batch)
     if alone.any():
         compositions = np.empty((len(parent), 95), np.int32)
         compositions[alone] = unpack_compositions(mapping[alone])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,11 +18,20 @@ class StructuralConfig(BaseModel):
     width: int = Field(128, ge=1, description="features of edges, nodes and the global state")
     steps: int = Field(3, ge=1, le=8, description="message-passing steps")
     cutoff: float = Field(CUTOFF, gt=0, description="Å; graphs must be built with the same")
+    adjacency: float | None = Field(
+        None, gt=0, description="what message sums are divided by; empty = the training set's mean number of neighbours"
+    )
     n_basis: int = Field(30, ge=2, description="Gaussian functions of an edge length")
     basis_width: float = Field(0.5, gt=0, description="Å")
     trainable_swish: bool = Field(False, description="one trainable slope per feature")
     element_properties: bool = Field(True, description="periodic-table properties beside one-hot elements")
     residual: bool = Field(True, description="each update is added to the state it updates")
+    readout: Literal["linear", "mlp"] = Field(
+        "linear", description="from global state to energy: linear (the paper) | mlp (GNoME's released code)"
+    )
+    scaled: bool = Field(
+        True, description="energies count in standard deviations of the labels, from their mean; false: in eV/atom"
+    )
 
 
 class CompositionalConfig(BaseModel):
@@ -36,11 +45,20 @@ class CompositionalConfig(BaseModel):
     trainable_swish: bool = Field(False, description="one trainable slope per feature")
     element_properties: bool = Field(True, description="periodic-table properties beside one-hot elements")
     residual: bool = Field(True, description="each update is added to the state it updates")
+    readout: Literal["linear", "mlp"] = Field(
+        "linear", description="from global state to energy: linear (the paper) | mlp (GNoME's released code)"
+    )
+    scaled: bool = Field(
+        True, description="energies count in standard deviations of the labels, from their mean; false: in eV/atom"
+    )
 
     cutoff: ClassVar[float] = CUTOFF  # of no effect: edges of compositions have no length
+    adjacency: ClassVar[float | None] = None  # messages are means over the atoms
 
 
 PAPER = StructuralConfig(width=256, trainable_swish=True, residual=False, element_properties=False)
+# google-deepmind/materials_discovery, model/gnn.py: fixed normalisation of messages, read-out by an MLP, a shift alone.
+RELEASED = PAPER.model_copy(update={"readout": "mlp", "adjacency": 17.0, "scaled": False})
 
 
 class NequIPConfig(BaseModel):

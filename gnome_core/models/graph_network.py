@@ -37,12 +37,12 @@ class ElementEmbedding(nn.Module):
 
 
 def energy_of_graphs(model: nn.Module, graph: GraphBatch, edges: jax.Array | None, nodes: jax.Array) -> jax.Array:
-    """Message passing, then the energy as a linear projection of the global state: (n_graphs,) eV/atom.
+    """Message passing, then the energy as a projection of the global state: (n_graphs,) eV/atom.
 
     Called by a model's compact `__call__`; model.config shapes it, model.precision is that of its matrix products.
     edges: (E, features), None where edges have no features of their own; nodes: (N, width). The collection "statistics"
     holds what comes from the training set and is not trained: mean_adjacency (neighbours per atom), shift and scale
-    (mean and standard deviation of the labels, eV/atom).
+    (mean and standard deviation of the labels, eV/atom), unless the configuration fixes them.
     """
     config = model.config
     mean_adjacency = model.variable("statistics", "mean_adjacency", lambda: jnp.ones(())).value
@@ -53,6 +53,9 @@ def energy_of_graphs(model: nn.Module, graph: GraphBatch, edges: jax.Array | Non
     for step in range(config.steps):
         update = GraphNetworkStep(config, model.precision, first=step == 0, name=f"step_{step}")
         edges, nodes, state = update(graph, weights, edges, nodes, state)
+    if config.readout == "mlp":
+        hidden = dense(config.width, use_bias=True, name="readout_hidden", dtype="float32")(state)
+        state = Swish(config.trainable_swish, name="readout_swish")(hidden)
     energy = dense(1, use_bias=True, name="readout", dtype="float32")(state)[:, 0]
     return energy * scale + shift
 

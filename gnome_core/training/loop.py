@@ -40,6 +40,10 @@ from gnome_core.training.losses import energy_loss
 Progress = Callable[[int, dict[str, float]], None]
 
 
+class TrainingDiverged(ValueError):
+    """The loss is NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class MemberResult:
     """A trained member: `path` is its .npz (a .json beside it). MAE in eV/atom at the crystals' own volume."""
@@ -89,7 +93,8 @@ def train_members(
     whoever trains beside it. init_from: for each, a member file to fine-tune from (its config must equal `model`; its
     statistics are kept). progress gets member and row of the curve after each epoch.
     An interrupted call with the same arguments resumes from its newest checkpoint and ends with the same bits.
-    Raises ValueError for labels that are not finite, an empty training set or a graph that no batch holds.
+    Raises ValueError for labels that are not finite, an empty training set or a graph that no batch holds, and
+    TrainingDiverged.
     """
     e_form, is_train = np.asarray(e_form, np.float64), np.asarray(is_train, bool)
     out_dir = Path(out_dir)
@@ -151,6 +156,12 @@ def train_members(
                 _save(checkpoints, curve_file, total, state, {"epoch": epoch, "step": step, "curves": curves})
         epoch, step = epoch + 1, 0
         losses = np.asarray(state.loss_sum) / np.maximum(np.asarray(state.n_losses), 1)
+        if not np.isfinite(losses).all():
+            checkpoints.close()
+            raise TrainingDiverged(
+                f"member {members[int(np.argmin(np.isfinite(losses)))]}: the loss of epoch {epoch} is not finite; "
+                f"lower training.learning_rate ({training.learning_rate})"
+            )
         state = state._replace(loss_sum=jnp.zeros(n), n_losses=jnp.zeros(n))
         rows = [{"epoch": epoch, "train_loss": float(loss)} for loss in losses]
         if len(val) and (epoch % training.validate_every == 0 or epoch == training.epochs):
@@ -247,10 +258,11 @@ def _initial_variables(
     _, one = next(batches(graphs, train[:1], np.ones(1), network.config.cutoff))
     params = _initialise(network, int(rng.integers(2**31)), one)["params"]
     # An element or a batch of one label has no spread; 1 eV/atom keeps the scale finite.
+    config = network.config
     statistics = {
-        "mean_adjacency": max(float(graphs.degrees(network.config.cutoff)[train].mean()), 1.0),
+        "mean_adjacency": config.adjacency or max(float(graphs.degrees(config.cutoff)[train].mean()), 1.0),
         "shift": float(e_form[train].mean()),
-        "scale": float(e_form[train].std()) or 1.0,
+        "scale": (float(e_form[train].std()) or 1.0) if config.scaled else 1.0,
     }
     return {"params": params, "statistics": {name: np.float32(value) for name, value in statistics.items()}}
 

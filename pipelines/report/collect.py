@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from importlib import metadata
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -10,24 +13,31 @@ import pyarrow.compute as pc
 
 from dft.jobs import DONE
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
+from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
+from gnome_core.models.pretrained import Framework
 from gnome_core.stability.compositions import atom_counts
 from pipelines.analyses import load_analyses
 from pipelines.entries import ancestries, measured_entries, new_on_hull, recipe_of_job
+from pipelines.members import weights_of
 from pipelines.report.data import (
     JOBS,
     CompositionShare,
     Generated,
+    LearningCurve,
     MemberError,
     ProvenanceStep,
     ReportData,
+    SearchedComposition,
+    Searches,
     StableCrystal,
     StageCounts,
 )
 from pipelines.resources import committed, committed_statuses, hull_until, proposals
-from pipelines.round import stages_of
+from pipelines.round import load_round_config, stages_of
 from pipelines.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
-from pipelines.store import Commit, Store
+from pipelines.store import Commit, Store, table_files
 
+VOLUME_BINS = 8  # of volume factors, by which the convergence of random structures is shown
 PACKAGES = ("gnome-flywheel", "apache-beam", "jax", "flax", "numpy", "pyarrow", "pymatgen", "vesin")
 
 
@@ -39,7 +49,7 @@ def collect(store: Store) -> ReportData:
         for stage in stages_of(round_)
         if (commit := store.commit(round_, stage)) is not None
     ]
-    entries = measured_entries(store)
+    entries, rounds = measured_entries(store), _measured_rounds(store)
     return ReportData(
         title="GNoME flywheel",
         scale=entries["scale"][0].as_py(),
@@ -49,7 +59,11 @@ def collect(store: Store) -> ReportData:
         stable=tuple(stable_crystals(store, entries)),
         generated=tuple(row for commit in commits if commit.stage == "generate" for row in _generated(commit)),
         compositions=tuple(row for commit in commits if commit.stage == "generate" for row in _compositions(commit)),
-        unpacked=tuple(row for commit in commits if commit.stage == "score" for row in _unpacked(store, commit)),
+        unpacked=tuple(
+            row for commit in commits if commit.stage in ("score", "emit") for row in _unpacked(store, commit)
+        ),
+        curves=tuple(curve for commit in commits if commit.stage == "train" for curve in _curves(store, commit)),
+        searches=tuple(filter(None, (_searches(store, round_, rounds[-1]) for round_ in rounds))),
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
         config=store.round_config(store.rounds()[-1]),
         versions={name: metadata.version(name) for name in PACKAGES},
@@ -59,8 +73,12 @@ def collect(store: Store) -> ReportData:
 
 def evaluated_jobs(store: Store) -> pa.Table:
     """JOBS of every round whose hull is there."""
-    rounds = [round_ for round_ in store.rounds()[1:] if store.commit(round_, "hull")]
+    rounds = _measured_rounds(store)
     return pa.concat_tables([JOBS.empty_table(), *(_jobs(store, round_, rounds[-1]) for round_ in rounds)])
+
+
+def _measured_rounds(store: Store) -> list[int]:
+    return [round_ for round_ in store.rounds()[1:] if store.commit(round_, "hull")]
 
 
 def _stage_counts(commit: Commit) -> StageCounts:
@@ -79,8 +97,28 @@ def _stage_counts(commit: Commit) -> StageCounts:
 
 
 def _jobs(store: Store, round_: int, last: int) -> pa.Table:
-    """The report's rows of one round's jobs whose results rounds up to `last` took in; distances are to the hull that
-    the round started from."""
+    """JOBS of one round. A composition that was searched is one row: its lowest structure."""
+    outcomes = _outcomes(store, round_, last)
+    searched = outcomes["searched"].to_numpy()
+    rows = np.flatnonzero(~searched).tolist() + [own[0] for own in _of_compositions(outcomes).values()]
+    return outcomes.take(pa.array(rows, pa.int64())).select(JOBS.names)
+
+
+def _of_compositions(outcomes: pa.Table) -> dict[str, list[int]]:
+    """Formula -> rows of its random structures, the lowest first, of compositions that were searched."""
+    energies = np.nan_to_num(outcomes["e_form"].to_numpy(), nan=np.inf)
+    found: dict[str, list[int]] = {}
+    for row in np.lexsort((np.array(outcomes["id"].to_pylist(), object), energies)).tolist():
+        if outcomes["searched"][row].as_py():
+            found.setdefault(outcomes["formula"][row].as_py(), []).append(row)
+    return found
+
+
+def _outcomes(store: Store, round_: int, last: int) -> pa.Table:
+    """JOBS columns, `searched` and `volume_factor` of one round's jobs whose results rounds up to `last` took in.
+
+    Distances are to the hull that the round started from.
+    """
     jobs = proposals(store.root, round_)
     status = committed_statuses(store, last)
     jobs = jobs.filter(pc.is_in(jobs["id"], pa.array(list(status), pa.string())))
@@ -94,6 +132,7 @@ def _jobs(store: Store, round_: int, last: int) -> pa.Table:
     e_form = np.array([energies.get(job, np.nan) for job in ids])
     above = hull_until(store.root, round_ - 1).e_above_hull(atom_counts(jobs["numbers"]), e_form)
     states = [status[job] if job in energies or status[job] != DONE else "rejected" for job in ids]
+    random = np.equal(jobs["generator"].to_numpy(), RANDOM_SEARCH)
     return pa.table(
         {
             "round": pa.array([round_] * len(ids), pa.int32()),
@@ -103,8 +142,56 @@ def _jobs(store: Store, round_: int, last: int) -> pa.Table:
             "e_form": pa.array(e_form, from_pandas=True),
             "e_above_hull": pa.array(above, from_pandas=True),
             "status": pa.array(states, pa.string()),
+            "searched": pa.array(random & load_round_config(store, round_).searches),
+            "volume_factor": jobs["volume_factor"],
         }
-    ).select(JOBS.names)
+    )
+
+
+def _searches(store: Store, round_: int, last: int) -> Searches | None:
+    """What a round's random structures came to, if it searched compositions."""
+    config = load_round_config(store, round_)
+    if not config.searches:
+        return None
+    outcomes = _outcomes(store, round_, last)
+    packing = store.read_table(committed(store, round_, "emit"), "packing", PACKING_SCHEMA)
+    begun = dict(zip(packing["formula"].to_pylist(), packing["begun"].to_pylist(), strict=True))
+    found = {formula: outcomes.take(pa.array(rows)) for formula, rows in _of_compositions(outcomes).items()}
+    compositions = [
+        SearchedComposition(
+            formula=formula,
+            by_model=bool(rows["selected_by_model"][0].as_py()),
+            by_random=bool(rows["selected_by_random"][0].as_py()),
+            begun=begun[formula],
+            packed=len(rows),
+            converged=len(rows) - rows["e_form"].null_count,
+            predicted=rows["predicted_e_form"][0].as_py(),
+            e_form=rows["e_form"][0].as_py(),
+            e_above_hull=rows["e_above_hull"][0].as_py(),
+        )
+        for formula, rows in found.items()
+    ]
+    edges = np.linspace(*config.generation.random_search.volume_factors, VOLUME_BINS + 1)
+    own = outcomes.filter(outcomes["searched"])
+    bins = np.clip(np.digitize(own["volume_factor"].to_numpy(), edges) - 1, 0, VOLUME_BINS - 1)
+    converged = own["e_form"].is_valid().to_numpy()
+    trained = store.commit(round_, "train")
+    return Searches(
+        round=round_,
+        compositions=tuple(sorted(compositions, key=_depth)),
+        least_converged=config.compositional.least_converged,
+        volume_edges=tuple(edges.tolist()),
+        volume_runs=tuple(np.bincount(bins, minlength=VOLUME_BINS).tolist()),
+        volume_converged=tuple(np.bincount(bins[converged], minlength=VOLUME_BINS).tolist()),
+        labels=int(trained.metrics["composition_labels"]) if trained else None,
+        labels_searched=int(trained.metrics["composition_labels_searched"]) if trained else None,
+    )
+
+
+def _depth(composition: SearchedComposition) -> tuple[bool, float, str]:
+    """The deepest first, those without an energy last."""
+    above = composition.e_above_hull
+    return above is None, above or 0.0, composition.formula
 
 
 def _generated(commit: Commit) -> list[Generated]:
@@ -168,4 +255,30 @@ def _step(store: Store, row: dict) -> ProvenanceStep:
 
 def _members(store: Store, commit: Commit) -> list[MemberError]:
     rows = store.read_table(commit, "members", MEMBER_SCHEMA).to_pylist()
-    return [MemberError(commit.round, row["member"], row["val_mae"]) for row in rows if row["val_mae"] is not None]
+    return [
+        MemberError(commit.round, row["member"], row["val_mae"], row["framework"])
+        for row in rows
+        if row["val_mae"] is not None
+    ]
+
+
+def _curves(store: Store, commit: Commit) -> list[LearningCurve]:
+    """From the records beside the members' weights."""
+    found = []
+    for framework in get_args(Framework):
+        for stat in table_files(commit, weights_of(framework)):
+            if not Path(stat.path).name.startswith("member-") or not stat.path.endswith(".json"):
+                continue
+            record = json.loads(store.read_file(stat))
+            curve = record["curve"]
+            found.append(
+                LearningCurve(
+                    commit.round,
+                    record["member"],
+                    framework,
+                    tuple(int(row["epoch"]) for row in curve),
+                    tuple(row["train_loss"] for row in curve),
+                    tuple(row.get("val_mae") for row in curve),
+                )
+            )
+    return found

@@ -29,7 +29,7 @@ JOBS = pa.schema(
         pa.field("status", pa.string()),  # "done", or why there is no energy
     ]
 )
-"""One row a job whose evaluation has ended, of every round."""
+"""One row a job whose evaluation has ended, of every round; a composition that was searched is one row, its lowest."""
 
 HULL_ENTRIES = pa.schema(
     [
@@ -97,12 +97,58 @@ class CompositionShare:
 
 
 @dataclass(frozen=True)
+class SearchedComposition:
+    """A composition that was searched with random structures; e_form is its lowest, energies in eV/atom."""
+
+    formula: str
+    by_model: bool  # chosen by the compositional ensemble
+    by_random: bool  # chosen by the random baseline; both may be true
+    begun: int  # random structures asked for
+    packed: int  # those whose atoms found room, and whose relaxation has ended
+    converged: int
+    predicted: float  # median of the compositional ensemble
+    e_form: float | None  # None where none converged
+    e_above_hull: float | None  # against the hull before this round; negative = below it
+
+
+@dataclass(frozen=True)
+class Searches:
+    """What the compositional framework did in one round.
+
+    volume_edges: k + 1 edges of bins of the volume factor; volume_runs, volume_converged: structures in each. labels:
+    compositions that the ensemble was then trained on, labels_searched of them known by random structures alone.
+    """
+
+    round: int
+    compositions: tuple[SearchedComposition, ...]
+    least_converged: int  # converged structures that make a composition's lowest energy a label
+    volume_edges: tuple[float, ...]
+    volume_runs: tuple[int, ...]
+    volume_converged: tuple[int, ...]
+    labels: int | None
+    labels_searched: int | None
+
+
+@dataclass(frozen=True)
 class MemberError:
     """Validation error of one retrained ensemble member, eV/atom."""
 
     round: int
     member: int
     val_mae: float
+    framework: str = "structural"
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """How one member's training went: epochs ascending; errors in eV/atom, val_mae None where none was measured."""
+
+    round: int
+    member: int
+    framework: str
+    epochs: tuple[int, ...]
+    train_loss: tuple[float, ...]
+    val_mae: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -161,6 +207,8 @@ class ReportData:
     versions: Mapping[str, str]  # package -> version, and "gnome-flywheel" -> code version
     generated: tuple[Generated, ...] = ()
     compositions: tuple[CompositionShare, ...] = ()
+    curves: tuple[LearningCurve, ...] = ()
+    searches: tuple[Searches, ...] = ()  # of rounds of the compositional framework
     unpacked: tuple[tuple[int, str], ...] = ()  # (round, formula) of which no random structure could be packed
     analyses: tuple[StoredAnalysis, ...] = ()
 

@@ -22,12 +22,13 @@ from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, Sta
 from pipelines.report.hull_plots import hull_diagrams
 from pipelines.report.labels import NOTHING, cell, count, duration, formula_html, mapping_text, milli, number
 from pipelines.report.structure_view import cell_view, space_group
-from pipelines.report.summary import RoundSummary, Share, gain, origins, over_all, summarize
+from pipelines.report.summary import RoundSummary, Share, gain, origins, over_all, search_hits, summarize
 
 MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a crystal
 MAX_HULLS = 24
 MAX_ROOTS = 100
 MAX_UNPACKED = 50
+MAX_SEARCHED = 500
 MAX_QUATERNARY = 3  # two solid pictures each, and browsers keep few of those at once
 MAX_ROWS = 200  # of an analysis' table; `gnome analyse --export` writes all of them
 # Nothing but what the file itself holds; plotly.js draws its icons and downloads as data and blob addresses.
@@ -62,6 +63,7 @@ def render(data: ReportData) -> str:
         ("summary", "Summary", page.summary()),
         ("funnel", "Funnel", page.funnel()),
         ("candidates", "Candidates", page.candidates()),
+        *([("random-search", "Random search", page.random_search())] if data.searches else []),
         ("hit-rate", "Hit rate", page.hit_rate()),
         ("accuracy", "Predicted and evaluated", page.accuracy()),
         ("calibration", "Uncertainty", page.calibration()),
@@ -201,6 +203,70 @@ class _Page:
         rest = f" and {count(more)} more" if more > 0 else ""
         return f'{table}<p class="note">No random structure could be packed of {names}{rest}.</p>'
 
+    def random_search(self) -> str:
+        header = (
+            "Round",
+            "Compositions",
+            "Random structures",
+            "Packed",
+            "Converged",
+            "Compositions that became labels",
+            "Hit rate, model",
+            "Hit rate, random",
+            "Labels then trained on",
+        )
+        rows = [
+            [
+                str(s.round),
+                count(len(s.compositions)),
+                count(sum(c.begun for c in s.compositions)),
+                _part(sum(c.packed for c in s.compositions), sum(c.begun for c in s.compositions)),
+                _part(sum(c.converged for c in s.compositions), sum(c.packed for c in s.compositions)),
+                count(sum(c.converged >= s.least_converged for c in s.compositions)),
+                _share(search_hits(s, by_random=False)),
+                _share(search_hits(s, by_random=True)),
+                NOTHING if s.labels is None else f"{count(s.labels)}, {count(s.labels_searched or 0)} by search alone",
+            ]
+            for s in self.data.searches
+        ]
+        by_composition = [
+            [
+                formula_html(c.formula),
+                str(s.round),
+                count(c.packed),
+                count(c.converged),
+                "yes" if c.converged >= s.least_converged else "no",
+                number(c.predicted, 3),
+                NOTHING if c.e_form is None else number(c.e_form, 3),
+                NOTHING if c.e_above_hull is None else milli(c.e_above_hull, 1),
+            ]
+            for s in self.data.searches
+            for c in s.compositions
+        ][:MAX_SEARCHED]
+        names = (
+            "Composition",
+            "Round",
+            "Packed",
+            "Converged",
+            "Label",
+            "Predicted (eV/atom)",
+            "Lowest (eV/atom)",
+            "To the hull before the round (meV/atom)",
+        )
+        least = self.data.searches[-1].least_converged
+        return (
+            "<p>Compositions near the hull by the compositional ensemble, each searched with random structures. A hit: "
+            "the lowest structure lies at or below the hull as it was before the round. A composition's lowest energy "
+            f"is a label of the next ensemble where at least {least} of its structures converged.</p>"
+            + self._figure(
+                "search-volumes",
+                plots.search_volumes(self.data),
+                "Relaxations that converged, by the volume that the structure began with",
+            )
+            + _table("Random search, by round", header, rows, numeric={1, 2, 3, 4, 5, 6, 7, 8})
+            + _table("Searched compositions", names, by_composition, numeric={1, 2, 3, 5, 6, 7}, tall=True)
+        )
+
     def hit_rate(self) -> str:
         if not self.rounds:
             return "<p>Nothing has been evaluated yet.</p>"
@@ -215,9 +281,9 @@ class _Page:
             failed = count(sum(r.n_failed for r in self.rounds))
             rows.append(["all", _share(model), _share(random), _gain(gain(model, random)), _share(precision), failed])
         return (
-            "<p>A hit lies at or below the hull as it was before the round; a failed evaluation is a miss. "
-            "Precision: hits among the evaluated "
-            "crystals that the ensemble's median put at or below the hull. Bars: 95 % Wilson intervals.</p>"
+            "<p>A hit lies at or below the hull as it was before the round; a failed evaluation is a miss. A "
+            "composition that was searched is one candidate, by its lowest structure. Precision: hits among the "
+            "evaluated crystals that the ensemble's median put at or below the hull. Bars: 95 % Wilson intervals.</p>"
             + self._figure("hit-rate", plots.hit_rates(self.rounds), "Hit rate and precision by round against random")
             + _table("Hits of evaluated crystals (95 % interval)", header, rows, numeric={1, 2, 3, 4, 5})
         )
@@ -231,6 +297,12 @@ class _Page:
         if self.data.members:
             figures += self._figure(
                 "members", plots.member_errors(self.data), "Validation error of each ensemble member after training"
+            )
+        if self.data.curves:
+            figures += self._figure(
+                "curves",
+                plots.learning_curves(self.data),
+                "Training of each ensemble member: loss (lines) and validation error (diamonds) by epoch",
             )
         header = ("Round", "MAE (meV/atom)", "Mean error (meV/atom)")
         rows = [[str(r.round), milli(r.mae, 1), milli(r.bias, 1)] for r in self.rounds]
@@ -494,6 +566,10 @@ def _share(share: Share) -> str:
     if not share.n:
         return NOTHING
     return f"{_percent(share)} ({100 * share.low:.0f}–{100 * share.high:.0f} %), {share.hits} of {share.n}"
+
+
+def _part(n: int, whole: int) -> str:
+    return f"{count(n)} ({number(100 * n / whole, 1)} %)" if whole else NOTHING
 
 
 def _gain(ratio: float) -> str:

@@ -55,6 +55,27 @@ def generated(data: ReportData) -> go.Figure:
     return figure
 
 
+def search_volumes(data: ReportData) -> go.Figure:
+    """Share of random structures that converged, by the factor of their first volume, a line a round."""
+    figure = new_figure("first volume over the sum of atomic volumes", "relaxations that converged (%)")
+    for searches in data.searches:
+        edges = np.array(searches.volume_edges)
+        runs, converged = np.array(searches.volume_runs), np.array(searches.volume_converged)
+        share = 100 * converged / np.maximum(runs, 1)
+        figure.add_bar(
+            x=((edges[1:] + edges[:-1]) / 2).tolist(),
+            y=np.where(runs > 0, share, np.nan).tolist(),
+            name=f"round {searches.round}",
+            marker_color=round_color(searches.round),
+            customdata=np.stack([converged, runs, edges[:-1], edges[1:]], axis=1).tolist(),
+            hovertemplate="%{customdata[2]:.2f} to %{customdata[3]:.2f}: %{customdata[0]} of %{customdata[1]}"
+            "<extra>%{fullData.name}</extra>",
+        )
+    figure.update_layout(barmode="group")
+    figure.update_yaxes(range=[0, 100])
+    return figure
+
+
 def hit_rates(rounds: list[RoundSummary]) -> go.Figure:
     """Share of evaluated crystals at or below the hull, with 95 % binomial intervals, a group of bars a round."""
     figure = new_figure("", "share of evaluated crystals (%)", barmode="group")
@@ -159,21 +180,58 @@ def error_against_spread(data: ReportData, rounds: list[RoundSummary]) -> go.Fig
 
 
 def member_errors(data: ReportData) -> go.Figure:
-    """Validation MAE of every ensemble member after each round's training."""
+    """Validation MAE of every ensemble member after each round's training, by framework."""
     figure = new_figure("", "validation MAE (meV/atom)")
-    for round_ in sorted({m.round for m in data.members}):
-        members = [m for m in data.members if m.round == round_]
-        figure.add_scatter(
-            x=[f"round {round_}"] * len(members),
-            y=[1000 * m.val_mae for m in members],
-            mode="markers",
-            name=f"round {round_}",
-            marker={"color": round_color(round_), "size": 10, "opacity": 0.75},
-            text=[f"member {m.member}" for m in members],
-            hovertemplate="%{text}: %{y:.1f} meV/atom<extra>%{fullData.name}</extra>",
-        )
+    frameworks = sorted({m.framework for m in data.members}, reverse=True)
+    for framework in frameworks:
+        for round_ in sorted({m.round for m in data.members}):
+            members = [m for m in data.members if (m.round, m.framework) == (round_, framework)]
+            figure.add_scatter(
+                x=[f"round {round_}" + (f", {framework}" if len(frameworks) > 1 else "")] * len(members),
+                y=[1000 * m.val_mae for m in members],
+                mode="markers",
+                name=f"round {round_}",
+                marker={"color": round_color(round_), "size": 10, "opacity": 0.75},
+                text=[f"member {m.member}" for m in members],
+                hovertemplate="%{text}: %{y:.1f} meV/atom<extra>%{fullData.name}</extra>",
+            )
     figure.update_layout(showlegend=False)
     figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def learning_curves(data: ReportData) -> go.Figure:
+    """Training loss (lines) and validation MAE (marks) of every member against its epochs, a colour a round."""
+    figure = new_figure("epoch", "error (meV/atom)", yaxis_type="log")
+    several = len({curve.framework for curve in data.curves}) > 1
+    named: set[str] = set()
+    for curve in sorted(data.curves, key=lambda c: (c.framework, c.round, c.member)):
+        name = f"round {curve.round}" + (f", {curve.framework}" if several else "")
+        validated = [(epoch, 1000 * v) for epoch, v in zip(curve.epochs, curve.val_mae, strict=True) if v is not None]
+        style = {"color": round_color(curve.round), "width": 1.5}
+        if several and curve.framework == "compositional":
+            style["dash"] = "dot"
+        figure.add_scatter(
+            x=list(curve.epochs),
+            y=[1000 * loss for loss in curve.train_loss],
+            mode="lines",
+            line=style,
+            name=name,
+            legendgroup=name,
+            showlegend=name not in named,
+            hovertemplate=f"member {curve.member}, epoch %{{x}}: loss %{{y:.1f}} meV/atom<extra>{name}</extra>",
+        )
+        figure.add_scatter(
+            x=[epoch for epoch, _ in validated],
+            y=[mae for _, mae in validated],
+            mode="markers",
+            marker={"color": round_color(curve.round), "size": 7, "symbol": "diamond-open"},
+            name=name,
+            legendgroup=name,
+            showlegend=False,
+            hovertemplate=f"member {curve.member}, epoch %{{x}}: validation %{{y:.1f}} meV/atom<extra>{name}</extra>",
+        )
+        named.add(name)
     return figure
 
 

@@ -17,7 +17,7 @@ from gnome_core.analysis.discovery import (
     regression_metrics,
 )
 from gnome_core.stability.hull import ON_HULL
-from pipelines.report.data import ReportData, StableCrystal
+from pipelines.report.data import ReportData, Searches, StableCrystal
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,13 @@ def over_all(shares: Iterable[Share]) -> Share:
 def summarize(data: ReportData) -> list[RoundSummary]:
     """One summary for each round that evaluated anything, ascending."""
     return [_summarize_round(data, round_) for round_ in sorted(set(data.jobs["round"].to_pylist()))]
+
+
+def search_hits(searches: Searches, by_random: bool) -> Share:
+    """Searched compositions whose lowest structure is at or below the hull, of those chosen by the ensemble or by
+    chance; one of which nothing converged is a miss."""
+    chosen = [c for c in searches.compositions if (c.by_random if by_random else c.by_model)]
+    return _hits(np.array([np.nan if c.e_above_hull is None else c.e_above_hull for c in chosen], float))
 
 
 def _summarize_round(data: ReportData, round_: int) -> RoundSummary:

@@ -1,4 +1,5 @@
-"""emit: selected candidates -> jobs for the evaluator, in folders of their own where a program is to find them."""
+"""emit: selected candidates, and random structures of selected compositions -> jobs for the evaluator, in folders of
+their own where a program is to find them."""
 
 from __future__ import annotations
 
@@ -9,13 +10,15 @@ from dft.evaluator import is_engine, make_evaluator
 from dft.jobs import protocol_json
 from gnome_core.crystals.formulas import NUMBERS
 from pipelines import tags
+from pipelines.config import derived_seed
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
 from pipelines.round import Job
-from pipelines.schemas import PROPOSAL_SCHEMA, SELECTED_SCHEMA
+from pipelines.schemas import PACKING_SCHEMA, PROPOSAL_SCHEMA, SELECTED_SCHEMA
 from pipelines.store import Manifest
 from pipelines.transforms.emit import MakeJobs
 from pipelines.transforms.jobs import WriteJobs, check_library
+from pipelines.transforms.score import PACKING, CountPacking
 from pipelines.transforms.top import KeepTop
 
 
@@ -23,22 +26,29 @@ def run(job: Job) -> Manifest:
     root, path, name = job.store.root, job.attempt.path, job.config.evaluation.evaluator
     protocol = protocol_json(make_evaluator(name, job.config.evaluation.relaxation(), job.config.dft).protocol)
     lacking = _lacking(job) if is_engine(name) else frozenset()
+    seed = derived_seed(job.config, "search", job.round)
+    search = (job.config.generation.random_search, seed) if job.config.searches else None
 
     def build(pipeline: beam.Pipeline) -> None:
         made = (
             pipeline
             | "Selected" >> ReadTable(root, job.input("select"), "selected")
             | "MakeJobs"
-            >> beam.ParDo(MakeJobs(root, job.round, name, protocol, lacking))
-            .with_output_types(pa.RecordBatch, **tags.HINTS)
-            .with_outputs(tags.COUNTS, main="rows")
+            >> beam.ParDo(MakeJobs(root, job.round, name, protocol, lacking, search))
+            .with_output_types(pa.RecordBatch, **tags.HINTS, **{PACKING: tuple[str, tuple[int, int]]})
+            .with_outputs(tags.COUNTS, PACKING, main="rows")
         )
         # Two recipes can end in one crystal.
         distinct, same = made.rows | "Deduplicate" >> KeepTop("id", 1, ("digest",), "same_job")
         if is_engine(name):
             distinct = distinct | "WriteJobs" >> beam.ParDo(WriteJobs(root, job.config.dft))
-        files = distinct | "Write" >> WriteTable(root, path, "jobs", PROPOSAL_SCHEMA, ("id",), 1)
-        pipeline | "Manifest" >> WriteManifest(root, path, "jobs", [files], [made[tags.COUNTS], *same])
+        files = [
+            distinct | "Write" >> WriteTable(root, path, "jobs", PROPOSAL_SCHEMA, ("id",), 1),
+            made[PACKING]
+            | "Packing" >> CountPacking()
+            | "WritePacking" >> WriteTable(root, path, "packing", PACKING_SCHEMA, ("formula",), 1),
+        ]
+        pipeline | "Manifest" >> WriteManifest(root, path, "jobs", files, [made[tags.COUNTS], *same])
 
     return run_job(job, build, {})
 

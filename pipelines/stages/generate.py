@@ -21,7 +21,7 @@ from pipelines.transforms.sample import SampleDistinct
 def run(job: Job) -> Manifest:
     config, root, path = job.config, job.store.root, job.attempt.path
     seed = derived_seed(config, "generate", job.round, config.generation.seed)
-    generation = config.generation.model_copy(update={"seed": seed})
+    generation = config.candidates().model_copy(update={"seed": seed})
     parents = parent_table(root, job.round - 1)
     shards = all_shards(parents, generation)
     known, known_path = collect_known(job.store, job.round), f"{path}/known_compositions"

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import apache_beam as beam
 import pyarrow as pa
 
+from gnome_core.ensembles.calibration import FILE as CALIBRATION
+from gnome_core.ensembles.ensemble import calibrate
+from gnome_core.models.pretrained import Framework
 from gnome_core.models.registry import load_member, model_of
 from pipelines import progress, tags
 from pipelines.config import derived_seed
@@ -14,23 +17,22 @@ from pipelines.digests import json_digest
 from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
-from pipelines.members import local_member, member_addresses, shipped_addresses
+from pipelines.members import local_member, member_addresses, shipped_addresses, weights_of
 from pipelines.options import network_hints
 from pipelines.round import Job
 from pipelines.schemas import MEMBER_SCHEMA
-from pipelines.store import Manifest
-from pipelines.transforms.train import FILES, TrainMembers, TrainTask
+from pipelines.store import FileStat, Manifest
+from pipelines.transforms.train import FILES, TrainMembers, TrainTask, labelled
 
 
 def run(job: Job) -> Manifest:
     root, path, config = job.store.root, job.attempt.path, job.config
-    n_members, seed = config.scoring.members, derived_seed(config, "train", job.round)
-    starts = _starts(job)
-    groups = [range(n_members)] if config.training.together else [range(k, k + 1) for k in range(n_members)]
-    tasks = [TrainTask(tuple(group), seed, tuple(starts[k % len(starts)] for k in group)) for group in groups]
+    tasks = [task for framework in config.frameworks for task in _tasks(job, framework)]
     inputs = json_digest({key: commit.digest for key, commit in job.inputs.items()})
-    training = config.training.of_round(job.round)
-    progress.expect(n_members * training.epochs, "epochs")
+    progress.expect(
+        sum(len(task.members) * config.ensemble_of(task.framework)[2].of_round(job.round).epochs for task in tasks),
+        "epochs",
+    )
     work = f"rounds/r{job.round:04d}/train/checkpoints/{inputs[:12]}"
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -39,27 +41,49 @@ def run(job: Job) -> Manifest:
             | "Members" >> beam.Create(tasks, reshuffle=False).with_output_types(TrainTask)
             | "SpreadMembers" >> beam.Reshuffle()
             | "Train"
-            >> beam.ParDo(TrainMembers(root, path, work, job.round, config.holdout, config.model, training))
+            >> beam.ParDo(TrainMembers(root, path, work, job.round, config))
             .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FILES: str})
             .with_resource_hints(**network_hints(job.flags, exclusive=True))
             .with_outputs(tags.COUNTS, FILES, main="rows")
         )
-        rows = trained.rows | "Write" >> WriteTable(root, path, "members", MEMBER_SCHEMA, ("name",), 1)
+        by = ("framework", "name")
+        rows = trained.rows | "Write" >> WriteTable(root, path, "members", MEMBER_SCHEMA, by, 1)
         pipeline | "Manifest" >> WriteManifest(root, path, "members", [rows, trained[FILES]], [trained[tags.COUNTS]])
 
-    return run_job(job, build, {})
+    counts = labelled(root, job.round, config, "compositional").counts if config.searches else {}
+    manifest = run_job(job, build, dict(counts))
+    blobs = [_calibration(job, framework, manifest) for framework in config.frameworks]
+    return manifest.model_copy(update={"files": [*manifest.files, *blobs]})
 
 
-def _starts(job: Job) -> Sequence[str | None]:
+def _calibration(job: Job, framework: Framework, manifest: Manifest) -> FileStat:
+    """Calibrate the spread of the members just trained, on what none of them trained on."""
+    data, table = labelled(job.store.root, job.round, job.config, framework), weights_of(framework)
+    files = sorted(job.store.local_file(stat) for stat in manifest.files if stat.table == table)
+    content = calibrate([path for path in files if path.endswith(".npz")], data.graphs, data.e_form, data.is_train)
+    return job.store.write_blob(f"{job.attempt.path}/{table}/{CALIBRATION}", table, content)
+
+
+def _tasks(job: Job, framework: Framework) -> list[TrainTask]:
+    n_members, _, training = job.config.ensemble_of(framework)
+    purpose = ("train", job.round) if framework == "structural" else ("train", job.round, framework)
+    seed, starts = derived_seed(job.config, *purpose), _starts(job, framework)
+    groups = [range(n_members)] if training.together else [range(k, k + 1) for k in range(n_members)]
+    return [TrainTask(framework, tuple(group), seed, tuple(starts[k % len(starts)] for k in group)) for group in groups]
+
+
+def _starts(job: Job, framework: Framework) -> Sequence[str | None]:
     """Addresses of the members to start from; further members start from them again. (None,) = from nothing."""
-    if job.config.training.starts_fresh(job.round):
+    _, model, training = job.config.ensemble_of(framework)
+    if training.starts_fresh(job.round):
         return (None,)
     if job.round:
-        return member_addresses(job.store, job.input("train"))
-    shipped = shipped_addresses("structural")
-    if model_of(job.config.model)[1] != load_member(local_member(shipped[0]))[1].network():
+        return member_addresses(job.store, job.input("train"), framework)
+    shipped = shipped_addresses(framework)
+    if model_of(model)[1] != load_member(local_member(shipped[0]))[1].network():
+        table = "[model]" if framework == "structural" else "[compositional.model]"
         raise UserError(
-            "training.first = pretrained goes with the [model] of the members that come with the package; "
-            'leave [model] as it is, or set training.first = "scratch"'
+            f"training.first = pretrained goes with the {table} of the members that come with the package; "
+            f'leave {table} as it is, or set training.first = "scratch"'
         )
     return shipped

@@ -10,30 +10,70 @@ import pyarrow as pa
 
 from dft.jobs import job_digest
 from gnome_core.crystals.arrow import crystals_to_arrays
-from gnome_core.generation.generators import expand
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.generation.config import RandomSearchConfig
+from gnome_core.generation.generators import expand, try_expand
 from gnome_core.generation.recipe import NO_PARENT
 from pipelines import tags
 from pipelines.resources import emitted_jobs, parent_table
 from pipelines.schemas import PROPOSAL_SCHEMA
 from pipelines.store import Store
+from pipelines.transforms.compositions import of_framework, random_structures
+from pipelines.transforms.score import PACKING, invalid_reason
+
+COMPOSITIONS_AT_ONCE = 16  # whose random structures are in memory together
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class MakeJobs(beam.DoFn):
     """SELECTED_SCHEMA -> PROPOSAL_SCHEMA: the candidate as its recipe makes it, id = job digest.
 
-    Rejects jobs that an earlier round emitted, and those with an element in `lacking`, which cannot be run.
+    A composition that is to be searched becomes its random structures, and each of these counts as one that came in;
+    those that cannot be packed are rejected; the tag PACKING counts them. Rejects jobs that an earlier round emitted,
+    and those with an element in `lacking`, which cannot be run.
+
+    search: random structures of a composition and the seed of their draws; None where compositions are not searched.
     """
 
-    def __init__(self, root: str, round_: int, evaluator: str, protocol: str, lacking: frozenset[str] = frozenset()):
+    def __init__(
+        self,
+        root: str,
+        round_: int,
+        evaluator: str,
+        protocol: str,
+        lacking: frozenset[str] = frozenset(),
+        search: tuple[RandomSearchConfig, int] | None = None,
+    ):
         self.root, self.round, self.evaluator, self.protocol, self.lacking = root, round_, evaluator, protocol, lacking
+        self.search = search
 
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
         self.emitted = emitted_jobs(Store(self.root), self.round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
-        crystals = expand(batch, self.parents)
+        if self.search is None:
+            yield from self._jobs(batch, expand(batch, self.parents))
+            return
+        crystals = of_framework(batch, "structural")
+        yield from self._jobs(crystals, expand(crystals, self.parents))
+        searched = of_framework(batch, "compositional")
+        for start in range(0, searched.num_rows, COMPOSITIONS_AT_ONCE):
+            few = searched.slice(start, COMPOSITIONS_AT_ONCE)
+            yield from self._searched(random_structures(few, *self.search, self.parents))
+
+    def _searched(self, batch: pa.RecordBatch) -> Iterator:
+        crystals = try_expand(batch, self.parents)
+        for formula, crystal in zip(batch["formula"].to_pylist(), crystals, strict=True):
+            yield beam.pvalue.TaggedOutput(PACKING, (formula, (1, int(crystal is None))))
+        reasons = [invalid_reason(crystal) for crystal in crystals]
+        for reason in filter(None, reasons):
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, 1))
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        good = [crystal for crystal, reason in zip(crystals, reasons, strict=True) if crystal and reason is None]
+        yield from self._jobs(batch.filter(pa.array([reason is None for reason in reasons], pa.bool_())), good)
+
+    def _jobs(self, batch: pa.RecordBatch, crystals: list[Crystal]) -> Iterator:
         jobs = [job_digest(crystal, self.protocol) for crystal in crystals]
         systems = batch["chemsys"].to_pylist()
         reasons = [self._reason(job, system) for job, system in zip(jobs, systems, strict=True)]

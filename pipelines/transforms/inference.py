@@ -87,6 +87,26 @@ class JaxEnsembleHandler(EnsembleHandler):
             return [_with_predictions(batch, predict)]
 
 
+class CompositionalHandler(EnsembleHandler):
+    """Adds what JaxEnsembleHandler adds to batches with `numbers`, of which the composition alone counts."""
+
+    def run_inference(self, batch: pa.RecordBatch, model: EnsembleModel, inference_args=None) -> list[pa.RecordBatch]:
+        counts = atom_counts(batch["numbers"])
+
+        def predict(rows: Sequence[int]) -> Columns:
+            found = model.predict_compositions(counts[list(rows)])
+            return {
+                "median": found.median,
+                "iqr": found.iqr,
+                "best_volume_factor": found.best_volume_factor,
+                EVALUATIONS: np.full(len(rows), model.n_members),
+                REFINED: np.ones(len(rows), bool),
+            }
+
+        with timer("predict"):
+            return [_with_predictions(batch, predict)]
+
+
 @dataclass(frozen=True, eq=False)
 class ScreeningModels:
     """What a screening worker holds (an object of its own, since Beam keeps weak references)."""

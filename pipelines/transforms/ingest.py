@@ -7,16 +7,19 @@ from collections.abc import Iterator
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dft.jobs import DONE
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
 from gnome_core.crystals.formulas import chemsys, reduced_formula
+from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
 from gnome_core.stability.compositions import MissingReference
 from gnome_core.stability.references import ElementalReferences
 from pipelines import tags
 from pipelines.errors import StoreError
 from pipelines.resources import all_proposals, references
 from pipelines.store import Store
+from pipelines.transforms.compositions import CONVERGENCE
 from pipelines.transforms.score import invalid_reason
 
 PLAUSIBLE_E_FORM = 5.0  # eV/atom; no known solid is further from its elements, broken calculations are
@@ -48,7 +51,10 @@ def formation_energies(results: pa.RecordBatch, table: ElementalReferences) -> n
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class ToEntries(beam.DoFn):
-    """RESULT_SCHEMA -> ENTRY_SCHEMA. Raises StoreError for results on another energy scale than the store's."""
+    """RESULT_SCHEMA -> ENTRY_SCHEMA. Raises StoreError for results on another energy scale than the store's.
+
+    What became of random structures goes to the tag CONVERGENCE, by composition.
+    """
 
     def __init__(self, root: str, round_: int):
         self.root, self.round = root, round_
@@ -57,6 +63,7 @@ class ToEntries(beam.DoFn):
         self.references = references(self.root)
         jobs = all_proposals(Store(self.root), self.round)  # late results are of earlier rounds
         self.parents = dict(zip(jobs["id"].to_pylist(), jobs["parent_id"].to_pylist(), strict=True))
+        self.random = set(jobs.filter(pc.equal(jobs["generator"], RANDOM_SEARCH))["id"].to_pylist())
 
     def process(self, results: pa.RecordBatch) -> Iterator:
         scales = set(results["scale"].to_pylist())
@@ -72,6 +79,10 @@ class ToEntries(beam.DoFn):
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, results.num_rows))
         for reason in filter(None, reasons):
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        for job, crystal, reason, energy in zip(results["id"].to_pylist(), crystals, reasons, e_form, strict=True):
+            if job in self.random:
+                outcome = (1, int(reason is None), float(energy) if reason is None else np.inf)
+                yield beam.pvalue.TaggedOutput(CONVERGENCE, (reduced_formula(crystal.numbers), outcome))
         good = [row for row, reason in enumerate(reasons) if reason is None]
         if not good:
             return

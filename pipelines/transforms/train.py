@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.split import is_train, is_withheld
-from gnome_core.graphs.featurize import GraphTable, structural_graphs
-from gnome_core.models.config import StructuralConfig
+from gnome_core.graphs.cache import cached_graphs, concatenate
+from gnome_core.graphs.featurize import GraphTable, compositional_graphs
+from gnome_core.models.pretrained import Framework
 from gnome_core.models.registry import member_name
-from gnome_core.training.config import TrainingConfig
 from gnome_core.training.loop import MemberResult, train_members
 from pipelines import progress, tags
 from pipelines.checkpoints import training_folder
-from pipelines.members import WEIGHTS, local_member
+from pipelines.config import RoundConfig
+from pipelines.members import local_member, weights_of
 from pipelines.metrics import timer
-from pipelines.resources import entries_until, once_per_process, proposed_entries
+from pipelines.resources import all_proposals, entries_until, once_per_process, proposed_entries
 from pipelines.schemas import MEMBER_SCHEMA
 from pipelines.store import Store
+from pipelines.transforms.compositions import composition_labels
 
 FILES = "files"
+GRAPHS = "cache"  # store-relative folder of files that can be made again
 
 
 @dataclass(frozen=True)
 class TrainTask:
     """Members to train in one program. init_from: for each, address of the member it starts from, or None."""
 
+    framework: Framework
     members: tuple[int, ...]
     seed: int
     init_from: tuple[str | None, ...]
@@ -40,11 +45,40 @@ class TrainTask:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled graphs, sorted by id. e_form: (n,) eV/atom; is_train: (n,) bool."""
+    """Labelled graphs in a fixed order. e_form: (n,) eV/atom; is_train: (n,) bool.
+
+    counts: where labels of compositions come from, for the stage's metrics.
+    """
 
     graphs: GraphTable
     e_form: np.ndarray
     is_train: np.ndarray
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@once_per_process
+def composition_dataset(root: str, round_: int, holdout: str, least_converged: int) -> Dataset:
+    """The lowest energies of all compositions labelled up to a round, less those a holdout withholds.
+
+    Those of random structures count where at least `least_converged` converged.
+    """
+    store = Store(root)
+    entries = entries_until(store, round_, ["formula", "chemsys", "numbers", "e_form_per_atom", "job"])
+    jobs = all_proposals(store, round_).select(["id", "generator"])
+    labels = composition_labels(_kept(entries, holdout), jobs, least_converged)
+    counts = {
+        "composition_labels": len(labels.formulas),
+        "composition_labels_searched": int(labels.searched.sum()),
+        "compositions_below_least_converged": labels.too_few,
+    }
+    train = np.array([is_train(formula) for formula in labels.formulas])
+    return Dataset(compositional_graphs(labels.compositions), labels.e_form, train, counts)
+
+
+def _kept(entries: pa.Table, holdout: str) -> pa.Table:
+    if holdout != "holdout-v1":
+        return entries
+    return entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
 
 
 @once_per_process
@@ -55,12 +89,22 @@ def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
     sees unrelaxed cells, and these are the only ones with a label.
     """
     store = Store(root)
-    entries = pa.concat_tables([entries_until(store, round_), *proposed_entries(store, round_)]).sort_by("id")
-    if holdout == "holdout-v1":
-        entries = entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
-    crystals = crystals_from_batch(entries)
+    found, cache = entries_until(store, round_), store.storage.local_path(GRAPHS)
+    # A round's crystals never change: each round's graphs are built once, whoever trains on them later.
+    parts = [found.filter(pc.equal(found["round"], earlier)) for earlier in range(round_ + 1)]
+    parts = [_kept(part, holdout).sort_by("id") for part in (*parts, *proposed_entries(store, round_))]
+    parts = [part for part in parts if len(part)]
+    graphs = concatenate([cached_graphs(crystals_from_batch(part), cutoff, cache) for part in parts])
+    entries = pa.concat_tables(parts)
     train = np.array([is_train(formula) for formula in entries["formula"].to_pylist()])
-    return Dataset(structural_graphs(crystals, cutoff), entries["e_form_per_atom"].to_numpy(), train)
+    return Dataset(graphs, entries["e_form_per_atom"].to_numpy(), train)
+
+
+def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) -> Dataset:
+    """What a framework's members of a round learn from."""
+    if framework == "structural":
+        return dataset(root, round_, config.holdout, config.model.cutoff)
+    return composition_dataset(root, round_, config.holdout, config.compositional.least_converged)
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
@@ -70,24 +114,15 @@ class TrainMembers(beam.DoFn):
     Works in `work` (store-relative), where a later attempt at the same stage finds its checkpoints.
     """
 
-    def __init__(
-        self,
-        root: str,
-        path: str,
-        work: str,
-        round_: int,
-        holdout: str,
-        model: StructuralConfig,
-        training: TrainingConfig,
-    ):
-        self.root, self.path, self.work, self.round, self.holdout = root, path, work, round_, holdout
-        self.model, self.training = model, training
+    def __init__(self, root: str, path: str, work: str, round_: int, config: RoundConfig):
+        self.root, self.path, self.work, self.round, self.config = root, path, work, round_, config
 
     def process(self, task: TrainTask) -> Iterator:
         store = Store(self.root)
-        data = dataset(self.root, self.round, self.holdout, self.model.cutoff)
-        name = member_name(task.members[0])
-        with training_folder(store.storage, self.work, name) as (folder, keep), timer("train"):
+        _, model, training = self.config.ensemble_of(task.framework)
+        data = labelled(self.root, self.round, self.config, task.framework)
+        work, name = f"{self.work}/{task.framework}", member_name(task.members[0])
+        with training_folder(store.storage, work, name) as (folder, keep), timer("train"):
 
             def epoch_ended(*_) -> None:
                 progress.advance()
@@ -100,21 +135,22 @@ class TrainMembers(beam.DoFn):
                 members=task.members,
                 seed=task.seed,
                 out_dir=folder,
-                model=self.model,
-                training=self.training,
+                model=model,
+                training=training.of_round(self.round),
                 init_from=[address and local_member(address) for address in task.init_from],
                 progress=epoch_ended,
             )
             for result in results:
-                yield from self._outputs(store, result, data)
+                yield from self._outputs(store, task.framework, result, data)
 
-    def _outputs(self, store: Store, result: MemberResult, data: Dataset) -> Iterator:
-        name = member_name(result.member)
+    def _outputs(self, store: Store, framework: Framework, result: MemberResult, data: Dataset) -> Iterator:
+        name, table = member_name(result.member), weights_of(framework)
         for suffix in (".npz", ".json"):
             content = Path(result.path).with_suffix(suffix).read_bytes()
-            stat = store.write_blob(f"{self.path}/{WEIGHTS}/{name}{suffix}", WEIGHTS, content)
+            stat = store.write_blob(f"{self.path}/{table}/{name}{suffix}", table, content)
             yield beam.pvalue.TaggedOutput(FILES, stat.model_dump_json())
         row = {
+            "framework": framework,
             "member": result.member,
             "name": name,
             "weights": weights_digest(result.path),

@@ -22,6 +22,8 @@ width = 8
 steps = 1
 [training]
 epochs = 3
+[compositional]
+members = 2
 [compositional.model]
 width = 8
 steps = 1
@@ -55,6 +57,8 @@ def test_members_are_files_that_load(trained):
     for framework in ("structural", "compositional"):
         model = EnsembleModel.load(sorted((trained / framework).glob("member-*.npz")))
         assert [record.model for record in model.records] == [framework] * 2
+        assert (trained / framework / "calibration.json").exists()
+    assert len(list((trained / "structural" / "graphs").iterdir())) == 1, "kept for the next training"
 
 
 def test_a_rerun_changes_nothing(trained, tiny, small):
@@ -122,6 +126,7 @@ def test_shipped_members_are_whole_and_small():
         assert sum(path.stat().st_size + path.with_suffix(".json").stat().st_size for path in paths) < 8 << 20
         model = EnsembleModel.load(paths)
         assert len(model.elements) >= 80
+        assert model.iqr_factor > 2, "the plain range holds far less than half of the errors"
 
 
 @pytest.mark.parametrize(

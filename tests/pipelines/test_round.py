@@ -130,6 +130,8 @@ def test_report_data_is_complete(two_rounds):
     assert data.rounds == [0, 1, 2]
     assert all(stage.balanced for stage in data.stages)
     assert set(data.jobs["round"].to_pylist()) == {1, 2}
+    assert {(curve.round, curve.member) for curve in data.curves} == set(product(range(3), range(2)))
+    assert all(curve.epochs and curve.val_mae[-1] is not None for curve in data.curves)
     for crystal in data.stable:
         assert crystal.chain[0].id == crystal.id
         assert crystal.chain[-1].round == 0

@@ -6,8 +6,8 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles import ensemble as ensemble_module
 from gnome_core.ensembles.ensemble import VOLUME_FACTORS, EnsembleModel
 from gnome_core.graphs.batching import LADDER, batches
-from gnome_core.graphs.featurize import BadCrystal, structural_graphs
-from gnome_core.models.config import StructuralConfig
+from gnome_core.graphs.featurize import BadCrystal, compositional_graphs, structural_graphs
+from gnome_core.models.config import CompositionalConfig, StructuralConfig
 from gnome_core.models.registry import BadMember, MemberRecord, load_member, save_member
 
 CONFIG = StructuralConfig(width=8, steps=2)
@@ -85,6 +85,29 @@ def test_batch_equals_one_by_one_in_order_and_across_chunks(model, monkeypatch):
     np.testing.assert_array_equal(whole.member_energies, model.predict(CRYSTALS).member_energies)
     monkeypatch.setattr(ensemble_module, "CHUNK", 4)
     np.testing.assert_allclose(model.predict(CRYSTALS).median, whole.median, atol=1e-5)
+
+
+def test_compositions_in_order_one_by_one_and_bad_ones_by_index(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    compositions = np.zeros((30, 95), int)
+    for row in compositions:
+        row[rng.choice(np.arange(1, 95), int(rng.integers(1, 6)), replace=False)] = 1 + rng.integers(9)
+    record = load_member(write_member(tmp_path / "structural.npz", 0))[1]
+    config = CompositionalConfig(width=8, steps=2)
+    record = record.model_copy(update={"model": "compositional", "config": config.model_dump()})
+    _, one = next(batches(compositional_graphs(compositions[:1]), np.zeros(1, int), np.ones(1)))
+    members = [jax.jit(record.network().init)(jax.random.key(k), one) for k in range(2)]
+    model = EnsembleModel(members, [record, record])
+    whole = model.predict_compositions(compositions)
+    assert np.ptp(whole.median) > 0.1
+    alone = np.concatenate([model.predict_compositions(row[None]).member_energies for row in compositions])
+    np.testing.assert_allclose(whole.member_energies, alone, atol=1e-5)
+    monkeypatch.setattr(ensemble_module, "CHUNK", 4)
+    np.testing.assert_allclose(model.predict_compositions(compositions).median, whole.median, atol=1e-5)
+    compositions[9] = 0
+    with pytest.raises(BadCrystal) as caught:
+        model.predict_compositions(compositions)
+    assert caught.value.index == 9
 
 
 def test_vmap_over_members_equals_map(model, paths):

@@ -1,5 +1,8 @@
 """Physics that every energy model must keep, on random and symmetric crystals."""
 
+import tomllib
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -9,10 +12,10 @@ from scipy.spatial.transform import Rotation
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.batching import LADDER, Bucket, batches
 from gnome_core.graphs.featurize import structural_graphs
-from gnome_core.models.config import PAPER, StructuralConfig
+from gnome_core.models.config import PAPER, RELEASED, CompositionalConfig, StructuralConfig
 from gnome_core.models.structural import StructuralGNN
 
-NETWORK = StructuralGNN(StructuralConfig(width=16, trainable_swish=True))
+NETWORK = StructuralGNN(StructuralConfig(width=16, trainable_swish=True, readout="mlp"))
 ROCKSALT = Crystal(np.array([[0.0, 2.1, 2.1], [2.1, 0.0, 2.1], [2.1, 2.1, 0.0]]), [[0, 0, 0], [0.5, 0.5, 0.5]], [12, 8])
 LONELY = Crystal(np.eye(3) * 9.0, [[0, 0, 0]], [2])
 
@@ -91,6 +94,28 @@ def test_masked_list_equals_a_rebuilt_one(energies, factor):
     masked = energies(CASES, np.full(len(CASES), factor))
     np.testing.assert_allclose(masked, energies(rebuilt), atol=1e-5)
     assert np.abs(masked - energies(CASES)).max() > 1e-3  # the volume does matter
+
+
+@pytest.mark.parametrize("file", sorted(Path("configs").glob("*.toml")), ids=lambda path: path.stem)
+def test_published_settings_are_settings(file):
+    """Every file of configs/ is read, and the published ones hold the networks they name."""
+    values = tomllib.loads(file.read_text())
+    table = values.get("compositional", {}).get("model") or values["model"]
+    config = (CompositionalConfig if "compositional" in values else StructuralConfig)(**table)
+    published = {"structural-paper": PAPER, "structural-released": RELEASED}
+    assert published.get(file.stem, config) == config
+
+
+@pytest.mark.parametrize("steps", [3, 6])
+def test_options_of_the_released_code_shape_the_network(steps):
+    _, one = next(batches(structural_graphs([ROCKSALT]), np.zeros(1, int), np.ones(1)))
+    config = RELEASED.model_copy(update={"width": 8, "steps": steps})
+    params = jax.eval_shape(StructuralGNN(config).init, jax.random.key(0), one)["params"]
+    assert params["readout_hidden"]["kernel"].shape == (8, 8)
+    assert params["readout_swish"]["beta"].shape == (8,)
+    assert sum(name.startswith("step_") for name in params) == steps
+    plain = jax.eval_shape(StructuralGNN(StructuralConfig(width=8)).init, jax.random.key(0), one)["params"]
+    assert "readout_hidden" not in plain
 
 
 def test_config_refuses_unknown_keys_and_keeps_the_paper():

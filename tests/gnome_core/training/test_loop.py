@@ -13,7 +13,7 @@ from gnome_core.models.config import StructuralConfig
 from gnome_core.models.registry import load_member
 from gnome_core.training import loop
 from gnome_core.training.config import TrainingConfig
-from gnome_core.training.loop import train_members
+from gnome_core.training.loop import TrainingDiverged, train_members
 
 MODEL = StructuralConfig(width=8, steps=2)
 TRAINING = TrainingConfig(epochs=8, volume_jitter=0.0, batch_size=8, checkpoint_every=5, validate_every=2)
@@ -214,6 +214,19 @@ def test_bad_labels_and_empty_splits_are_errors(labelled, tmp_path):
         train((graphs, spoiled, is_train), tmp_path)
     with pytest.raises(ValueError, match="no training"):
         train((graphs, labels, np.zeros(60, bool)), tmp_path)
+
+
+def test_fixed_statistics_replace_those_of_the_data(labelled, tmp_path):
+    model = StructuralConfig(width=8, steps=2, readout="mlp", adjacency=17.0, scaled=False)
+    variables, record = load_member(train(labelled, tmp_path, model=model).path)
+    assert (record.mean_adjacency, record.scale) == (17.0, 1.0)
+    assert record.shift == pytest.approx(labelled[1][:48].mean())
+    assert variables["params"]["readout_hidden"]["kernel"].shape == (8, 8)
+
+
+def test_training_that_diverges_is_an_error_with_a_name(labelled, tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"epoch 1 .*learning_rate"):
+        train(labelled, tmp_path, TRAINING.model_copy(update={"learning_rate": 1e38}))
 
 
 def test_no_validation_rows_is_legal(labelled, tmp_path):

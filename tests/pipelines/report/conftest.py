@@ -16,9 +16,12 @@ from pipelines.report.data import (
     JOBS,
     CompositionShare,
     Generated,
+    LearningCurve,
     MemberError,
     ProvenanceStep,
     ReportData,
+    SearchedComposition,
+    Searches,
     StableCrystal,
     StageCounts,
 )
@@ -161,6 +164,27 @@ def report_data() -> ReportData:
         ),
         compositions=(CompositionShare(2, 2, 240, 190), CompositionShare(2, 3, 3_600, 3_550)),
         unpacked=((2, "CsLi7"),),
+        curves=tuple(
+            LearningCurve(r, m, framework, (1, 2, 3), (0.5, 0.2, 0.1 + 0.01 * m), (None, 0.2, 0.15))
+            for framework in ("structural", "compositional")
+            for r in range(3)
+            for m in range(2)
+        ),
+        searches=(
+            Searches(
+                round=2,
+                compositions=(
+                    SearchedComposition("Li15Si4", True, False, 20, 18, 12, -0.21, -0.25, -0.004),
+                    SearchedComposition("CsLi7", False, True, 20, 6, 0, -0.1, None, None),
+                ),
+                least_converged=10,
+                volume_edges=(0.4, 0.8, 1.2),
+                volume_runs=(10, 14),
+                volume_converged=(3, 9),
+                labels=61,
+                labels_searched=1,
+            ),
+        ),
     )
 
 

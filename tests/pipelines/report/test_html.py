@@ -12,6 +12,7 @@ import pytest
 
 from pipelines.report.data import ProvenanceStep, ReportData, StageCounts
 from pipelines.report.html import render, write_report
+from pipelines.report.summary import search_hits
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
@@ -76,6 +77,9 @@ def test_every_figure_is_valid_named_and_described(document):
     places = [attrs for attrs in document.all("div") if "data-figure" in attrs]
     assert {place["data-figure"] for place in places} == set(figures)
     assert {"funnel", "generated", "hit-rate", "parity", "coverage", "spread", "members", "timings"} <= set(figures)
+    assert {"search-volumes", "curves"} <= set(figures)
+    (bars,) = figures["search-volumes"]["data"]
+    assert bars["y"] == [30.0, pytest.approx(100 * 9 / 14)]
     assert all(place["role"] == "img" and place["aria-label"] for place in places)
     for figure in figures.values():
         go.Figure(figure)
@@ -115,6 +119,18 @@ def test_strings_from_the_data_are_escaped(report_data):
     )
     assert not Document(text).all("img")
     assert "<img" not in re.sub(r"(?s)<script.*", "", text)
+
+
+def test_searched_compositions_are_told_by_round_and_one_by_one(text, report_data):
+    section = text[text.index('<section id="random-search"') :]
+    section = re.sub(r"<[^>]*>", " ", section[: section.index("</section>")])
+    words = " ".join(section.split())
+    assert "24 (60.0 %)" in words, "packed"
+    assert "12 (50.0 %)" in words, "converged"
+    assert "1 of 1" in words, "hits of the model's choices"
+    assert "0 of 1" in words, "and of chance's"
+    assert "61, 1 by search alone" in words
+    assert search_hits(report_data.searches[0], by_random=False).hits == 1
 
 
 def test_an_unbalanced_stage_is_shown_as_such(report_data):
