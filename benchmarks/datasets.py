@@ -1,6 +1,6 @@
 """The public force sets that the benchmarks and studies read, as labelled frames.
 
-Looked for in ../shared/data or in the folder that GNOME_DATA names; see `benchmarks/README.md` for their origin.
+Looked for in ../shared/data or in the folder that GNOME_DATA names; docs/potentials.md names their origin.
 """
 
 from __future__ import annotations

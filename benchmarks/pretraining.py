@@ -1,4 +1,4 @@
-"""Synthetic pre-training on silicon: python benchmarks/pretraining.py [--quick] [--plot FILE.svg]
+"""Synthetic pre-training on silicon: python benchmarks/pretraining.py [--quick] [--sizes 25 ...] [--plot FILE.svg]
 
 After Gardner et al., arXiv:2307.15714. Pre-trains one small network on structures that a cheap teacher labels, then
 fine-tunes all its weights on few DFT structures of mlearn's silicon; beside it, direct training on the same structures.
@@ -205,7 +205,7 @@ def plot(table: dict, path: Path) -> None:
             mean, deviation = np.array([table[kind, size][name] for size in sizes]).T
             axis.errorbar(sizes, mean, deviation, label=kind, marker="o", capsize=3)
         axis.set(xscale="log", yscale="log", xlabel="DFT structures", ylabel=f"{name} RMSE, {unit}")
-        axis.set_xticks(SIZES, [str(s) for s in SIZES])
+        axis.set_xticks(SIZES, [str(size) for size in SIZES])
         axis.minorticks_off()
     axes[0].legend()
     figure.tight_layout()
@@ -216,6 +216,9 @@ def plot(table: dict, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one teacher, one size, one seed, few steps")
+    parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES, help="DFT structures")
+    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=SOURCES, help="teachers")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--out", type=Path, default=Path("results/pretraining"), help="folder of potentials and runs")
     parser.add_argument("--plot", type=Path, help="write the learning curves here (.svg)")
     arguments = parser.parse_args()
@@ -223,8 +226,10 @@ def main() -> None:
     keep_freed_memory()
     out = arguments.out / "quick" if arguments.quick else arguments.out
     (out / "runs").mkdir(parents=True, exist_ok=True)
-    sources = SOURCES[1:2] if arguments.quick else SOURCES
-    kinds, sizes, seeds = ("direct", *sources), SIZES[:1] if arguments.quick else SIZES, 1 if arguments.quick else SEEDS
+    sources, sizes, seeds = arguments.sources, arguments.sizes, arguments.seeds
+    if arguments.quick:
+        sources, sizes, seeds = SOURCES[1:2], SIZES[:1], 1
+    kinds = ("direct", *sources)
     # All kinds at the smallest size first: an interrupted study has its main result.
     rows = [run(k, n, s, out, arguments.quick) for n in sizes for s in range(seeds) for k in kinds]
     print("\r" + " " * 40)

@@ -107,6 +107,7 @@ def label(
     copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each crystal beside itself.")] = 0,
     rattle: Annotated[float, typer.Option(min=0, help="Largest standard deviation of atoms in copies, Å.")] = 0.2,
     strain: Annotated[float, typer.Option(min=0, help="Largest standard deviation of strains in copies.")] = 0.05,
+    elements: Annotated[Optional[str], typer.Option(help="Only crystals of these, comma-separated.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0)] = 0,
     beam_options: BeamOptions = None,
 ) -> None:
@@ -114,14 +115,19 @@ def label(
     flags = _set_up(beam_options)
     from rich.console import Console
 
+    from gnome_core.crystals.formulas import NUMBERS
     from pipelines.errors import UserError
     from pipelines.progress import shown
     from pipelines.transforms.label import label as run
 
+    symbols = elements.split(",") if elements else []
+    if unknown := [symbol for symbol in symbols if symbol not in NUMBERS]:
+        raise UserError(f"--elements {elements}: {', '.join(unknown)} is no element")
+    wanted = frozenset(NUMBERS[symbol] for symbol in symbols)
     with shown(Console(stderr=True)) as begin:
         begin("label")
         try:
-            manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags)
+            manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags, wanted)
         except ValueError as error:
             raise UserError(str(error)) from None
     counts = manifest.counts

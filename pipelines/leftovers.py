@@ -21,7 +21,7 @@ class Leftover(NamedTuple):
 
 def leftovers(store: Store, older_than: timedelta) -> Iterator[Leftover]:
     """What may be removed: attempts that were begun so long ago and lost, checkpoints of committed members, temporary
-    files of closed rounds. A finished attempt of a stage that is not committed stays: `resume` commits it."""
+    files of closed rounds. A finished or launched attempt at a stage that is not committed stays for `resume`."""
     before = datetime.now(UTC) - older_than
     for round_ in store.rounds():
         for stage in stages_of(round_):
@@ -39,7 +39,8 @@ def _lost_attempts(store: Store, round_: int, stage: str, before: datetime) -> I
     commit = store.commit(round_, stage)
     for id_ in store.storage.children(f"rounds/r{round_:04d}/{stage}/attempts"):
         attempt = Attempt(round_, stage, id_)
-        kept = commit.attempt == id_ if commit else store.storage.exists(f"{attempt.path}/DONE.json")
+        open_ = (store.storage.exists(f"{attempt.path}/{name}") for name in ("DONE.json", "LAUNCHED.json"))
+        kept = commit.attempt == id_ if commit else any(open_)
         if not kept and begun(attempt) < before:
             yield Leftover(attempt.path, "an attempt that was not committed", store.storage.files(attempt.path))
 

@@ -15,7 +15,7 @@ from dft.evaluator import is_engine
 from pipelines.config import RoundConfig, parse_config
 from pipelines.errors import StoreError, UserError
 from pipelines.logs import FIELDS
-from pipelines.runners import runner_flags
+from pipelines.runners import Launched, runner_flags
 from pipelines.store import Attempt, Commit, Counts, JobFile, Store, stage_key, table_digests
 
 log = logging.getLogger(__name__)
@@ -95,12 +95,7 @@ def run_stages(
     run_jobs: whether stages that need first-principles results run the jobs that wait, or take what is there.
     Raises UserError for a missing earlier stage or too many dead letters, StoreError for data that cannot be trusted.
     """
-    config = load_round_config(store, round_)
-    if is_engine(config.evaluation.evaluator) and store.storage.local_path("") is None:
-        raise UserError(
-            f"{store.root}: {config.evaluation.evaluator} runs in job folders, which a bucket has none of; make the "
-            "store on a file system that the machines share, or use the embedded evaluator"
-        )
+    config = _checked_config(store, round_)
     flags = runner_flags(flags)
     for stage in stages:
         log.info("started", extra={FIELDS: {"stage": stage_key(round_, stage)}})
@@ -129,13 +124,7 @@ def _log_fields(commit: Commit) -> dict[str, object]:
 def _run_stage(
     store: Store, round_: int, stage: str, config: RoundConfig, flags: list[str], run_jobs: bool
 ) -> Finished:
-    inputs = _read_inputs(store, round_, stage)
-    job_file = JobFile(
-        stage=stage,
-        inputs={key: commit.digest for key, commit in inputs.items()},
-        config=store.start_round(round_, config.document()),
-        code=metadata.version("gnome-flywheel"),
-    )
+    inputs, job_file = _job_file(store, round_, stage, config)
     committed = store.commit(round_, stage)
     if committed:
         if (committed.inputs, committed.config) != (job_file.inputs, job_file.config):
@@ -144,11 +133,10 @@ def _run_stage(
 
     done = store.finished_attempt(round_, stage, job_file)
     if done is None:
-        attempt = store.new_attempt(round_, stage, job_file)
+        attempt = store.launched_attempt(round_, stage, job_file) or store.new_attempt(round_, stage, job_file)
         _crash_point(stage, "before_write")
         start = time.monotonic()
-        run = importlib.import_module(f"pipelines.stages.{stage}").run
-        manifest = run(Job(store, round_, config, inputs, attempt, flags, run_jobs))
+        manifest = _module(stage).run(Job(store, round_, config, inputs, attempt, flags, run_jobs))
         seconds = round(time.monotonic() - start, 2)
         _crash_point(stage, "after_write")
         store.finish_attempt(attempt, manifest, seconds)
@@ -170,6 +158,55 @@ def _run_stage(
     winner = store.publish(commit)
     _crash_point(stage, "after_commit")
     return Finished(winner, reused=False)
+
+
+def launch_stage(store: Store, round_: int, stage: str, flags: Sequence[str]) -> Attempt:
+    """Hand one stage to a runner that goes on without this process (a Flex Template's launcher), committing first what
+    such jobs have finished of the stages before it.
+
+    Raises UserError where one of those has not ended, or the stage is committed.
+    """
+    config, flags = _checked_config(store, round_), runner_flags(flags)
+    if stage not in stages_of(round_):
+        raise UserError(f"round {round_} has no stage {stage}; it has {', '.join(stages_of(round_))}")
+    if store.commit(round_, stage):
+        raise UserError(f"{stage_key(round_, stage)} is committed already")
+    for earlier in stages_of(round_)[: stages_of(round_).index(stage)]:
+        if not store.commit(round_, earlier):
+            if not store.launched_attempt(round_, earlier, _job_file(store, round_, earlier, config)[1]):
+                raise UserError(
+                    f"{stage_key(round_, earlier)} comes before {stage} and has not ended; wait for its job"
+                )
+            _run_stage(store, round_, earlier, config, flags, run_jobs=False)
+    inputs, job_file = _job_file(store, round_, stage, config)
+    attempt = store.new_attempt(round_, stage, job_file)
+    store.mark_launched(attempt)
+    try:
+        _module(stage).run(Job(store, round_, config, inputs, attempt, flags, run_jobs=False))
+    except Launched:
+        return attempt
+    raise UserError(f"{stage_key(round_, stage)} was run, not launched; only a template's launcher may do this")
+
+
+def _checked_config(store: Store, round_: int) -> RoundConfig:
+    config = load_round_config(store, round_)
+    if is_engine(config.evaluation.evaluator) and store.storage.local_path("") is None:
+        raise UserError(
+            f"{store.root}: {config.evaluation.evaluator} runs in job folders, which a bucket has none of; make the "
+            "store on a file system that the machines share, or use the embedded evaluator"
+        )
+    return config
+
+
+def _module(stage: str):
+    return importlib.import_module(f"pipelines.stages.{stage}")
+
+
+def _job_file(store: Store, round_: int, stage: str, config: RoundConfig) -> tuple[dict[str, Commit], JobFile]:
+    inputs = _read_inputs(store, round_, stage)
+    digests = {key: commit.digest for key, commit in inputs.items()}
+    digest = store.start_round(round_, config.document())
+    return inputs, JobFile(stage=stage, inputs=digests, config=digest, code=metadata.version("gnome-flywheel"))
 
 
 def _read_inputs(store: Store, round_: int, stage: str) -> dict[str, Commit]:

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
+import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 
 from pipelines.engines import require_engine
 from pipelines.errors import UserError
 
 # DirectRunner would pick its engine by whether a download succeeds; this is the one that tests cover.
 DEFAULT_FLAGS = ("--runner=FnApiRunner", "--direct_running_mode=in_memory", "--default_sdk_harness_log_level=ERROR")
+WORKER = "pipelines.worker"
 VERBOSE_FLAG = "--default_sdk_harness_log_level=INFO"
 
-# Engine and user code on this machine: workers are threads of this process.
-LOOPBACK = "--environment_type=LOOPBACK"
+# Engine and user code on this machine: workers are threads of this process. What is installed in it, which Beam would
+# otherwise list with pip before every stage, is then no question.
+LOOPBACK = ("--environment_type=LOOPBACK", "--experiments=disable_logging_submission_environment")
+ADD_UP = ("--experiments",)  # options whose values are all taken
 RUNNERS = {
     "local": ("--runner=FnApiRunner", "--direct_running_mode=in_memory"),
     "multi": ("--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=0"),
-    "prism": ("--runner=PrismRunner", "--prism_location={launch}", "--prism_log_level=error", LOOPBACK),
+    "prism": ("--runner=PrismRunner", "--prism_location={launch}", "--prism_log_level=error", *LOOPBACK),
     "flink": (
         "--runner=FlinkRunner",
         "--flink_job_server_jar={jar}",
         "--job_server_java_launcher={launch}",
         "--flink_master=[local]",
         "--parallelism=1",
-        LOOPBACK,
+        *LOOPBACK,
     ),
     "spark": (
         "--runner=SparkRunner",
         "--spark_job_server_jar={jar}",
         "--job_server_java_launcher={launch}",
         "--spark_master_url=local[2]",
-        LOOPBACK,
+        *LOOPBACK,
     ),
     # One process a machine, so that jax has it to itself; the image holds this package.
     "dataflow": (
@@ -56,7 +63,7 @@ def expand_runner(name: str | None, user_flags: Sequence[str]) -> list[str]:
         return list(user_flags)
     if name not in RUNNERS:
         raise UserError(f"--runner {name}: must be one of {', '.join(RUNNERS)}")
-    given = {flag.partition("=")[0] for flag in user_flags}
+    given = {flag.partition("=")[0] for flag in user_flags} - set(ADD_UP)
     flags = [flag for flag in RUNNERS[name] if flag.partition("=")[0] not in given]
     if "--job_endpoint" in given:  # a job server that runs already
         flags = [flag for flag in flags if "{" not in flag]
@@ -78,18 +85,26 @@ def runner_flags(user_flags: Sequence[str]) -> list[str]:
     return [flag for flag in DEFAULT_FLAGS if flag.partition("=")[0] not in given] + list(user_flags)
 
 
+class Launched(Exception):
+    """The graph was handed over to be run without this process."""
+
+
 def run_pipeline(flags: Sequence[str], build: Callable) -> dict[str, int]:
-    """Run the graph that `build(pipeline)` makes, wait, and return its counters. Raises what a step raised."""
+    """Run the graph that `build(pipeline)` makes, wait, return its counters. Raises what a step raised, or Launched."""
     import apache_beam as beam
 
+    from pipelines import options  # noqa: F401  Beam then knows our own
     from pipelines.metrics import counters
 
     _bind_to_this_machine()
     _hush_hang_ups()
     pipeline = beam.Pipeline(**_runner_and_options(flags))
     build(pipeline)
-    result = pipeline.run()
-    state = result.wait_until_finish()
+    with _noticing_lost_workers():
+        result = pipeline.run()
+        if not getattr(result, "has_job", True):  # the launcher of a Flex Template: what it wrote down runs without us
+            raise Launched
+        state = result.wait_until_finish()
     if state != "DONE":
         raise RuntimeError(f"the pipeline ended in state {state}; its log says why")
     return counters(result)
@@ -109,7 +124,8 @@ def _runner_and_options(flags: Sequence[str]) -> dict:
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
     direct.direct_running_mode = None  # else the runner puts its own environment in place of this one
-    workers = SubprocessSDKEnvironment.from_command_string(f"{shlex.quote(sys.executable)} -m pipelines.worker")
+    # exec: a shell in between would outlive the worker, or the worker it.
+    workers = SubprocessSDKEnvironment.from_command_string(f"exec {shlex.quote(sys.executable)} -m {WORKER}")
     return {"runner": FnApiRunner(default_environment=workers), "options": options}
 
 
@@ -144,6 +160,43 @@ def _bind_to_this_machine() -> None:
         return add_port(self, address.replace("[::]:", "127.0.0.1:"))
 
     _server._Server.add_insecure_port = add_loopback_port
+
+
+@contextmanager
+def _noticing_lost_workers() -> Generator[None]:
+    """Raise UserError once a worker process dies (for want of memory, say), for which Beam would wait without end."""
+    lost: list[str] = []
+    report = threading.excepthook
+
+    def notice(args) -> None:
+        if "Worker subprocess exited" not in str(args.exc_value):
+            report(args)
+            return
+        lost.append(str(args.exc_value))
+        if len(lost) == 1:
+            _end_workers()
+            os.kill(os.getpid(), signal.SIGINT)  # wakes the main thread
+
+    threading.excepthook = notice
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not lost:
+            raise
+        raise UserError(
+            f"a worker process died ({lost[0].lower()}); was memory short? `gnome round resume` goes on"
+        ) from None
+    finally:
+        threading.excepthook = report
+
+
+def _end_workers() -> None:
+    """End the worker processes of this one, which would otherwise first finish what they are at. (Linux.)"""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            with suppress(OSError):
+                if WORKER in Path("/proc", pid, "cmdline").read_text().split("\0"):
+                    os.kill(int(pid), signal.SIGKILL)
 
 
 @lru_cache(maxsize=1)

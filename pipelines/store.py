@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from pipelines.storage import LocalFolder, storage_for
 
 ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages work on
 STAMP = "%Y%m%dT%H%M%S.%f"  # begins an attempt's id
+MANIFEST = "MANIFEST.json"  # of an attempt: a job's last step writes it
 RESTORE = "restore it from a copy"
 
 
@@ -224,18 +225,40 @@ class Store:
         document = {"seconds": seconds, "manifest": manifest.model_dump(mode="json", by_alias=True)}
         self.storage.write(f"{attempt.path}/DONE.json", sealed(document))
 
-    def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
-        """The newest attempt at exactly this job that finished without being committed."""
+    def mark_launched(self, attempt: Attempt) -> None:
+        """Say that the attempt's job runs without its driver, so that a later driver may take its manifest."""
+        self.storage.write(f"{attempt.path}/LAUNCHED.json", b"{}\n")
+
+    def launched_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt | None:
+        """The newest launched attempt at exactly this job whose job has written its manifest."""
+        return next(
+            (
+                attempt
+                for attempt in self._attempts(round_, stage, job)
+                if all(self.storage.exists(f"{attempt.path}/{name}") for name in ("LAUNCHED.json", MANIFEST))
+            ),
+            None,
+        )
+
+    def _attempts(self, round_: int, stage: str, job: JobFile) -> Iterator[Attempt]:
+        """Attempts at exactly this job, newest first."""
         for name in reversed(self.storage.children(f"{_stage_path(round_, stage)}/attempts")):
             attempt = Attempt(round_, stage, name)
-            if not self.storage.exists(f"{attempt.path}/DONE.json"):
-                continue
             try:
                 kept = json_document(self.storage.read(f"{attempt.path}/JOB.json"), "JOB.json")
-                document = unsealed(self.storage.read(f"{attempt.path}/DONE.json"), "DONE.json", self.root)
-            except StoreError:
-                continue  # what it did is not known for sure: it is done again
+            except (StoreError, FileNotFoundError):
+                continue
             if kept == job.model_dump(mode="json"):
+                yield attempt
+
+    def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
+        """The newest attempt at exactly this job that finished without being committed."""
+        for attempt in self._attempts(round_, stage, job):
+            if self.storage.exists(f"{attempt.path}/DONE.json"):
+                try:
+                    document = unsealed(self.storage.read(f"{attempt.path}/DONE.json"), "DONE.json", self.root)
+                except StoreError:
+                    continue  # what it did is not known for sure: it is done again
                 return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
         return None
 

@@ -61,7 +61,7 @@ resource "google_service_account" "worker" {
 
 resource "google_service_account" "driver" {
   account_id   = "gnome-driver"
-  display_name = "Drivers and launchers of gnome-flywheel"
+  display_name = "Drivers of gnome-flywheel"
 
   depends_on = [google_project_service.needed]
 }
@@ -96,17 +96,10 @@ resource "google_project_iam_member" "worker" {
   member  = google_service_account.worker.member
 }
 
-# What it takes to start and watch a job.
+# What it takes to start and watch a job; a Flex Template's launcher runs as the worker.
 resource "google_project_iam_member" "driver" {
   project = var.project
   role    = "roles/dataflow.developer"
-  member  = google_service_account.driver.member
-}
-
-# A Flex Template's launcher runs on a machine of its own, as the driver.
-resource "google_project_iam_member" "launcher" {
-  project = var.project
-  role    = "roles/dataflow.worker"
   member  = google_service_account.driver.member
 }
 

@@ -9,7 +9,7 @@ output "worker" {
 }
 
 output "driver" {
-  description = "Account of drivers and launchers."
+  description = "Account of drivers."
   value       = google_service_account.driver.email
 }
 

@@ -41,5 +41,5 @@ def make_potential(name: str) -> Potential:
 
 
 def pretrained_path() -> str:
-    """Where the shipped potential is (see docs/pretrained.md)."""
+    """Where the shipped potential is (see gnome_core/data/MODEL_CARD.md)."""
     return str(resources.files("gnome_core.data") / "nequip_small.npz")

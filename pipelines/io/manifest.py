@@ -13,7 +13,7 @@ from pipelines import tags
 from pipelines.dead_letters import DEAD_SCHEMA
 from pipelines.io.tables import WriteTable
 from pipelines.runners import run_pipeline
-from pipelines.store import Counts, FileStat, Manifest, Store
+from pipelines.store import MANIFEST, Counts, FileStat, Manifest, Store
 
 if TYPE_CHECKING:
     from pipelines.round import Job
@@ -72,7 +72,7 @@ def _write(_, root: str, path: str, out_table: str, files: Iterable[str], totals
     sums = dict(totals)
     tallies = {name.removeprefix(tags.tally("")): n for name, n in sums.items() if name.startswith(tags.tally(""))}
     manifest = Manifest(files=stats, counts=counts_of(sums, n_out), metrics=dict(sorted(tallies.items())))
-    Store(root).storage.write(f"{path}/MANIFEST.json", manifest.model_dump_json(by_alias=True).encode())
+    Store(root).storage.write(f"{path}/{MANIFEST}", manifest.model_dump_json(by_alias=True).encode())
 
 
 def counts_of(totals: dict[str, int], n_out: int) -> Counts:
@@ -86,11 +86,15 @@ def counts_of(totals: dict[str, int], n_out: int) -> Counts:
 
 
 def read_manifest(store: Store, path: str) -> Manifest:
-    return Manifest.model_validate(json.loads(store.storage.read(f"{path}/MANIFEST.json")))
+    return Manifest.model_validate(json.loads(store.storage.read(f"{path}/{MANIFEST}")))
 
 
 def run_job(job: Job, build: Callable[[beam.Pipeline], None], metrics: dict[str, float | int | str]) -> Manifest:
-    """Run a stage's graph and return the manifest it wrote, with Beam's counters among its metrics."""
-    counters = run_pipeline(job.flags, build)
+    """Run a stage's graph and return the manifest it wrote, with Beam's counters among its metrics.
+
+    Where the job of a launched attempt has written its manifest before, nothing is run.
+    """
+    written = job.store.storage.exists(f"{job.attempt.path}/{MANIFEST}")
+    counters = {} if written else run_pipeline(job.flags, build)
     manifest = read_manifest(job.store, job.attempt.path)
     return manifest.model_copy(update={"metrics": {**manifest.metrics, **metrics, **counters}})

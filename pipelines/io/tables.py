@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipelines import coders  # noqa: F401  registers the Arrow coders
 from pipelines.metrics import inc
-from pipelines.store import Commit, FileStat, Store, table_files
+from pipelines.store import ROW_GROUP, Commit, FileStat, Store, table_files
 
 
 def bucket_of(keys: pa.Array | pa.ChunkedArray, n_buckets: int) -> np.ndarray:
@@ -33,7 +35,10 @@ def split_by_bucket(batch: pa.RecordBatch, key: str, n_buckets: int) -> Iterator
 
 
 class ReadTable(beam.PTransform):
-    """The committed batches of one table: PCollection[pa.RecordBatch], a row group each, verified on reading."""
+    """The committed batches of one table: PCollection[pa.RecordBatch], a row group each, verified on reading.
+
+    What is spread over workers is which row group to read, never the rows.
+    """
 
     def __init__(self, root: str, commits: Commit | Sequence[Commit], table: str, columns: Sequence[str] | None = None):
         super().__init__()
@@ -42,26 +47,32 @@ class ReadTable(beam.PTransform):
         self.files = [stat for commit in commits for stat in table_files(commit, table)]
 
     def expand(self, pipeline):
+        groups = [(stat.model_dump_json(), group) for stat in self.files for group in range(-(-stat.rows // ROW_GROUP))]
         return (
             pipeline
-            | "Files" >> beam.Create([stat.model_dump_json() for stat in self.files]).with_output_types(str)
-            | "SpreadFiles" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(_ReadFile(self.root, self.columns))
-            | "SpreadBatches" >> beam.Reshuffle()
+            | "Groups" >> beam.Create(groups).with_output_types(tuple[str, int])
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(_ReadGroup(self.root, self.columns))
         )
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
-class _ReadFile(beam.DoFn):
+class _ReadGroup(beam.DoFn):
     def __init__(self, root: str, columns: Sequence[str] | None):
         self.root, self.columns = root, columns
 
-    def process(self, stat: str) -> Iterator[pa.RecordBatch]:
-        file = Store(self.root).open_parquet(FileStat.model_validate_json(stat))
-        for group in range(file.num_row_groups):
-            rows = file.read_row_group(group, columns=self.columns)
-            inc("rows_read", len(rows))
-            yield rows.combine_chunks().to_batches()[0]
+    def process(self, element: tuple[str, int]) -> Iterator[pa.RecordBatch]:
+        stat, group = element
+        file = pq.ParquetFile(pa.BufferReader(verified_file(self.root, stat)))
+        rows = file.read_row_group(group, columns=self.columns)
+        inc("rows_read", len(rows))
+        yield rows.combine_chunks().to_batches()[0]
+
+
+@lru_cache(maxsize=8)
+def verified_file(root: str, stat: str) -> pa.Buffer:
+    """A committed file's bytes, from FileStat JSON: kept, since a worker reads many row groups of few files."""
+    return pa.py_buffer(Store(root).read_file(FileStat.model_validate_json(stat)))
 
 
 class WriteTable(beam.PTransform):

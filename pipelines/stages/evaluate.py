@@ -13,6 +13,7 @@ from dft.jobs import DONE, FRAME_SCHEMA, RESULT_SCHEMA
 from pipelines import progress, tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
+from pipelines.options import network_hints
 from pipelines.resources import all_proposals, committed_statuses, proposals
 from pipelines.round import Job
 from pipelines.store import Manifest
@@ -32,7 +33,7 @@ def run(job: Job) -> Manifest:
 
     def build(pipeline: beam.Pipeline) -> None:
         evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation())
-        done = evaluate_batches(pipeline, batches, evaluate)
+        done = evaluate_batches(pipeline, batches, evaluate, network_hints(job.flags))
         _write(pipeline, job, done.results, done[FRAMES], [done[tags.COUNTS]], [])
 
     return run_job(job, build, {"batches": len(batches)})

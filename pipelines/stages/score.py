@@ -14,6 +14,7 @@ from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import ReadTable, WriteTable
 from pipelines.members import member_addresses, shipped_addresses
+from pipelines.options import network_hints
 from pipelines.round import Job
 from pipelines.schemas import PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.stages.select import baseline_seed
@@ -95,7 +96,7 @@ def _score_compositions(job: Job, candidates: beam.PCollection, members: list[st
     placed = named.rows | "CompositionHull" >> _pardo(HullEnergies(job.store.root, job.round - 1)).with_outputs(
         tags.COUNTS, main="rows"
     )
-    found = _measured(placed.rows, "PredictCompositions", CompositionalHandler(members))
+    found = _measured(placed.rows, "PredictCompositions", CompositionalHandler(members), network_hints(job.flags))
     counts = [named[tags.COUNTS], placed[tags.COUNTS], found[tags.COUNTS]]
     return _Scored([found.rows], counts, [found[tags.DEAD]], [])
 
@@ -104,17 +105,18 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
     root, last, settings = job.store.root, job.round - 1, job.config.scoring
     cascade = settings.cascade
     full = JaxEnsembleHandler(members, settings.over_volumes)
+    hints = network_hints(job.flags)
     expanded = candidates | "Expand" >> beam.ParDo(ExpandCandidates(root, last)).with_output_types(
         pa.RecordBatch, **tags.HINTS, **{PACKING: tuple[str, tuple[int, int]]}
     ).with_outputs(tags.COUNTS, PACKING, main="rows")
     packing = expanded[PACKING] | "CountPacking" >> CountPacking()
     placed = expanded.rows | "Hull" >> _pardo(HullEnergies(root, last)).with_outputs(tags.COUNTS, main="rows")
     if not cascade.enabled:
-        whole = _measured(placed.rows, "Predict", full)
+        whole = _measured(placed.rows, "Predict", full, hints)
         rows, parts = [whole.rows], [whole]
     else:
         cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, shipped_addresses("compositional"))
-        screened = _measured(placed.rows, "Screen", cheap)
+        screened = _measured(placed.rows, "Screen", cheap, hints)
         # In full: the lowest that may be chosen, and those that chance will choose to compare them with.
         lowest, _ = (
             screened.rows
@@ -132,7 +134,7 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
             | "Worthy" >> beam.Flatten()
             | "Once" >> KeepTop("digest", 1, ("digest",), "", buckets=job.config.part_files)
         )
-        refined = _measured(worthy, "Predict", full, counted=False)
+        refined = _measured(worthy, "Predict", full, hints, counted=False)
         others = screened.rows | "NotRefined" >> beam.Map(not_refined, beam.pvalue.AsList(worthy)).with_output_types(
             pa.RecordBatch
         )
@@ -145,7 +147,9 @@ def _pardo(step: beam.DoFn) -> beam.ParDo:
     return beam.ParDo(step).with_output_types(pa.RecordBatch, **tags.HINTS)
 
 
-def _measured(batches: beam.PCollection, label: str, handler, counted: bool = True) -> beam.pvalue.DoOutputsTuple:
+def _measured(
+    batches: beam.PCollection, label: str, handler, hints: dict[str, str], counted: bool = True
+) -> beam.pvalue.DoOutputsTuple:
     """Batches with the handler's predictions and e_above_hull; failures on the tags DEAD and COUNTS."""
-    predicted = batches | label >> RunInference(handler).with_output_types(pa.RecordBatch)
+    predicted = batches | label >> RunInference(handler).with_output_types(pa.RecordBatch).with_resource_hints(**hints)
     return predicted | f"{label}Measured" >> _pardo(Measured(counted)).with_outputs(tags.COUNTS, tags.DEAD, main="rows")

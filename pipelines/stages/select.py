@@ -36,15 +36,22 @@ def run(job: Job) -> Manifest:
     root, path, config = job.store.root, job.attempt.path, job.config
 
     def build(pipeline: beam.Pipeline) -> None:
-        read = pipeline | "Scored" >> ReadTable(root, job.input("score"), "scored")
+        def read(label: str, framework: Framework) -> beam.PCollection:
+            rows = pipeline | f"Scored{label}_{framework}" >> ReadTable(root, job.input("score"), "scored")
+            if config.searches:
+                rows |= f"Only{label}_{framework}" >> beam.Map(of_framework, framework).with_output_types(
+                    pa.RecordBatch
+                )
+            return rows | f"Cost{label}_{framework}" >> beam.ParDo(AddCost(root, job.round - 1)).with_output_types(
+                pa.RecordBatch
+            )
+
         rows, counts = [], []
         for framework in config.frameworks:
-            own = read
-            if config.searches:
-                own |= f"Only_{framework}" >> beam.Map(of_framework, framework).with_output_types(pa.RecordBatch)
-            chosen, own_counts = own | f"Choose_{framework}" >> Choose(
-                root, job.round - 1, config.selection_of(framework), baseline_seed(job, framework)
-            )
+            choose = Choose(root, job.round - 1, config.selection_of(framework), baseline_seed(job, framework))
+            # Read twice, rather than kept until it is known what chance has chosen.
+            scored = (read("ForChance", framework), read("ForModels", framework))
+            chosen, own_counts = scored | f"Choose_{framework}" >> choose
             rows.append(chosen)
             counts += own_counts
         selected = rows | "Selected" >> beam.Flatten()
@@ -55,25 +62,23 @@ def run(job: Job) -> Manifest:
 
 
 class Choose(beam.PTransform):
-    """Scored candidates -> (batches of SELECTED_SCHEMA, counts)."""
+    """Scored candidates with cost, twice, for chance and for the models -> (batches of SELECTED_SCHEMA, counts)."""
 
     def __init__(self, root: str, parents_round: int, settings: SelectionConfig, seed: int):
         super().__init__()
         self.root, self.parents_round, self.settings, self.seed = root, parents_round, settings, seed
 
-    def expand(self, candidates):
+    def expand(self, scored):
+        for_chance, for_models = scored
         settings = self.settings
         n_explored = explore_budget(settings.budget, settings.explore)
         cost_explored, cost_exploited = cost_budgets(settings)
-        scored = candidates | "Cost" >> beam.ParDo(AddCost(self.root, self.parents_round)).with_output_types(
-            pa.RecordBatch
-        )
-        baseline = scored | "Baseline" >> RandomBaseline(settings.random_baseline, self.seed)
+        baseline = for_chance | "Baseline" >> RandomBaseline(settings.random_baseline, self.seed)
         chosen_by_chance = beam.pvalue.AsList(baseline)
 
         chosen_to_explore = []
         if n_explored:  # those whose energy the members disagree on most
-            likely = scored | "Likely" >> beam.Map(to_explore, settings.threshold, cost_explored).with_output_types(
+            likely = for_chance | "Likely" >> beam.Map(to_explore, settings.threshold, cost_explored).with_output_types(
                 pa.RecordBatch
             )
             by = (UNCERTAINTY, "digest")
@@ -82,7 +87,7 @@ class Choose(beam.PTransform):
             explored, _ = of_system | "Explore" >> KeepTop(None, n_explored, by, "", limit=Limit(COST, cost_explored))
             chosen_to_explore = beam.pvalue.AsList(explored)
 
-        low = scored | "Threshold" >> beam.ParDo(
+        low = for_models | "Threshold" >> beam.ParDo(
             RankAndThreshold(settings), chosen_by_chance, chosen_to_explore
         ).with_output_types(pa.RecordBatch, **tags.HINTS).with_outputs(tags.COUNTS, main="rows")
         best, worse = low.rows | "BestOfFormula" >> KeepTop(
@@ -103,7 +108,7 @@ class Choose(beam.PTransform):
             limit=Limit(COST, cost_exploited),
         )
         selected = (
-            candidates.pipeline
+            for_chance.pipeline
             | "Once" >> beam.Create([0])
             | "Merge"
             >> beam.Map(

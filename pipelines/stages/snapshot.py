@@ -18,6 +18,7 @@ from pipelines.dead_letters import DeadLetter, dead_letter_batch
 from pipelines.errors import JobsPending, UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
+from pipelines.options import network_hints
 from pipelines.round import Job
 from pipelines.runners import run_pipeline
 from pipelines.store import Manifest
@@ -122,7 +123,8 @@ def _run_evaluated(
             dead.append(done[tags.DEAD])
             counts.append(done[tags.COUNTS] | "Outcomes" >> beam.Filter(_is_outcome))
         else:
-            done = evaluate_batches(pipeline, batches, EvaluateBatch(root, settings.evaluator, settings.relaxation()))
+            evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation())
+            done = evaluate_batches(pipeline, batches, evaluate, network_hints(job.flags))
         results = done.results
         elements = beam.pvalue.AsList(
             results | "Elements" >> beam.Map(results_of_elements).with_output_types(pa.RecordBatch)

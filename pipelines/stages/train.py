@@ -18,6 +18,7 @@ from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable
 from pipelines.members import local_member, member_addresses, shipped_addresses, weights_of
+from pipelines.options import network_hints
 from pipelines.round import Job
 from pipelines.schemas import MEMBER_SCHEMA
 from pipelines.store import FileStat, Manifest
@@ -42,6 +43,7 @@ def run(job: Job) -> Manifest:
             | "Train"
             >> beam.ParDo(TrainMembers(root, path, work, job.round, config))
             .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FILES: str})
+            .with_resource_hints(**network_hints(job.flags, exclusive=True))
             .with_outputs(tags.COUNTS, FILES, main="rows")
         )
         by = ("framework", "name")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import apache_beam as beam
 import pyarrow as pa
@@ -92,7 +92,7 @@ class EvaluateBatch(beam.DoFn):
 
 
 def evaluate_batches(
-    pipeline: beam.Pipeline, batches: Sequence[pa.RecordBatch], evaluate: EvaluateBatch
+    pipeline: beam.Pipeline, batches: Sequence[pa.RecordBatch], evaluate: EvaluateBatch, hints: Mapping[str, str]
 ) -> beam.pvalue.DoOutputsTuple:
     """The batches, spread over workers, through EvaluateBatch: outputs results, FRAMES and COUNTS."""
     return (
@@ -102,5 +102,6 @@ def evaluate_batches(
         | "Evaluate"
         >> beam.ParDo(evaluate)
         .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FRAMES: pa.RecordBatch})
+        .with_resource_hints(**hints)
         .with_outputs(tags.COUNTS, FRAMES, main="results")
     )

@@ -21,6 +21,7 @@ from pipelines.dead_letters import DeadLetter, dead_letter_batch
 from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, read_manifest
 from pipelines.io.tables import WriteTable
+from pipelines.options import network_hints
 from pipelines.runners import run_pipeline
 from pipelines.store import Manifest, Store
 from pipelines.transforms.evaluate import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
@@ -29,26 +30,37 @@ BATCH = 64  # crystals; a killed run repeats at most one batch
 
 
 def label(
-    source: str, teacher: str, out: str, copies: int, rattle: float, strain: float, seed: int, flags: Sequence[str]
+    source: str,
+    teacher: str,
+    out: str,
+    copies: int,
+    rattle: float,
+    strain: float,
+    seed: int,
+    flags: Sequence[str],
+    elements: frozenset[int] = frozenset(),
 ) -> Manifest:
     """Label the crystals of a snapshot source (see `read_snapshot`) and `copies` distorted ones of each.
+
+    elements: atomic numbers; crystals that hold others are rejected as other_elements. Empty: all are taken.
 
     Writes tables frames, results and dead below the folder `out`, and MANIFEST.json last. A run that was interrupted
     goes on where it was: finished batches are kept. Raises UserError for a source without a usable crystal.
     """
     evaluator = f"label:{teacher}"
     protocol = protocol_json(make_evaluator(evaluator, RelaxConfig()).protocol)
-    jobs, letters, repeated = label_jobs(source, protocol, copies, rattle, strain, seed)
+    jobs, letters, repeated, others = label_jobs(source, protocol, copies, rattle, strain, seed, elements)
     if not len(jobs):
-        raise UserError(f"{source}: no usable crystal among {len(letters)} rows")
+        raise UserError(f"{source}: no usable crystal among {len(letters) + others} rows")
     batches = fixed_batches(jobs, BATCH)
-    totals = {tags.IN: len(letters) + repeated, tags.rejected("same_crystal"): repeated}
+    totals = {tags.IN: len(letters) + repeated + others, tags.rejected("same_crystal"): repeated}
+    totals[tags.rejected("other_elements")] = others
     for letter in letters:
         totals[tags.dead(letter.reason)] = totals.get(tags.dead(letter.reason), 0) + 1
     progress.expect(len(jobs), "crystals")
 
     def build(pipeline: beam.Pipeline) -> None:
-        done = evaluate_batches(pipeline, batches, EvaluateBatch(out, evaluator, RelaxConfig()))
+        done = evaluate_batches(pipeline, batches, EvaluateBatch(out, evaluator, RelaxConfig()), network_hints(flags))
         results = done.results | "Write" >> WriteTable(out, ".", "results", RESULT_SCHEMA, ("id",), 1)
         frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, ".", FRAMES, FRAME_SCHEMA, ("job", "step"), 2)
         counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
@@ -64,16 +76,19 @@ def label(
 
 
 def label_jobs(
-    source: str, protocol: str, copies: int, rattle: float, strain: float, seed: int
-) -> tuple[pa.Table, list[DeadLetter], int]:
-    """(crystals to label, id = job digest; letters of broken rows; crystals that repeat another exactly).
+    source: str, protocol: str, copies: int, rattle: float, strain: float, seed: int, elements: frozenset[int]
+) -> tuple[pa.Table, list[DeadLetter], int, int]:
+    """(crystals to label, id = job digest; letters of broken rows; numbers of repeated crystals and of other elements).
 
     A copy depends on the seed, the crystal's id and its number among the copies, not on the rest of the source.
     """
-    found, letters, repeated = {}, [], 0
+    found, letters, repeated, others = {}, [], 0, 0
     for item in read_snapshot(source):
         if isinstance(item, Rejected):
             letters.append(DeadLetter("label", item.key, item.reason, item.message[:2000], item.payload))
+            continue
+        if elements and not elements.issuperset(item.crystal.numbers.tolist()):
+            others += 1
             continue
         rng = np.random.default_rng([seed, zlib.crc32(item.id.encode())])
         for crystal in (item.crystal, *(distorted(item.crystal, rng, rattle, strain) for _ in range(copies))):
@@ -81,7 +96,7 @@ def label_jobs(
             repeated += digest in found
             found.setdefault(digest, crystal)
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(found), list(found.values()))
-    return pa.Table.from_batches([batch]), letters, repeated
+    return pa.Table.from_batches([batch]), letters, repeated, others
 
 
 def is_labelled(folder: str) -> bool:

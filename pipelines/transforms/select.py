@@ -22,7 +22,7 @@ from pipelines.metrics import timer
 from pipelines.resources import parent_table
 from pipelines.schemas import SELECTED_SCHEMA
 from pipelines.transforms.draws import draws
-from pipelines.transforms.top import KeepTop, counted_rows
+from pipelines.transforms.top import KeepTop, counted_rows, top_per_group
 
 RANDOM = "selected_by_random"
 COST = "estimated_cost"
@@ -37,6 +37,14 @@ def with_draws(batch: pa.RecordBatch, seed: int) -> pa.RecordBatch:
     return batch.append_column("formula_draw", draws(batch["formula"], seed))
 
 
+def first_draws(batch: pa.RecordBatch, seed: int, n: int) -> pa.RecordBatch:
+    """The rows of a batch that the baseline may still choose: a random one of each formula, of n random formulas."""
+    drawn = pa.Table.from_batches([with_draws(batch, seed)])
+    rows = top_per_group(drawn, "formula", 1, ("draw", "digest"))
+    rows = top_per_group(rows, None, n, ("formula_draw", "digest")).combine_chunks()
+    return rows.to_batches()[0] if len(rows) else pa.RecordBatch.from_pylist([], schema=drawn.schema)
+
+
 class RandomBaseline(beam.PTransform):
     """Scored batches -> n rows drawn uniformly over compositions, a random candidate of each."""
 
@@ -45,7 +53,7 @@ class RandomBaseline(beam.PTransform):
         self.n, self.seed = n, seed
 
     def expand(self, scored):
-        drawn = scored | "Draw" >> beam.Map(with_draws, self.seed).with_output_types(pa.RecordBatch)
+        drawn = scored | "Draw" >> beam.Map(first_draws, self.seed, self.n).with_output_types(pa.RecordBatch)
         of_formula, _ = drawn | "DrawCandidate" >> KeepTop("formula", 1, ("draw", "digest"), "")
         baseline, _ = of_formula | "DrawFormulas" >> KeepTop(None, self.n, ("formula_draw", "digest"), "")
         return baseline

@@ -135,6 +135,9 @@ class FakeGcs:
     def route(self, method: str, target: str, headers, body: bytes) -> Answer:
         url = urlsplit(target)
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+        if about := re.fullmatch(r"/storage/v1/b/([^/]+)", url.path):
+            known = unquote(about[1]) in self.buckets
+            return _json({"kind": "storage#bucket", "name": unquote(about[1])}) if known else _error(404, "no bucket")
         found = re.fullmatch(r"(/upload|/download)?/storage/v1/b/([^/]+)/o(?:/(.+))?", url.path)
         if not found:
             return _error(404, f"no route for {url.path}")

@@ -77,6 +77,17 @@ def test_children_are_one_level_over_many_pages(folder, gcs):
     assert folder.children("top") == ["a", "b", "c", "f", "g", "h"], "begun again, nothing twice"
 
 
+def test_files_are_all_below_and_are_deleted(folder):
+    for name in ("b", "a/1", "a/2", "c/d/e", "f"):
+        folder.write(f"top/{name}", name.encode())
+    folder.write("topmost/i", b"")
+    sizes = {"top/a/1": 3, "top/a/2": 3, "top/b": 1, "top/c/d/e": 5, "top/f": 1}
+    assert folder.files("top") == sizes
+    folder.delete("top/a/1")
+    folder.delete("top/a/1")
+    assert folder.files("top/a") == {"top/a/2": 3}
+
+
 def test_create_makes_an_object_once(folder):
     assert folder.create("once", b"mine")
     assert not folder.create("once", b"yours")
@@ -134,7 +145,8 @@ def test_damage_on_the_way_is_noticed(folder, gcs, monkeypatch):
         folder.read("x")
     with pytest.raises(Exception, match=r"[Cc]hecksum"):
         folder.fetch("x")
-    assert not list(Path(os.environ["XDG_CACHE_HOME"]).rglob("x*"))
+    copies = Path(os.environ["XDG_CACHE_HOME"], "gnome-flywheel", "stores")
+    assert not [path for path in copies.rglob("*") if path.is_file()]
 
 
 def test_users_mistakes_name_the_remedy(gcs, folder):

@@ -26,6 +26,7 @@ from pipelines.resources import all_proposals, entries_until
 from pipelines.schemas import PROPOSAL_SCHEMA
 from pipelines.store import Store
 from pipelines.transforms.recompute import worth_recomputing
+from pipelines.verify import verify
 from tests.dft.toy import Toy
 
 
@@ -149,7 +150,7 @@ def test_results_come_in_when_they_are_there(store, toy):
     assert set(data.jobs["status"].to_pylist()) == {"done"}
     hulls = [counts(store, round_, "hull").n_in for round_ in (0, 1, 2)]
     assert np.diff(hulls).tolist() == [counts(store, round_, "ingest").n_out for round_ in (1, 2)]
-    assert list(store.verify()) == []
+    assert list(verify(store)) == []
 
 
 def test_corrections_moments_fixes_and_every_frame_are_kept(store, toy):

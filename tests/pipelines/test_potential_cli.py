@@ -78,6 +78,14 @@ def test_labels_count_every_crystal_and_keep_what_the_teacher_refused(folder):
     assert len(still) == 2  # the two perfect crystals
 
 
+def test_crystals_of_other_elements_are_left_out_and_counted(folder, tmp_path):
+    label = ("label", folder / "crystals.parquet", "-o", tmp_path / "si", "--teacher", "stillinger-weber")
+    assert "2 of 3 labelled" in invoke(*label, "--elements", "Si,O")
+    assert read_manifest(Store(str(tmp_path / "si")), ".").counts.rejected["other_elements"] == 1
+    with pytest.raises(UserError, match="Xy is no element"):
+        invoke(*label, "--elements", "Si,Xy")
+
+
 def test_a_labelling_that_was_interrupted_repeats_no_batch(folder, monkeypatch):
     from gnome_core.potentials.stillinger_weber import StillingerWeber
 

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -58,6 +59,7 @@ def test_a_runner_is_the_options_it_stands_for_and_the_users_win(cache_home):
         "--direct_running_mode=multi_processing",
         "--direct_num_workers=3",
     ]
+    assert expand_runner("dataflow", ["--experiments=x"]).count("--experiments=no_use_multiple_sdk_containers") == 1
     put_engine(cache_home, "flink", "2.62.0")
     flags = expand_runner("flink", ["--parallelism=4", "--flink_master=127.0.0.1:8081"])
     assert f"--flink_job_server_jar={cache_home}/flink-2.62.0/job-server.jar" in flags
@@ -178,3 +180,26 @@ def listening() -> set[str]:
             sockets.add(os.readlink(link))
     rows = [line.split() for table in ("tcp", "tcp6") for line in Path("/proc/net", table).read_text().splitlines()[1:]]
     return {row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_that_dies_ends_the_run_with_a_message():
+    """Beam itself would wait for it without end."""
+
+    def kill_worker() -> None:
+        while not (found := workers()):
+            time.sleep(0.1)
+        time.sleep(1)
+        os.kill(found[0], signal.SIGKILL)
+
+    threading.Thread(target=kill_worker, daemon=True).start()
+    flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    with pytest.raises(UserError, match=r"a worker process died .*return code -9.*resume"):
+        run_pipeline(runner_flags(flags), lambda pipeline: pipeline | beam.Create([600]) | beam.Map(time.sleep))
+    assert workers() == []
+
+
+def workers() -> list[int]:
+    """Worker processes of this one."""
+    children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+    return [int(pid) for pid in children if "pipelines.worker" in Path("/proc", pid, "cmdline").read_text()]
