@@ -366,7 +366,7 @@ def page(found: dict, path: Path) -> None:
     only = "" if len(chosen) == len(PARTS) else f" --parts {' '.join(chosen)}"
     intro = f"""# Accuracy of the energy models
 
-Written by `python benchmarks/accuracy.py{only} --page docs/accuracy.md`, {found["cpu_s"] / 60:.0f} CPU minutes on two
+Written by `python benchmarks/accuracy.py{only} --page docs/accuracy.md`, {found["cpu_s"]:.0f} CPU seconds on two
 cores. Mean absolute errors, meV/atom. Formulas whose hash holds them out were trained on by no model of ours; other
 models' predictions are their published ones, from folds that held the row out.
 """

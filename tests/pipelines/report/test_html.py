@@ -54,8 +54,8 @@ def document(text) -> Document:
 
 def test_has_every_section_and_navigation_to_it(document):
     ids = [attrs["id"] for attrs in document.all("section")]
-    titles = ["summary", "funnel", "candidates", "hit-rate", "accuracy", "calibration", "hulls", "crystals"]
-    assert ids == [*titles, "provenance", "timings", "config"]
+    titles = ["summary", "funnel", "candidates", "random-search", "hit-rate", "accuracy", "calibration", "hulls"]
+    assert ids == [*titles, "crystals", "provenance", "timings", "config"]
     assert [attrs["href"] for attrs in document.all("a")] == [f"#{i}" for i in ids]
 
 
