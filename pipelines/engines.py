@@ -220,9 +220,9 @@ def _merge_jars(jars: list[Path], target: Path, main: str) -> None:
         for jar in jars:
             with zipfile.ZipFile(jar) as source:
                 for name in source.namelist():
-                    if name.startswith("META-INF/services/") or name == "reference.conf":
+                    if re.fullmatch("META-INF/services/.+|reference.conf", name):
                         added_up[name] = added_up.get(name, b"") + source.read(name) + b"\n"
-                    elif not (name in taken or name.endswith("/") or _is_signature(name)):
+                    elif name not in taken and not _is_signature(name):  # folders count: Spark looks for one
                         taken.add(name)
                         merged.writestr(name, source.read(name))
         for name, content in added_up.items():

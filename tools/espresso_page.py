@@ -28,7 +28,7 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.formulas import NUMBERS
 from pipelines.entries import measured_entries
 from pipelines.report.collect import collect
-from pipelines.report.plots import lower_hull_edges
+from pipelines.report.hull_plots import lower_hull
 from pipelines.report.summary import summarize
 from pipelines.resources import proposals
 from pipelines.round import load_round_config, stages_of
@@ -124,9 +124,9 @@ def draw_hulls(store: Store, path: Path) -> list[str]:
         y = np.array([r["e_form_per_atom"] for r in rows])
         new = np.array([r["round"] > 0 for r in rows])
         for mask, style in ((~new, {"color": KNOWN, "ls": "--"}), (np.ones_like(new), {"color": NEW})):
-            edges, energies = lower_hull_edges(np.stack([1 - x, x], axis=1)[mask], y[mask])
-            at, order = np.unique(edges[:, :, 1].ravel(), return_index=True)
-            axis.plot(at, energies.ravel()[order], **style, lw=1.2)
+            hull = lower_hull(np.stack([1 - x, x], axis=1)[mask], y[mask])
+            at, order = np.unique(hull.edges[:, :, 1].ravel(), return_index=True)
+            axis.plot(at, hull.edge_energies.ravel()[order], **style, lw=1.2)
         axis.plot(x[~new], y[~new], "o", color=KNOWN, ms=5)
         axis.plot(x[new], y[new], "D", color=NEW, ms=6)
         for xi, yi, row in zip(x, y, rows, strict=True):

@@ -105,8 +105,7 @@ def _run_evaluated(
 ) -> Manifest:
     root, path, settings, dft = job.store.root, job.attempt.path, job.config.evaluation, job.config.dft
     added = added_references(crystals, scale)
-    scratch = f"{path}/crystals.parquet"
-    job.store.write_table(scratch, "crystals", crystals)
+    asked = job.store.write_table(f"{path}/crystals.parquet", "crystals", crystals)
     if is_engine(settings.evaluator):
         _run_jobs(job, crystals)
     batches = fixed_batches(crystals.select(COLUMNS), settings.batch_size)
@@ -130,7 +129,7 @@ def _run_evaluated(
             results | "Elements" >> beam.Map(results_of_elements).with_output_types(pa.RecordBatch)
         )
         made = results | "ToEntries" >> beam.ParDo(
-            ToSnapshotEntries(root, scratch, originals, elemental, scale), elements
+            ToSnapshotEntries(root, asked.path, originals, elemental, scale), elements
         ).with_output_types(pa.RecordBatch, **tags.HINTS).with_outputs(tags.COUNTS, main="rows")
         again = (
             pipeline
@@ -145,7 +144,8 @@ def _run_evaluated(
         ]
         pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, [*counts, made[tags.COUNTS]], dead)
 
-    return run_job(job, build, {"evaluated": len(crystals), "references_added": len(added)})
+    manifest = run_job(job, build, {"evaluated": len(crystals), "references_added": len(added)})
+    return manifest.model_copy(update={"files": [*manifest.files, asked]})
 
 
 def _run_jobs(job: Job, crystals: pa.Table) -> None:

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,8 +13,10 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Generator
+import urllib.request
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -187,15 +190,29 @@ def java(jars: Path, main: str, *options: str) -> list[str]:
     return ["java", *ADD_OPENS, "-Xmx768m", "-XX:MaxDirectMemorySize=512m", "-cp", f"{jars}/*", main, *options]
 
 
+class Cluster(NamedTuple):
+    """master: its address. busy: whether it runs a job at this moment."""
+
+    master: str
+    worker: subprocess.Popen
+    start_worker: Callable[[], subprocess.Popen]
+    busy: Callable[[], bool]
+
+
+def fetch(address: str) -> dict:
+    with urllib.request.urlopen(f"http://{address}", timeout=60) as response:
+        return json.load(response)
+
+
 @contextlib.contextmanager
-def spark_cluster(jars: Path, log: Path) -> Generator[tuple[str, list]]:
-    """A standalone master and worker; yields the master's address and what starts another worker."""
-    port, local = free_port(), {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(jars.parent)}
+def spark_cluster(jars: Path, log: Path) -> Generator[Cluster]:
+    """A standalone master and worker."""
+    port, web, local = free_port(), free_port(), {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(jars.parent)}
     address = f"spark://127.0.0.1:{port}"
     master = java(
         jars,
         "org.apache.spark.deploy.master.Master",
-        *("--host", "127.0.0.1", "--port", str(port), "--webui-port", str(free_port())),
+        *("--host", "127.0.0.1", "--port", str(port), "--webui-port", str(web)),
     )
     worker = java(
         jars,
@@ -210,9 +227,9 @@ def spark_cluster(jars: Path, log: Path) -> Generator[tuple[str, list]]:
         def start_worker():
             return stack.enter_context(process(*worker, log=log, **local))
 
-        workers = [start_worker()]
+        first = start_worker()
         wait_until(lambda: "Registering worker" in log.read_text(), 180, "registering the Spark worker")
-        yield address, [workers, start_worker]
+        yield Cluster(address, first, start_worker, lambda: bool(fetch(f"127.0.0.1:{web}/json/")["activeapps"]))
 
 
 FLINK_CLUSTER = """jobmanager.rpc.address: 127.0.0.1
@@ -226,16 +243,23 @@ taskmanager.bind-host: 127.0.0.1
 taskmanager.cpu.cores: 2.0
 taskmanager.numberOfTaskSlots: 2
 taskmanager.memory.task.heap.size: 384m
+taskmanager.memory.framework.heap.size: 128m
+taskmanager.memory.framework.off-heap.size: 64m
+taskmanager.memory.jvm-metaspace.size: 192m
+taskmanager.memory.jvm-overhead.min: 64m
+taskmanager.memory.jvm-overhead.max: 64m
 taskmanager.memory.task.off-heap.size: 64m
-taskmanager.memory.network.min: 64m
-taskmanager.memory.network.max: 64m
+taskmanager.memory.network.min: 256m
+taskmanager.memory.network.max: 256m
 taskmanager.memory.managed.size: 64m
+heartbeat.interval: 2000
+heartbeat.timeout: 10000
 """
 
 
 @contextlib.contextmanager
-def flink_cluster(jars: Path, log: Path) -> Generator[tuple[str, list]]:
-    """A standalone job manager and task manager; yields the REST address and what starts another task manager."""
+def flink_cluster(jars: Path, log: Path) -> Generator[Cluster]:
+    """A standalone job manager and task manager."""
     rest, conf = free_port(), log.parent / "conf"
     conf.mkdir()
     for name in ("config.yaml", "flink-conf.yaml"):
@@ -250,55 +274,49 @@ def flink_cluster(jars: Path, log: Path) -> Generator[tuple[str, list]]:
         def start_worker():
             return stack.enter_context(process(*worker, log=log))
 
-        workers = [start_worker()]
-        yield f"127.0.0.1:{rest}", [workers, start_worker]
+        jobs = f"127.0.0.1:{rest}/jobs/overview"
+        yield Cluster(
+            f"127.0.0.1:{rest}",
+            start_worker(),
+            start_worker,
+            lambda: any(job["tasks"]["running"] for job in fetch(jobs)["jobs"]),
+        )
 
 
 @pytest.mark.slow
 def test_spark_standalone_with_a_worker_killed_during_scoring(spark_jars, initialised, two_rounds, tmp_path):
-    path = tmp_path / "store"
-    shutil.copytree(initialised, path)
-    with spark_cluster(spark_jars, tmp_path / "spark.log") as (master, (workers, start_worker)):
-        flags = ("--runner", "spark", "--", f"--spark_master_url={master}")
-        result = kill_during(path, "score", lambda: os.killpg(workers[0].pid, signal.SIGKILL), flags)
-        start_worker()
-        finish(path, result, flags)
-    assert digests(Store(str(path))) == expected(two_rounds, 1)
+    shutil.copytree(initialised, tmp_path / "store")
+    with spark_cluster(spark_jars, tmp_path / "spark.log") as cluster:
+        lose_a_worker(cluster, tmp_path / "store", "--runner", "spark", "--", f"--spark_master_url={cluster.master}")
+    assert digests(Store(str(tmp_path / "store"))) == expected(two_rounds, 1)
 
 
 @pytest.mark.slow
 def test_flink_standalone_with_a_task_manager_killed_during_scoring(flink_jars, initialised, two_rounds, tmp_path):
-    path = tmp_path / "store"
-    shutil.copytree(initialised, path)
-    with flink_cluster(flink_jars, tmp_path / "flink.log") as (master, (workers, start_worker)):
-        flags = ("--runner", "flink", "--", f"--flink_master={master}")
-        result = kill_during(path, "score", lambda: os.killpg(workers[0].pid, signal.SIGKILL), flags)
-        start_worker()
-        finish(path, result, flags)
-    assert digests(Store(str(path))) == expected(two_rounds, 1)
+    shutil.copytree(initialised, tmp_path / "store")
+    with flink_cluster(flink_jars, tmp_path / "flink.log") as cluster:
+        lose_a_worker(cluster, tmp_path / "store", "--runner", "flink", "--", f"--flink_master={cluster.master}")
+    assert digests(Store(str(tmp_path / "store"))) == expected(two_rounds, 1)
 
 
-def kill_during(path: Path, stage: str, kill, flags: tuple[str, ...]) -> int | None:
-    """Run a round and call `kill` once the stage has begun; the exit code, or None where the round goes on."""
-    command = [str(Path(sys.executable).with_name("gnome")), "round", "propose", str(path), *flags]
-    with process(*command, log=path.with_suffix(".log")) as run:
-        attempts = path / f"rounds/r0001/{stage}/attempts"
-        wait_until(lambda: attempts.exists() or run.poll() is not None, 600, f"reaching {stage}")
-        assert run.poll() is None, path.with_suffix(".log").read_text()[-4000:]
-        time.sleep(2)
-        kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return run.wait(timeout=300)
-    return None
-
-
-def finish(path: Path, result: int | None, flags: tuple[str, ...]) -> None:
-    """The round recovered by itself, or failed with nothing half committed and goes on: on the cluster as far as its
-    proposals, then in this process."""
-    store = Store(str(path))
-    assert list(verify(store)) == []
-    if result != 0:
-        resumed = gnome("round", "propose", str(path), *flags)
-        assert resumed.returncode == 0, resumed.stderr[-4000:]
+def lose_a_worker(cluster: Cluster, path: Path, *options: str) -> None:
+    """Propose on the cluster and kill its worker while it scores. The job recovers on another worker, or it fails with
+    nothing half committed, and proposing again goes on; the rest of the round runs in this process."""
+    command = [str(Path(sys.executable).with_name("gnome")), "round", "propose", str(path), *options]
+    attempts, log = path / "rounds/r0001/score/attempts", path.with_suffix(".log")
+    with process(*command, log=log) as run:
+        wait_until(lambda: attempts.exists() or run.poll() is not None, 600, "reaching score")
+        wait_until(lambda: cluster.busy() or run.poll() is not None, 180, "scoring")
+        assert run.poll() is None, log.read_text()[-4000:]
+        os.killpg(cluster.worker.pid, signal.SIGKILL)
+        cluster.start_worker()
+        try:
+            recovered = run.wait(timeout=400) == 0
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the job neither recovered nor failed: {log.read_text()[-4000:]}")
+    assert list(verify(Store(str(path)))) == []
+    if not recovered:
+        again = gnome("round", "propose", str(path), *options)
+        assert again.returncode == 0, again.stderr[-4000:]
     ended = gnome("round", "resume", str(path))
     assert ended.returncode == 0, ended.stderr[-4000:]

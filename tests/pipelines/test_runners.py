@@ -125,7 +125,7 @@ def test_a_job_server_that_no_registry_has_is_made_of_its_parts(cache_home, tmp_
     """A stand-in for Maven that has the libraries of one version of Beam, and no job server."""
     for name in ("b", "a"):
         with ZipFile(tmp_path / f"{name}.jar", "w") as jar:
-            for file in (MANIFEST, "META-INF/X.SF", "META-INF/services/Registrar", "Same.class"):
+            for file in (MANIFEST, "META-INF/X.SF", "META-INF/services/Registrar", "Same.class", "ui/"):
                 jar.writestr(file, name)
     path = tmp_path / "bin"
     monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
@@ -145,7 +145,7 @@ def test_a_job_server_that_no_registry_has_is_made_of_its_parts(cache_home, tmp_
         assert "Main-Class: org.apache.beam.runners.flink.FlinkJobServerDriver\r\n" in jar.read(MANIFEST).decode()
         assert jar.read("Same.class") == b"a", "the first of a name, as on a class path"
         assert jar.read("META-INF/services/Registrar").split() == [b"a", b"b"]
-        assert sorted(jar.namelist()) == [MANIFEST, "META-INF/services/Registrar", "Same.class"]
+        assert sorted(jar.namelist()) == [MANIFEST, "META-INF/services/Registrar", "Same.class", "ui/"]
     assert "127.0.0.1" in Path(installed.folder, "conf", "config.yaml").read_text()
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="apt-get install maven"):

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -69,6 +69,8 @@ def test_every_damage_to_every_file_is_named(store, data):
     target = Path(store.root, path)
     good = target.read_bytes()
     how = data.draw(st.sampled_from(["bit", "truncate", "delete", "append", "random"]))
+    # Without its closing the newest round is as it is before it is closed: `resume` closes it.
+    assume((how, path) != ("delete", f"rounds/r{store.rounds()[-1]:04d}/ROUND.json"))
     position = data.draw(st.integers(0, len(good) - 1))
     noise = random.Random(position).randbytes(1 + position % 64)
     if how == "delete":

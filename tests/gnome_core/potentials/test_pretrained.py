@@ -1,0 +1,45 @@
+"""The potential that comes with the package: its size, what it was made of, how near its teacher it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.formulas import NUMBERS
+from gnome_core.crystals.readers import embedded_entries
+from gnome_core.potentials.errors import potential_errors
+from gnome_core.potentials.frames import frames_without_stress
+from gnome_core.potentials.named import make_potential, pretrained_path
+from gnome_core.potentials.sampling import distorted
+from gnome_core.potentials.trained import TrainedPotential
+from tests.gnome_core.potentials.samples import embedded
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> TrainedPotential:
+    return make_potential("pretrained")
+
+
+def test_it_is_small_and_its_record_says_what_it_is(pretrained):
+    path = Path(pretrained_path())
+    assert path.stat().st_size + path.with_suffix(".json").stat().st_size < 8e6
+    assert pretrained.record.scale.startswith("chgnet-0.3.0")
+    assert {NUMBERS[e] for e in ("Li", "Mg", "Ca", "O", "F", "S")} < set(pretrained.record.config.elements)
+
+
+def test_it_is_near_its_teacher_on_crystals_distorted_as_never_before(pretrained):
+    entries = embedded_entries()
+    rng = np.random.default_rng(7)
+    known = set(pretrained.record.config.elements)
+    familiar = [c for c in crystals_from_batch(entries) if known.issuperset(c.numbers.tolist())]
+    crystals = [distorted(familiar[i], rng, 0.2, 0.04) for i in rng.choice(len(familiar), 24, replace=False)]
+    answers = embedded().evaluate(crystals)
+    frames = frames_without_stress(
+        crystals, np.array([a.energy for a in answers]), [a.forces for a in answers], embedded().scale
+    )
+    frames = frames.take(np.array([np.abs(f).max() < 20 for f in frames.forces]))
+    errors = potential_errors(pretrained, frames)
+    spread = np.concatenate([f.ravel() for f in frames.forces]).std()
+    assert errors["force_rmse"] / 1000 < 0.5 * spread
+    assert errors["energy_mae"] < 100
