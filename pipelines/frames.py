@@ -17,6 +17,8 @@ from pipelines.io.manifest import read_manifest
 from pipelines.resources import references
 from pipelines.store import Store
 
+LABELS = "labels"  # where a folder of `gnome potential label` holds its tables and, written last, MANIFEST.json
+
 
 def read_frames(source: str, holdout: str = "none") -> LabelledFrames:
     """The frames of STORE | FOLDER of `gnome potential label` | FILE.parquet (FRAME_SCHEMA) | FILE.extxyz.
@@ -43,9 +45,9 @@ def references_of(source: str) -> dict[int, float]:
 
 
 def _table(path: Path) -> pa.Table:
-    if path.is_dir() and (path / "MANIFEST.json").exists():
+    if (path / LABELS / "MANIFEST.json").exists():
         store = Store(str(path))
-        files = [stat for stat in read_manifest(store, ".").files if stat.table == "frames"]
+        files = [stat for stat in read_manifest(store, LABELS).files if stat.table == "frames"]
         return _concat([store.open_parquet(stat).read() for stat in files])
     if (path / "rounds").is_dir():
         store = Store.open(str(path))

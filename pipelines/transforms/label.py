@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -19,6 +18,7 @@ from gnome_core.potentials.sampling import distorted
 from pipelines import progress, tags
 from pipelines.dead_letters import DeadLetter, dead_letter_batch
 from pipelines.errors import UserError
+from pipelines.frames import LABELS
 from pipelines.io.manifest import WriteManifest, read_manifest
 from pipelines.io.tables import WriteTable
 from pipelines.options import network_hints
@@ -44,7 +44,7 @@ def label(
 
     elements: atomic numbers; crystals that hold others are rejected as other_elements. Empty: all are taken.
 
-    Writes tables frames, results and dead below the folder `out`, and MANIFEST.json last. A run that was interrupted
+    Writes tables frames, results and dead below `out`/labels, and MANIFEST.json last. A run that was interrupted
     goes on where it was: finished batches are kept. Raises UserError for a source without a usable crystal.
     """
     evaluator = f"label:{teacher}"
@@ -61,16 +61,16 @@ def label(
 
     def build(pipeline: beam.Pipeline) -> None:
         done = evaluate_batches(pipeline, batches, EvaluateBatch(out, evaluator, RelaxConfig()), network_hints(flags))
-        results = done.results | "Write" >> WriteTable(out, ".", "results", RESULT_SCHEMA, ("id",), 1)
-        frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, ".", FRAMES, FRAME_SCHEMA, ("job", "step"), 2)
+        results = done.results | "Write" >> WriteTable(out, LABELS, "results", RESULT_SCHEMA, ("id",), 1)
+        frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, LABELS, FRAMES, FRAME_SCHEMA, ("job", "step"), 2)
         counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
         dead = pipeline | "Letters" >> beam.Create([dead_letter_batch(letters)]).with_output_types(pa.RecordBatch)
         pipeline | "Manifest" >> WriteManifest(
-            out, ".", "results", [results, frames], [done[tags.COUNTS], counts], [dead]
+            out, LABELS, "results", [results, frames], [done[tags.COUNTS], counts], [dead]
         )
 
     run_pipeline(flags, build)
-    manifest = read_manifest(Store(out), ".")
+    manifest = read_manifest(Store(out), LABELS)
     manifest.counts.check(out)
     return manifest
 
@@ -97,8 +97,3 @@ def label_jobs(
             found.setdefault(digest, crystal)
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(found), list(found.values()))
     return pa.Table.from_batches([batch]), letters, repeated, others
-
-
-def is_labelled(folder: str) -> bool:
-    """Whether a finished run of `label` is there."""
-    return Path(folder, "MANIFEST.json").exists()

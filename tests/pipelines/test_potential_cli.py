@@ -14,7 +14,7 @@ from gnome_core.crystals.convert import to_atoms
 from gnome_core.crystals.crystal import Crystal
 from pipelines.cli import app
 from pipelines.errors import UserError
-from pipelines.frames import read_frames
+from pipelines.frames import LABELS, read_frames
 from pipelines.io.manifest import read_manifest
 from pipelines.store import Store
 from tests.gnome_core.potentials.samples import COPPER, FCC
@@ -67,7 +67,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_labels_count_every_crystal_and_keep_what_the_teacher_refused(folder):
-    manifest = read_manifest(Store(str(folder / "labels")), ".")
+    manifest = read_manifest(Store(str(folder / "labels")), LABELS)
     assert (manifest.counts.n_in, manifest.counts.n_out) == (18, 18)
     results = Store(str(folder / "labels")).open_parquet(next(f for f in manifest.files if f.table == "results")).read()
     assert sorted(results["status"].to_pylist()) == ["done"] * 12 + ["unknown_element"] * 6
@@ -81,7 +81,7 @@ def test_labels_count_every_crystal_and_keep_what_the_teacher_refused(folder):
 def test_crystals_of_other_elements_are_left_out_and_counted(folder, tmp_path):
     label = ("label", folder / "crystals.parquet", "-o", tmp_path / "si", "--teacher", "stillinger-weber")
     assert "2 of 3 labelled" in invoke(*label, "--elements", "Si,O")
-    assert read_manifest(Store(str(tmp_path / "si")), ".").counts.rejected["other_elements"] == 1
+    assert read_manifest(Store(str(tmp_path / "si")), LABELS).counts.rejected["other_elements"] == 1
     with pytest.raises(UserError, match="Xy is no element"):
         invoke(*label, "--elements", "Si,Xy")
 
@@ -93,7 +93,7 @@ def test_a_labelling_that_was_interrupted_repeats_no_batch(folder, monkeypatch):
         raise AssertionError("labelled again")
 
     monkeypatch.setattr(StillingerWeber, "evaluate", never)
-    (folder / "labels" / "MANIFEST.json").unlink()
+    (folder / "labels" / LABELS / "MANIFEST.json").unlink()
     label = ("label", folder / "crystals.parquet", "-o", folder / "labels", "--teacher", "stillinger-weber")
     assert "18 of 18 labelled" in invoke(*label, "--copies", "5", "--rattle", "0.1")
 
