@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy():
         (("round", "resume", "nowhere"), "is not a store"),
         (("init", "new", "--config", "none.toml"), "none.toml: no such file"),
         (("init", "new", "--snapshot", "none.parquet"), "none.parquet"),
-        (("init", "gs://bucket/x"), "local folder"),
+        (("init", "s3://bucket/x"), "local folder"),
         (("init", "new", "--", "--runner=DaskRunner"), "DaskRunner"),
     ],
 )

@@ -9,6 +9,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 
 from pipelines import launcher
 from pipelines import round as driver
+from pipelines.environment import VERBOSE
 from pipelines.errors import UserError
 from pipelines.leftovers import leftovers
 from pipelines.store import Store
@@ -17,6 +18,12 @@ from tests.pipelines.conftest import digests
 from tests.pipelines.gcs import FakeGcs
 
 RUNNER = "--runner=tests.pipelines.template_runner.TemplateRunner"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """The launcher sets its process up to log everything; what it sets ends with each test."""
+    monkeypatch.setenv(VERBOSE, "1")
 
 
 def _lost(store: Store) -> list[str]:
