@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pymatgen.core import Composition
 
 from dft.embedded import EmbeddedEvaluator
 from gnome_core.analysis.scaling import PowerLaw, fit_power_law
@@ -49,6 +50,7 @@ from gnome_core.models.config import CompositionalConfig, StructuralConfig
 from gnome_core.models.pretrained import Framework, pretrained_members
 from gnome_core.models.registry import ModelConfig
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.stability.compositions import N_COLUMNS
 from gnome_core.stability.references import ElementalReferences
 from gnome_core.training.config import TrainingConfig
 from gnome_core.training.loop import train_members
@@ -228,18 +230,23 @@ def error_of(model: EnsembleModel, graphs: GraphTable, rows: np.ndarray, e_form:
     return mae(model.energies(graphs, rows, np.ones(len(rows)))[:, 0], e_form[rows])
 
 
+def counts_of(formulas: Sequence[str]) -> np.ndarray:
+    """(n, 95) atoms of each element in formulas."""
+    counts = np.zeros((len(formulas), N_COLUMNS))
+    for row, formula in zip(counts, formulas, strict=True):
+        for element, amount in Composition(formula).items():
+            row[element.Z] = amount
+    return counts
+
+
 def oqmd(sizes: Sizes) -> dict:
     table = table_of("oqmd_formation_enthalpy")
     table = table.filter(pc.less_equal(pc.abs(table["e_form_per_atom"]), PLAUSIBLE_E_FORM))
-    from gnome_core.generation.compositions import parse_formulas, unpack_compositions
-
     parts = {}
     for split in ("val", "test"):
         own = table.filter(pc.equal(table["split"], split))
         own = own.take(pa.array(spread(np.arange(len(own)), sizes.oqmd_rows)))
-        # Reduced formulas, each once, in the order given: the set has a row a formula.
-        packed = np.concatenate([parse_formulas([formula]) for formula in own["formula"].to_pylist()])
-        parts[split] = own, unpack_compositions(packed)
+        parts[split] = own, counts_of(own["formula"].to_pylist())
     n_train = len(parts["val"][0])
     graphs = compositional_graphs(np.concatenate([counts for _, counts in parts.values()]))
     e_form = np.concatenate([own["e_form_per_atom"].to_numpy() for own, _ in parts.values()])
