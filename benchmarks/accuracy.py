@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import tempfile
 import time
 import warnings
@@ -31,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from datasets import data_file
 from pymatgen.core import Composition
 
 from dft.embedded import EmbeddedEvaluator
@@ -56,6 +55,7 @@ from gnome_core.training.config import TrainingConfig
 from gnome_core.training.loop import train_members
 from pipelines.config import MemberTrainingConfig
 from pipelines.energy_models import PLAUSIBLE_E_FORM, Rows, labelled_rows
+from pipelines.environment import cache_folder
 
 STRUCTURAL_PEERS = {
     "coNGN": "congn",
@@ -111,15 +111,8 @@ QUICK = Sizes(
 )
 
 
-def folder() -> Path:
-    return Path(os.environ.get("GNOME_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-
-
 def table_of(name: str) -> pa.Table:
-    path = folder() / f"{name}.parquet"
-    if not path.exists():
-        sys.exit(f"{path} is missing; put the sets there or name their folder in GNOME_DATA")
-    return pq.read_table(path)
+    return pq.read_table(data_file(name))
 
 
 def mae(a: np.ndarray, b: np.ndarray) -> float:
@@ -298,8 +291,7 @@ def law_of(n: np.ndarray, found: Sequence[dict], name: str) -> dict | None:
 def random_structures(n: int, steps: int) -> tuple[list[Crystal], np.ndarray]:
     """n random crystals of compositions that obey the relaxed rule, after so many steps of relaxation by the embedded
     potential, with their formation energies, eV/atom. Kept in the user's cache, since they cost minutes."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gnome-flywheel"
-    path = cache / f"random-{n}-{steps}.parquet"
+    path = cache_folder() / f"random-{n}-{steps}.parquet"
     if not path.exists():
         elements = [3, 8, 9, 11, 12, 13, 14, 16, 17, 19, 20, 22, 26, 29, 30, 38, 39, 50, 51, 56]
         config = CompositionConfig(max_counts=(4, 3), max_atoms=6)
@@ -320,7 +312,7 @@ def random_structures(n: int, steps: int) -> tuple[list[Crystal], np.ndarray]:
         batch = record_batch(
             schema, [str(row) for row in good], [crystals[row] for row in good], e_form_per_atom=e_form[good]
         )
-        cache.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_batches([batch]), path)
     table = pq.read_table(path)
     return crystals_from_batch(table), table["e_form_per_atom"].to_numpy()
@@ -522,8 +514,8 @@ def main() -> None:
     parts = options.parts or sizes.parts
     found: dict = {"benchmark": "accuracy", "parts": list(parts)}
     if {"shipped", "scaling"} & set(parts):
-        crystals = labelled_rows(str(folder() / "mp_structures.parquet"), "structural", "holdout-v1")
-        formulas = labelled_rows(str(folder() / "mp_e_form_compositions.parquet"), "compositional", "holdout-v1")
+        crystals = labelled_rows(str(data_file("mp_structures")), "structural", "holdout-v1")
+        formulas = labelled_rows(str(data_file("mp_e_form_compositions")), "compositional", "holdout-v1")
     if "shipped" in parts:
         found["structural"] = structural_accuracy(crystals, sizes.rows)
         found["compositional"] = compositional_accuracy(formulas, sizes.rows)

@@ -1,4 +1,4 @@
-"""The public force sets that the benchmarks and studies read, as labelled frames.
+"""The public sets that the benchmarks and studies read: where they are, and those of forces as labelled frames.
 
 Looked for in ../shared/data or in the folder that GNOME_DATA names; docs/potentials.md names their origin.
 """
@@ -21,13 +21,18 @@ from gnome_core.potentials.frames import LabelledFrames
 GPA = 160.21766208  # of 1 eV/Å^3
 
 
+def data_file(name: str) -> Path:
+    """Where NAME.parquet is. Exits with a message when the file is not there."""
+    folder = Path(os.environ.get("GNOME_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        sys.exit(f"{path} is missing; put the sets there or name their folder in GNOME_DATA")
+    return path
+
+
 def read_table(name: str) -> pa.Table:
     """The rows of forces_NAME.parquet. Exits with a message when the file is not there."""
-    folder = Path(os.environ.get("GNOME_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-    path = folder / f"forces_{name}.parquet"
-    if not path.exists():
-        sys.exit(f"{path} is missing; put the force sets there or name their folder in GNOME_DATA")
-    return pq.read_table(path)
+    return pq.read_table(data_file(f"forces_{name}"))
 
 
 def elemental(table: pa.Table, symbol: str) -> pa.Table:
@@ -71,4 +76,4 @@ def three_way(n: int, seed: int = 0, share: float = 0.1) -> tuple[np.ndarray, np
     return np.sort(order[2 * held :]), np.sort(order[held : 2 * held]), np.sort(order[:held])
 
 
-__all__ = ["GPA", "NUMBERS", "elemental", "labelled_frames", "mlearn", "read_table", "three_way"]
+__all__ = ["GPA", "NUMBERS", "data_file", "elemental", "labelled_frames", "mlearn", "read_table", "three_way"]

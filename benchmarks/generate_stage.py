@@ -46,7 +46,7 @@ CAPPED = {"generation": {"max_sites": 12, "max_recipes_per_parent": 40}, "scorin
 def make_store(root: str, structures: str, quick: bool) -> None:
     """Rounds 0's snapshot and hull as if it had been run, every entry a parent."""
     from pipelines.config import RoundConfig
-    from pipelines.store import Attempt, Commit, Counts, Store, table_digests
+    from pipelines.store import Store
 
     table = pq.read_table(structures, columns=["id", "lattice", "frac_coords", "numbers"])
     table = table.slice(0, 2_000) if quick else table
@@ -70,23 +70,28 @@ def make_store(root: str, structures: str, quick: bool) -> None:
     store = Store(root)
     config = store.start_round(0, RoundConfig().document())
     for stage, name, rows in (("snapshot", "entries", entries), ("hull", "parents", parents.to_batch())):
-        path = Attempt(0, stage, "made").path
-        stat = store.write_table(f"{path}/{name}/part-0.parquet", name, pa.Table.from_batches([rows]))
-        counts = Counts(n_in=len(crystals), n_out=len(crystals))
-        store.publish(
-            Commit(
-                stage=stage,
-                round=0,
-                attempt="made",
-                files=[stat],
-                rows_digests=table_digests([stat]),
-                counts=counts,
-                inputs={},
-                config=config,
-                code="",
-                seconds=0.0,
-            )
+        publish_made(store, stage, config, name, pa.Table.from_batches([rows]))
+
+
+def publish_made(store, stage: str, config: str, table: str, rows: pa.Table) -> None:
+    """Publish a stage of round 0 as if it had been run."""
+    from pipelines.store import Attempt, Commit, Counts, table_digests
+
+    stat = store.write_table(f"{Attempt(0, stage, 'made').path}/{table}/part-0.parquet", table, rows)
+    store.publish(
+        Commit(
+            stage=stage,
+            round=0,
+            attempt="made",
+            files=[stat],
+            rows_digests=table_digests([stat]),
+            counts=Counts(n_in=len(rows), n_out=len(rows)),
+            inputs={},
+            config=config,
+            code="",
+            seconds=0.0,
         )
+    )
 
 
 def run_stage(root: str, settings: dict, n_parents: int | None, flags: list[str]) -> None:

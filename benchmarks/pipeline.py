@@ -40,6 +40,8 @@ WORKERS = "--direct_running_mode=multi_processing"
 
 def make_store(root: str) -> None:
     """Round 0's snapshot and hull as if it had been run, every entry a parent."""
+    from generate_stage import publish_made
+
     from gnome_core.crystals.arrow import crystals_from_batch
     from gnome_core.crystals.readers import embedded_entries
     from gnome_core.generation.parents import ParentTable
@@ -52,28 +54,7 @@ def make_store(root: str) -> None:
     config = store.start_round(0, RoundConfig().document())
     tables = {"snapshot": ("entries", entries), "hull": ("parents", pa.Table.from_batches([parents.to_batch()]))}
     for stage, (name, rows) in tables.items():
-        commit(store, stage, config, name, rows)
-
-
-def commit(store, stage: str, config: str, table: str, rows: pa.Table) -> None:
-    """Publish a stage of round 0."""
-    from pipelines.store import Attempt, Commit, Counts, table_digests
-
-    stat = store.write_table(f"{Attempt(0, stage, 'made').path}/{table}/part-0.parquet", table, rows)
-    store.publish(
-        Commit(
-            stage=stage,
-            round=0,
-            attempt="made",
-            files=[stat],
-            rows_digests=table_digests([stat]),
-            counts=Counts(n_in=len(rows), n_out=len(rows)),
-            inputs={},
-            config=config,
-            code="",
-            seconds=0.0,
-        )
-    )
+        publish_made(store, stage, config, name, rows)
 
 
 def cheap_score(batch: pa.RecordBatch) -> pa.RecordBatch:

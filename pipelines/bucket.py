@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from pipelines.environment import cache_folder
 from pipelines.errors import StoreError, UserError
 
 TIMEOUT = (10.0, 120.0)  # s to connect, and without a byte of an answer
@@ -194,5 +195,4 @@ def _retry():
 
 def _cache(root: str) -> Path:
     """Folder of copies of a store's files, which never change."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "gnome-flywheel", "stores", hashlib.blake2b(root.encode(), digest_size=8).hexdigest())
+    return cache_folder() / "stores" / hashlib.blake2b(root.encode(), digest_size=8).hexdigest()

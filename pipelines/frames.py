@@ -15,7 +15,7 @@ from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_
 from pipelines.errors import UserError
 from pipelines.io.manifest import read_manifest
 from pipelines.resources import references
-from pipelines.store import Store
+from pipelines.store import MANIFEST, Store
 
 LABELS = "labels"  # where a folder of `gnome potential label` holds its tables and, written last, MANIFEST.json
 
@@ -45,7 +45,7 @@ def references_of(source: str) -> dict[int, float]:
 
 
 def _table(path: Path) -> pa.Table:
-    if (path / LABELS / "MANIFEST.json").exists():
+    if (path / LABELS / MANIFEST).exists():
         store = Store(str(path))
         files = [stat for stat in read_manifest(store, LABELS).files if stat.table == "frames"]
         return _concat([store.open_parquet(stat).read() for stat in files])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from pipelines.round import stages_of
-from pipelines.store import STAMP, Attempt, Store
+from pipelines.store import DONE, LAUNCHED, STAMP, Attempt, Store
 from pipelines.verify import is_temporary
 
 
@@ -39,7 +39,7 @@ def _lost_attempts(store: Store, round_: int, stage: str, before: datetime) -> I
     commit = store.commit(round_, stage)
     for id_ in store.storage.children(f"rounds/r{round_:04d}/{stage}/attempts"):
         attempt = Attempt(round_, stage, id_)
-        open_ = (store.storage.exists(f"{attempt.path}/{name}") for name in ("DONE.json", "LAUNCHED.json"))
+        open_ = (store.storage.exists(f"{attempt.path}/{name}") for name in (DONE, LAUNCHED))
         kept = commit.attempt == id_ if commit else any(open_)
         if not kept and begun(attempt) < before:
             yield Leftover(attempt.path, "an attempt that was not committed", store.storage.files(attempt.path))

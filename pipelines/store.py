@@ -29,7 +29,8 @@ from pipelines.storage import LocalFolder, storage_for
 
 ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages work on
 STAMP = "%Y%m%dT%H%M%S.%f"  # begins an attempt's id
-MANIFEST = "MANIFEST.json"  # of an attempt: a job's last step writes it
+# Of an attempt: what is asked; what the job's last step writes; what its driver writes then; that it has none.
+JOB, MANIFEST, DONE, LAUNCHED = "JOB.json", "MANIFEST.json", "DONE.json", "LAUNCHED.json"
 RESTORE = "restore it from a copy"
 
 
@@ -218,16 +219,16 @@ class Store:
         """A fresh attempt with its JOB.json."""
         stamp = datetime.now(UTC).strftime(STAMP)
         attempt = Attempt(round_, stage, f"{stamp}-{secrets.token_hex(3)}")
-        self.storage.create(f"{attempt.path}/JOB.json", job.model_dump_json(indent=1).encode())
+        self.storage.create(f"{attempt.path}/{JOB}", job.model_dump_json(indent=1).encode())
         return attempt
 
     def finish_attempt(self, attempt: Attempt, manifest: Manifest, seconds: float) -> None:
         document = {"seconds": seconds, "manifest": manifest.model_dump(mode="json", by_alias=True)}
-        self.storage.write(f"{attempt.path}/DONE.json", sealed(document))
+        self.storage.write(f"{attempt.path}/{DONE}", sealed(document))
 
     def mark_launched(self, attempt: Attempt) -> None:
         """Say that the attempt's job runs without its driver, so that a later driver may take its manifest."""
-        self.storage.write(f"{attempt.path}/LAUNCHED.json", b"{}\n")
+        self.storage.write(f"{attempt.path}/{LAUNCHED}", b"{}\n")
 
     def launched_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt | None:
         """The newest launched attempt at exactly this job whose job has written its manifest."""
@@ -235,7 +236,7 @@ class Store:
             (
                 attempt
                 for attempt in self._attempts(round_, stage, job)
-                if all(self.storage.exists(f"{attempt.path}/{name}") for name in ("LAUNCHED.json", MANIFEST))
+                if all(self.storage.exists(f"{attempt.path}/{name}") for name in (LAUNCHED, MANIFEST))
             ),
             None,
         )
@@ -245,7 +246,7 @@ class Store:
         for name in reversed(self.storage.children(f"{_stage_path(round_, stage)}/attempts")):
             attempt = Attempt(round_, stage, name)
             try:
-                kept = json_document(self.storage.read(f"{attempt.path}/JOB.json"), "JOB.json")
+                kept = json_document(self.storage.read(f"{attempt.path}/{JOB}"), JOB)
             except (StoreError, FileNotFoundError):
                 continue
             if kept == job.model_dump(mode="json"):
@@ -254,9 +255,9 @@ class Store:
     def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
         """The newest attempt at exactly this job that finished without being committed."""
         for attempt in self._attempts(round_, stage, job):
-            if self.storage.exists(f"{attempt.path}/DONE.json"):
+            if self.storage.exists(f"{attempt.path}/{DONE}"):
                 try:
-                    document = unsealed(self.storage.read(f"{attempt.path}/DONE.json"), "DONE.json", self.root)
+                    document = unsealed(self.storage.read(f"{attempt.path}/{DONE}"), DONE, self.root)
                 except StoreError:
                     continue  # what it did is not known for sure: it is done again
                 return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]

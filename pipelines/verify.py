@@ -11,9 +11,19 @@ from pipelines.digests import json_digest
 from pipelines.errors import StoreError, UserError
 from pipelines.round import inputs_of, load_round_config, stages_of
 from pipelines.seals import FORMAT, json_document, sealed, unsealed
-from pipelines.store import Commit, FileStat, Store, stage_key, table_digests
+from pipelines.store import (
+    DONE,
+    JOB,
+    LAUNCHED,
+    MANIFEST,
+    Commit,
+    FileStat,
+    Store,
+    stage_key,
+    table_digests,
+)
 
-ATTEMPT_FILES = {"JOB.json", "MANIFEST.json", "DONE.json", "LAUNCHED.json", "known_compositions"}
+ATTEMPT_FILES = {JOB, MANIFEST, DONE, LAUNCHED, "known_compositions"}
 ROUND_FILES = {"config.json", "ROUND.json"}
 
 

@@ -32,7 +32,7 @@ from pipelines.round import stages_of
 from pipelines.store import Store
 from pipelines.verify import verify
 
-SETTINGS = """
+ROUND_TOML = """
 seed = 3
 [generation]
 max_recipes_per_parent = 8
@@ -58,15 +58,6 @@ first = "scratch"
 epochs = 2
 fine_tune_epochs = 1
 """
-# What names a row of a table; of other tables it is "id".
-KEYS = {
-    "candidates": ["digest"],
-    "scored": ["digest"],
-    "selected": ["digest"],
-    "packing": ["formula"],
-    "frames": ["job", "step"],
-    "members": ["name"],
-}
 WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 GNOME = (sys.executable, "-m", "pipelines.cli")
 
@@ -85,16 +76,20 @@ class Soaked:
         return sum(self.kills.values())
 
 
-def make_store(folder: Path) -> Path:
-    """A store of a few dozen crystals after its first round's training."""
+def write_inputs(folder: Path) -> tuple[str, ...]:
+    """Write a snapshot of a few dozen crystals and settings that make a round take seconds; `gnome init` options."""
     entries = embedded_entries()
     inside = pa.array([set(s.split("-")) <= {"Li", "Mg", "Cu", "Al"} for s in entries["chemsys"].to_pylist()])
     small = pc.less_equal(pc.list_value_length(entries["numbers"]), 4)
     pq.write_table(entries.filter(pc.and_(small, inside)), folder / "snapshot.parquet")
-    (folder / "round.toml").write_text(SETTINGS)
+    (folder / "round.toml").write_text(ROUND_TOML)
+    return "--snapshot", str(folder / "snapshot.parquet"), "--config", str(folder / "round.toml")
+
+
+def make_store(folder: Path) -> Path:
+    """A store of a few dozen crystals after its first round's training."""
     store = folder / "undisturbed"
-    options = ("--snapshot", str(folder / "snapshot.parquet"), "--config", str(folder / "round.toml"))
-    subprocess.run([*GNOME, "init", str(store), *options], check=True, capture_output=True)
+    subprocess.run([*GNOME, "init", str(store), *write_inputs(folder)], check=True, capture_output=True)
     return store
 
 

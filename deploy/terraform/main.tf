@@ -66,12 +66,17 @@ resource "google_service_account" "driver" {
   depends_on = [google_project_service.needed]
 }
 
-# Objects of the one bucket: read, write, list, delete.
-resource "google_storage_bucket_iam_member" "objects" {
-  for_each = {
+locals {
+  accounts = {
     worker = google_service_account.worker.member
     driver = google_service_account.driver.member
   }
+}
+
+# Objects of the one bucket: read, write, list, delete.
+resource "google_storage_bucket_iam_member" "objects" {
+  for_each = local.accounts
+
   bucket = google_storage_bucket.stores.name
   role   = "roles/storage.objectUser"
   member = each.value
@@ -79,10 +84,8 @@ resource "google_storage_bucket_iam_member" "objects" {
 
 # Images of the one repository.
 resource "google_artifact_registry_repository_iam_member" "images" {
-  for_each = {
-    worker = google_service_account.worker.member
-    driver = google_service_account.driver.member
-  }
+  for_each = local.accounts
+
   location   = google_artifact_registry_repository.images.location
   repository = google_artifact_registry_repository.images.name
   role       = "roles/artifactregistry.reader"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -49,12 +50,12 @@ def collect(store: Store) -> ReportData:
         for stage in stages_of(round_)
         if (commit := store.commit(round_, stage)) is not None
     ]
-    entries, rounds = measured_entries(store), _measured_rounds(store)
+    entries, outcomes = measured_entries(store), _outcomes(store)
     return ReportData(
         title="GNoME flywheel",
         scale=entries["scale"][0].as_py(),
         stages=tuple(_stage_counts(commit) for commit in commits),
-        jobs=evaluated_jobs(store),
+        jobs=_jobs(outcomes),
         hull_entries=entries,
         stable=tuple(stable_crystals(store, entries)),
         generated=tuple(row for commit in commits if commit.stage == "generate" for row in _generated(commit)),
@@ -63,7 +64,7 @@ def collect(store: Store) -> ReportData:
             row for commit in commits if commit.stage in ("score", "emit") for row in _unpacked(store, commit)
         ),
         curves=tuple(curve for commit in commits if commit.stage == "train" for curve in _curves(store, commit)),
-        searches=tuple(filter(None, (_searches(store, round_, rounds[-1]) for round_ in rounds))),
+        searches=tuple(filter(None, (_searches(store, *outcome) for outcome in outcomes.items()))),
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
         config=store.round_config(store.rounds()[-1]),
         versions={name: metadata.version(name) for name in PACKAGES},
@@ -73,12 +74,13 @@ def collect(store: Store) -> ReportData:
 
 def evaluated_jobs(store: Store) -> pa.Table:
     """JOBS of every round whose hull is there."""
-    rounds = _measured_rounds(store)
-    return pa.concat_tables([JOBS.empty_table(), *(_jobs(store, round_, rounds[-1]) for round_ in rounds)])
+    return _jobs(_outcomes(store))
 
 
-def _measured_rounds(store: Store) -> list[int]:
-    return [round_ for round_ in store.rounds()[1:] if store.commit(round_, "hull")]
+def _outcomes(store: Store) -> dict[int, pa.Table]:
+    """What `_outcomes_of` says of every round whose hull is there."""
+    rounds = [round_ for round_ in store.rounds()[1:] if store.commit(round_, "hull")]
+    return {round_: _outcomes_of(store, round_, rounds[-1]) for round_ in rounds}
 
 
 def _stage_counts(commit: Commit) -> StageCounts:
@@ -96,12 +98,14 @@ def _stage_counts(commit: Commit) -> StageCounts:
     )
 
 
-def _jobs(store: Store, round_: int, last: int) -> pa.Table:
-    """JOBS of one round. A composition that was searched is one row: its lowest structure."""
-    outcomes = _outcomes(store, round_, last)
-    searched = outcomes["searched"].to_numpy()
-    rows = np.flatnonzero(~searched).tolist() + [own[0] for own in _of_compositions(outcomes).values()]
-    return outcomes.take(pa.array(rows, pa.int64())).select(JOBS.names)
+def _jobs(outcomes: Mapping[int, pa.Table]) -> pa.Table:
+    """JOBS of all rounds. A composition that was searched is one row: its lowest structure."""
+    parts = [JOBS.empty_table()]
+    for own in outcomes.values():
+        lowest = [rows[0] for rows in _of_compositions(own).values()]
+        rows = np.flatnonzero(~own["searched"].to_numpy()).tolist() + lowest
+        parts.append(own.take(pa.array(rows, pa.int64())).select(JOBS.names))
+    return pa.concat_tables(parts)
 
 
 def _of_compositions(outcomes: pa.Table) -> dict[str, list[int]]:
@@ -114,7 +118,7 @@ def _of_compositions(outcomes: pa.Table) -> dict[str, list[int]]:
     return found
 
 
-def _outcomes(store: Store, round_: int, last: int) -> pa.Table:
+def _outcomes_of(store: Store, round_: int, last: int) -> pa.Table:
     """JOBS columns, `searched` and `volume_factor` of one round's jobs whose results rounds up to `last` took in.
 
     Distances are to the hull that the round started from.
@@ -148,12 +152,11 @@ def _outcomes(store: Store, round_: int, last: int) -> pa.Table:
     )
 
 
-def _searches(store: Store, round_: int, last: int) -> Searches | None:
+def _searches(store: Store, round_: int, outcomes: pa.Table) -> Searches | None:
     """What a round's random structures came to, if it searched compositions."""
     config = load_round_config(store, round_)
     if not config.searches:
         return None
-    outcomes = _outcomes(store, round_, last)
     packing = store.read_table(committed(store, round_, "emit"), "packing", PACKING_SCHEMA)
     begun = dict(zip(packing["formula"].to_pylist(), packing["begun"].to_pylist(), strict=True))
     found = {formula: outcomes.take(pa.array(rows)) for formula, rows in _of_compositions(outcomes).items()}

@@ -1,45 +1,18 @@
 """A tiny real flywheel: a few dozen crystals of the embedded snapshot and settings that make a round take seconds."""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
-from gnome_core.crystals.readers import embedded_entries
+from pipelines import round as driver
 from pipelines.store import Store
-
-ELEMENTS = {"Li", "Mg", "Cu", "Al"}
-ROUND_TOML = """
-seed = 3
-[generation]
-max_recipes_per_parent = 8
-max_sites = 4
-[model]
-width = 8
-steps = 1
-[scoring]
-members = 2
-max_candidates = 60
-[scoring.cascade]
-refine = 12
-[selection]
-budget = 3
-random_baseline = 2
-threshold = 0.5
-[evaluation]
-max_steps = 12
-fmax = 0.3
-batch_size = 2
-[training]
-first = "scratch"
-epochs = 2
-fine_tune_epochs = 1
-"""
+from tools.soak import write_inputs
 
 
 def gnome(*arguments: str, crash_at: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
@@ -59,15 +32,28 @@ def digests(store: Store) -> dict[str, dict[str, str]]:
     }
 
 
+@contextmanager
+def killed_at(monkeypatch: pytest.MonkeyPatch, stage: str, point: str) -> Generator[None]:
+    """What runs in it must reach the crash point, and goes no further."""
+
+    class Killed(BaseException):
+        """Stands for SIGKILL in this process: nothing after the crash point runs."""
+
+    def crash(*where: str) -> None:
+        if where == (stage, point):
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_crash_point", crash)
+        with pytest.raises(Killed):
+            yield
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A folder with snapshot.parquet and round.toml."""
     folder = tmp_path_factory.mktemp("tiny")
-    entries = embedded_entries()
-    small = pc.less_equal(pc.list_value_length(entries["numbers"]), 4)
-    inside = pa.array([set(system.split("-")) <= ELEMENTS for system in entries["chemsys"].to_pylist()])
-    pq.write_table(entries.filter(pc.and_(small, inside)), folder / "snapshot.parquet")
-    (folder / "round.toml").write_text(ROUND_TOML)
+    write_inputs(folder)
     return folder
 
 
@@ -85,10 +71,6 @@ def initialised(tiny) -> Path:
 @pytest.fixture(scope="session")
 def two_rounds(tiny, initialised) -> Path:
     """A store after two undisturbed rounds, run in this process."""
-    import shutil
-
-    from pipelines import round as driver
-
     path = tiny / "two_rounds"
     shutil.copytree(initialised, path)
     store = Store(str(path))

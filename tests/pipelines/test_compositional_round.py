@@ -33,7 +33,8 @@ from pipelines.schemas import (
 )
 from pipelines.store import Store
 from pipelines.transforms.compositions import composition_labels
-from tests.pipelines.conftest import ROUND_TOML, digests
+from tests.pipelines.conftest import digests, killed_at
+from tools.soak import ROUND_TOML
 
 STRUCTURES, LEAST = 3, 2
 BOTH_TOML = (
@@ -197,18 +198,8 @@ def test_a_compositional_round_resumes_to_the_same_rows(both, tmp_path, monkeypa
     shutil.copytree(both.root, tmp_path / "store")
     store = Store(str(tmp_path / "store"))
     shutil.rmtree(tmp_path / f"store/rounds/r0001/{stage}")
-
-    class Killed(BaseException):
-        pass
-
-    def crash(*where: str) -> None:
-        if where == (stage, point):
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(driver, "_crash_point", crash)
-        with pytest.raises(Killed):
-            list(driver.run_stages(store, 1, [stage]))
+    with killed_at(monkeypatch, stage, point):
+        list(driver.run_stages(store, 1, [stage]))
     list(driver.run_stages(store, 1, [stage]))
     assert digests(store) == digests(both)
 

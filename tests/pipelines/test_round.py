@@ -36,7 +36,7 @@ from pipelines.schemas import (
 from pipelines.store import Store
 from pipelines.verify import verify
 from tests.gnome_core.crystals.test_readers import broken_cifs
-from tests.pipelines.conftest import digests, gnome
+from tests.pipelines.conftest import digests, gnome, killed_at
 
 POINTS = ("before_write", "after_write", "after_job", "after_commit")
 
@@ -184,10 +184,6 @@ def test_a_killed_round_resumes_to_the_same_rows(stage, point, proposed, two_rou
         assert metrics["batches_reused"] == metrics["batches"], "finished batches are not computed again"
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL in this process: nothing after the crash point runs."""
-
-
 @pytest.mark.parametrize(
     ("round_", "stage", "point"),
     [
@@ -202,15 +198,8 @@ def test_every_stage_resumes_after_a_crash(round_, stage, point, two_rounds, tmp
     shutil.copytree(two_rounds, tmp_path / "store")
     store = Store(str(tmp_path / "store"))
     shutil.rmtree(tmp_path / f"store/rounds/r{round_:04d}/{stage}")
-
-    def crash(*where: str) -> None:
-        if where == (stage, point):
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(driver, "_crash_point", crash)
-        with pytest.raises(Killed):
-            list(driver.run_stages(store, round_, [stage]))
+    with killed_at(monkeypatch, stage, point):
+        list(driver.run_stages(store, round_, [stage]))
     assert (store.commit(round_, stage) is not None) == (point == "after_commit")
     list(driver.run_stages(store, round_, [stage]))
     assert store.commit(round_, stage).digest == expected.digest
