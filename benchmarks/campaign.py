@@ -1,17 +1,17 @@
 """Campaign study: rounds of the real flywheel on the embedded evaluator, beside random selection at equal budget.
 
-Every arm (models or random) and seed is a store of its own, made by `gnome init` and `gnome round run`; running the
-command again goes on where it was stopped. From the stores it writes docs/campaign.md with its pictures: hit rate,
-precision, error and stable crystals by round and by number of elements.
+Every framework, arm (models or random) and seed is a store of its own, made by `gnome init` and `gnome round run`;
+running the command again goes on where it was stopped. From the stores it writes docs/campaign.md with its pictures:
+hit rate, precision, error and stable crystals by round and by number of elements. Settings, the budget of a round among
+them, are those of examples/campaign-FRAMEWORK.toml.
 
-    python benchmarks/campaign.py --out campaign [--rounds 6] [--seeds 3] [--budget 40] [--config FILE.toml]
-    python benchmarks/campaign.py --quick        # two small rounds of four elements, nothing written to docs/
+    python benchmarks/campaign.py --out campaign [--rounds 6] [--seeds 3] [--frameworks structural compositional]
+    python benchmarks/campaign.py --quick        # one small round of four elements, nothing written to docs/
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import subprocess
 import sys
@@ -30,26 +30,31 @@ import tomlkit
 from gnome_core.analysis import discovery, growth
 from gnome_core.crystals.readers import embedded_entries
 from pipelines.analyses import Inputs
-from pipelines.config import RoundConfig
 from pipelines.report.collect import evaluated_jobs
 from pipelines.store import Store
 
 REPO = Path(__file__).parents[1]
 DOCS = REPO / "docs"
+FRAMEWORKS = ("structural", "compositional")
+BUDGETS = {
+    "structural": "{selection[budget]} crystals are evaluated a round and arm.",
+    "compositional": "{compositional[budget]} compositions a round and arm are each searched by "
+    "{generation[random_search][structures]} random structures; one is a hit if its lowest structure is stable.",
+}
 ARMS = ("models", "random")
 QUICK = {
     "generation": {"max_recipes_per_parent": 8, "max_sites": 4},
     "model": {"width": 8, "steps": 1},
     "scoring": {"members": 1, "max_candidates": 60},
-    "selection": {"threshold": 0.5},
+    "selection": {"threshold": 0.5, "budget": 3},
     "evaluation": {"max_steps": 12, "fmax": 0.3, "batch_size": 4},
     "training": {"first": "scratch", "epochs": 2, "fine_tune_epochs": 1},
 }
 # Nothing of the random arm depends on its models, so the smallest will do; the candidates are the same.
+SMALLEST = {"model": {"width": 4, "steps": 1}, "training": {"first": "scratch", "epochs": 1, "fine_tune_epochs": 1}}
 CHEAP = {
-    "model": {"width": 4, "steps": 1},
-    "scoring": {"members": 1},
-    "training": {"first": "scratch", "epochs": 1, "fine_tune_epochs": 1},
+    "structural": SMALLEST | {"scoring": {"members": 1}},
+    "compositional": {"compositional": SMALLEST | {"members": 1}},
 }
 
 
@@ -64,27 +69,32 @@ class Campaign:
         return f"{self.framework}-{self.arm}-{self.seed}"
 
 
-def settings(base: dict, campaign: Campaign, budget: int) -> dict:
-    """round.toml of one campaign."""
-    document = copy.deepcopy(base)
-    for table, values in CHEAP.items() if campaign.arm == "random" else ():
-        document.setdefault(table, {}).update(values)
-    document["seed"] = campaign.seed
-    by_model = campaign.arm == "models"
-    document.setdefault("selection", {}).update(
-        budget=budget if by_model else 0, random_baseline=0 if by_model else budget
-    )
-    if "framework" in RoundConfig.model_fields:
-        document["framework"] = campaign.framework
-    return document
+def settings(base: dict, campaign: Campaign) -> dict:
+    """round.toml of one campaign: all of the budget for the models or for chance."""
+    section = "selection" if campaign.framework == "structural" else "compositional"
+    by_models = campaign.arm == "models"
+    budget = base[section]["budget"]
+    own = {
+        "framework": campaign.framework,
+        "seed": campaign.seed,
+        section: {"budget": budget * by_models, "random_baseline": budget * (not by_models)},
+    }
+    return merged(merged(base, {} if by_models else CHEAP[campaign.framework]), own)
 
 
-def run(campaign: Campaign, out: Path, base: dict, budget: int, rounds: int, snapshot: str) -> Path:
+def merged(base: dict, changes: dict) -> dict:
+    """A copy of nested settings with some replaced."""
+    return base | {
+        key: merged(base.get(key, {}), value) if isinstance(value, dict) else value for key, value in changes.items()
+    }
+
+
+def run(campaign: Campaign, out: Path, base: dict, rounds: int, snapshot: str) -> Path:
     """Bring one campaign to its last round, from wherever it is; its store."""
     store = out / campaign.name
     if not (store / "rounds" / "r0000" / "ROUND.json").exists():
         config = out / f"{campaign.name}.toml"
-        config.write_text(tomlkit.dumps(settings(base, campaign, budget)))
+        config.write_text(tomlkit.dumps(settings(base, campaign)))
         gnome("init", str(store), "--snapshot", snapshot, "--config", str(config))
     while (done := len(closed_rounds(store))) <= rounds:
         print(f"{campaign.name}: round {done} of {rounds}", flush=True)
@@ -154,8 +164,8 @@ class Results:
     def elements(self) -> list[int]:
         return sorted({row["elements"] for _, counts, _ in self.measured.values() for row in counts})
 
-    def hours(self) -> float:
-        return sum(hours for _, _, hours in self.measured.values())
+    def hours(self, framework: str) -> float:
+        return sum(hours for campaign, (_, _, hours) in self.measured.items() if campaign.framework == framework)
 
 
 def hit_rate_column(arm: str) -> str:
@@ -176,18 +186,21 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def document(results: Results, arguments: argparse.Namespace, base: dict) -> str:
+def document(results: Results, arguments: argparse.Namespace, bases: dict[str, dict]) -> str:
     rounds = range(1, results.rounds + 1)
     parts = [
         "# A campaign on the embedded evaluator",
-        f"{arguments.seeds} seeds, {results.rounds} rounds, {arguments.budget} evaluations a round and arm, from the "
-        f"snapshot `{arguments.snapshot}`; stable means on or below the hull of the embedded evaluator. The random arm "
-        "draws compositions uniformly from the same candidates, in stores of its own. Numbers are means and standard "
-        f"deviations over seeds. Committed stages took {results.hours():.1f} hours. Made by\n",
+        f"{arguments.seeds} seeds and {results.rounds} rounds from the snapshot `{arguments.snapshot}`; stable means "
+        "on or below the hull of the embedded evaluator. The random arm draws uniformly from the same candidates, as "
+        "many a round, in stores of its own. Numbers are means and standard deviations over seeds. Made by\n",
         f"    {command(arguments)}\n",
     ]
     for framework in results.frameworks:
-        parts.append(f"## {framework.capitalize()} framework\n\n![Curves by round](campaign/{framework}.png)\n")
+        parts.append(
+            f"## {framework.capitalize()} framework\n\n{BUDGETS[framework].format(**bases[framework])} "
+            f"Committed stages of all its stores took {results.hours(framework):.1f} hours.\n\n"
+            f"![Curves by round](campaign/{framework}.png)\n"
+        )
         rows = []
         for r in rounds:
             by = (framework, "models", "round", str(r))
@@ -216,14 +229,14 @@ def document(results: Results, arguments: argparse.Namespace, base: dict) -> str
                 rows.append([str(k), *cells, random, stable])
         header = ["elements", *(f"round {r}" for r in rounds), "random, all rounds", "new on the hull at the end"]
         parts.append(f"Hit rate of the models (%) by number of elements:\n\n{table(header, rows)}\n")
-    parts.append(f"## Settings\n\nBeside the defaults of `gnome config`:\n\n```toml\n{tomlkit.dumps(base)}```\n")
+        settings_of = tomlkit.dumps(bases[framework])
+        parts.append(f"Settings beside the defaults of `gnome config`:\n\n```toml\n{settings_of}```\n")
     return "\n".join(parts)
 
 
 def command(arguments: argparse.Namespace) -> str:
-    names = ("rounds", "seeds", "budget", "snapshot")
-    options = " ".join(f"--{name} {getattr(arguments, name)}" for name in names)
-    return f"python benchmarks/campaign.py --out campaign {options} --config {arguments.config}"
+    options = f"--rounds {arguments.rounds} --seeds {arguments.seeds} --frameworks {' '.join(arguments.frameworks)}"
+    return f"python benchmarks/campaign.py --out campaign {options} --snapshot {arguments.snapshot}"
 
 
 def draw(results: Results, framework: str, path: Path) -> None:
@@ -274,37 +287,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("campaign"), help="folder of the stores")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--budget", type=int, default=40, help="evaluations a round and arm")
+    parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS)
     parser.add_argument("--snapshot", default="embedded")
-    parser.add_argument("--config", type=Path, default=Path("examples/campaign.toml"), help="settings of all arms")
     arguments = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        docs = DOCS
+        docs, bases = DOCS, {}
         if arguments.quick:
             arguments.out = docs = Path(scratch)
-            arguments.rounds, arguments.seeds, arguments.budget = 2, 1, 3
-            arguments.snapshot, base = quick_snapshot(Path(scratch)), QUICK
+            arguments.rounds, arguments.seeds, arguments.frameworks = 1, 1, ["structural"]
+            arguments.snapshot, bases["structural"] = quick_snapshot(Path(scratch)), QUICK
         else:
-            base = tomllib.loads((REPO / arguments.config).read_text())
+            for framework in arguments.frameworks:
+                bases[framework] = tomllib.loads((REPO / f"examples/campaign-{framework}.toml").read_text())
             arguments.out.mkdir(parents=True, exist_ok=True)
-        both = "framework" in RoundConfig.model_fields and not arguments.quick
         campaigns = [
             Campaign(framework, arm, seed)
             for seed in range(arguments.seeds)
-            for framework in (("structural", "compositional") if both else ("structural",))
+            for framework in arguments.frameworks
             for arm in ARMS
         ]
         measured = {
             campaign: measure(
-                run(campaign, arguments.out, base, arguments.budget, arguments.rounds, arguments.snapshot)
+                run(campaign, arguments.out, bases[campaign.framework], arguments.rounds, arguments.snapshot)
             )
             for campaign in campaigns
         }
         results = Results(measured, arguments.rounds)
         for framework in results.frameworks:
             draw(results, framework, docs / "campaign" / f"{framework}.png")
-        text = document(results, arguments, base)
+        text = document(results, arguments, bases)
         (docs / "campaign.md").write_text(text)
     print(text)
     last = [

@@ -101,8 +101,7 @@ def check_crystal(crystal: Crystal, min_distance: float = 0.5, max_sites: int = 
         )
     if crystal.n_sites > max_sites:
         raise InvalidCrystal("too_many_sites", f"{crystal.n_sites} atoms, at most {max_sites}; use its primitive cell")
-    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
-        raise InvalidCrystal("not_finite", "lattice or coordinates hold NaN or infinity; re-export the structure")
+    check_finite(crystal)
     lengths, _, volume = _cell_geometry(crystal.lattice)
     # A cell flatter than 1 % of its box is a typing error, and neighbour searches would run for ever.
     if volume < 1.0 or volume < 0.01 * math.prod(lengths):
@@ -116,6 +115,12 @@ def check_crystal(crystal: Crystal, min_distance: float = 0.5, max_sites: int = 
         distance = shortest_distance(crystal, min_distance)
     if distance < min_distance:
         raise InvalidCrystal("overlapping_atoms", f"two atoms {distance:.3f} Å apart; merge or move them")
+
+
+def check_finite(crystal: Crystal) -> None:
+    """Raise `InvalidCrystal` for a lattice or coordinates with NaN or infinity."""
+    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
+        raise InvalidCrystal("not_finite", "lattice or coordinates hold NaN or infinity; re-export the structure")
 
 
 def _cell_geometry(lattice: np.ndarray) -> tuple[list[float], list[float], float]:

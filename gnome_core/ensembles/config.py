@@ -20,7 +20,7 @@ class CascadeConfig(BaseModel):
     first_margin: float = Field(
         0.06, ge=0, description="eV/atom above selection.threshold where one member at one volume ends a candidate"
     )
-    second_members: int = Field(4, ge=2, description="members that look at what is left, at one volume")
+    second_members: int = Field(2, ge=2, description="members that look at what is left, at one volume")
     second_margin: float = Field(
         0.02, ge=0, description="eV/atom above selection.threshold where their median ends a candidate"
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from vesin import NeighborList as _VesinList
 
-from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.crystal import Crystal, check_finite
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,11 @@ class BondGraph:
 
 
 def bond_graph(crystal: Crystal, atom_cutoff: float = 6.0, bond_cutoff: float = 3.0) -> BondGraph:
-    """Build the graph of one crystal; cutoffs in Å. Isolated atoms (no bond at all) are legal."""
+    """Build the graph of one crystal; cutoffs in Å. Isolated atoms (no bond at all) are legal.
+
+    Raises InvalidCrystal for a lattice or coordinates that are not finite.
+    """
+    check_finite(crystal)
     first, second, vectors, distance = _VesinList(cutoff=atom_cutoff, full_list=False, sorted=True).compute(
         points=crystal.positions, box=crystal.lattice, periodic=True, quantities="ijDd"
     )

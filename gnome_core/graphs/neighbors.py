@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from vesin import NeighborList as _VesinList
 
-from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.crystal import Crystal, check_finite
 
 
 class NeighborList(NamedTuple):
@@ -24,7 +24,11 @@ class NeighborList(NamedTuple):
 
 
 def neighbor_list(crystal: Crystal, cutoff: float) -> NeighborList:
-    """Neighbours within `cutoff` Å, ordered by sender, then receiver, then image. Empty lists are legal."""
+    """Neighbours within `cutoff` Å, ordered by sender, then receiver, then image. Empty lists are legal.
+
+    Raises InvalidCrystal for a lattice or coordinates that are not finite.
+    """
+    check_finite(crystal)
     senders, receivers, images = _VesinList(cutoff=cutoff, full_list=True, sorted=True).compute(
         points=crystal.positions, box=crystal.lattice, periodic=True, quantities="ijS"
     )

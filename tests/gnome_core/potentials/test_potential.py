@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.graphs.bonds import BatchShape, bond_graph
 from gnome_core.models import chgnet
+from gnome_core.potentials.named import make_potential
 from gnome_core.potentials.potential import EmbeddedPotential, Evaluation
 from tests.gnome_core.potentials.samples import (
     COPPER,
@@ -165,3 +166,17 @@ def test_a_crystal_larger_than_the_ladder_gets_a_shape_of_its_own():
     )
     assert_same(big, repeated, ROUNDING)
     assert_same_all([first, last], embedded().evaluate([COPPER, ROCKSALT]))
+
+
+NOT_FINITE = [
+    Crystal(ROCKSALT.lattice, [[0, 0, 0], [0.5, np.nan, 0.5]], [12, 8]),
+    Crystal(np.full((3, 3), np.inf), ROCKSALT.frac_coords, [12, 8]),
+]
+
+
+@pytest.mark.parametrize("bad", NOT_FINITE, ids=["coordinates", "lattice"])
+@pytest.mark.parametrize("name", ["embedded", "pretrained"])
+def test_crystals_that_are_not_finite_are_refused_by_name(name, bad):
+    with pytest.raises(InvalidCrystal, match="hold NaN or infinity") as caught:
+        make_potential(name).evaluate([bad])
+    assert caught.value.reason == "not_finite"
