@@ -43,13 +43,11 @@ RECIPES_PER_PARENT = 2_500  # about, with SIZES; what decides how many parents a
 CAPPED = {"generation": {"max_sites": 12, "max_recipes_per_parent": 40}, "scoring": {"max_candidates": 10**8}}
 
 
-def make_store(root: str, structures: str, quick: bool) -> None:
-    """Rounds 0's snapshot and hull as if it had been run, every entry a parent."""
+def make_store(root: str, table: pa.Table) -> None:
+    """Round 0's snapshot and hull as if it had been run, every row of id, lattice, frac_coords and numbers a parent."""
     from pipelines.config import RoundConfig
     from pipelines.store import Store
 
-    table = pq.read_table(structures, columns=["id", "lattice", "frac_coords", "numbers"])
-    table = table.slice(0, 2_000) if quick else table
     crystals = crystals_from_batch(table)
     parents = ParentTable.from_crystals(table["id"].to_pylist(), crystals)
     systems = [chemsys(crystal.numbers) for crystal in crystals]
@@ -190,7 +188,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder, "store"))
         started = time.process_time()
-        make_store(store, arguments.structures, arguments.quick)
+        table = pq.read_table(arguments.structures, columns=["id", "lattice", "frac_coords", "numbers"])
+        make_store(store, table.slice(0, 2_000) if arguments.quick else table)
         print(f"store made in {time.process_time() - started:.0f} CPU s", flush=True)
         for size in sizes:
             row = in_fresh_process(store, SIZES, max(16, round(size / RECIPES_PER_PARENT)), arguments.flags)

@@ -1,13 +1,15 @@
 """Recipes through generate, a cheap stand-in for score, and select: rates, memory, bytes between steps, growth.
 
-    python benchmarks/pipeline.py [--quick] [--sizes 1e4 1e5 1e6]
+    python benchmarks/pipeline.py STRUCTURES.parquet [--sizes 1e4 1e5 1e6]
+    python benchmarks/pipeline.py --quick
 
-The embedded snapshot's crystals are the parents; a cap on recipes a parent sets the size, and all distinct new
-candidates are kept, however many. The stand-in draws every energy from the digest, so that 1 % of the candidates lie
-below the threshold; everything else is what a round runs. Each size runs in a process of its own. Bytes are those that
-Beam's coders wrote for record batches and for the combiners' tables between steps; growth exponents are those of CPU
-seconds between neighbouring sizes, less what an almost empty run takes. At the second size two worker processes run
-against one. Ends with a line of JSON.
+Parents are drawn at random from the crystals of the file (columns id, lattice, frac_coords, numbers) or, with --quick,
+from the embedded snapshot, as many as a size takes with about 40 recipes each; all distinct new candidates are kept.
+The stand-in draws every energy from the digest, so that 1 % of the candidates lie below the threshold; everything else
+is what a round runs. Each size runs in a process of its own. Bytes are those that Beam's coders wrote for record
+batches and for the combiners' tables between steps; growth exponents are those of CPU seconds between neighbouring
+sizes, less what an almost empty run takes. At the second size two worker processes run against one. Ends with a line of
+JSON.
 """
 
 from __future__ import annotations
@@ -26,35 +28,32 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from generate_stage import make_store
 
 STAGES = ("generate", "score", "select")
 THRESHOLD = 0.05
 SURVIVING = 0.01  # share of candidates below the threshold
+RECIPES_PER_PARENT = 40
+MAX_SITES = 12
 WORKERS = "--direct_running_mode=multi_processing"
 
 
-def make_store(root: str) -> None:
-    """Round 0's snapshot and hull as if it had been run, every entry a parent."""
-    from generate_stage import publish_made
-
-    from gnome_core.crystals.arrow import crystals_from_batch
+def parents_of(structures: str | None) -> pa.Table:
+    """id, lattice, frac_coords and numbers of all that may be parents, in a random order."""
     from gnome_core.crystals.readers import embedded_entries
-    from gnome_core.generation.parents import ParentTable
-    from pipelines.config import RoundConfig
-    from pipelines.store import Store
 
-    entries = embedded_entries().combine_chunks()
-    parents = ParentTable.from_crystals(entries["id"].to_pylist(), crystals_from_batch(entries))
-    store = Store(root)
-    config = store.start_round(0, RoundConfig().document())
-    tables = {"snapshot": ("entries", entries), "hull": ("parents", pa.Table.from_batches([parents.to_batch()]))}
-    for stage, (name, rows) in tables.items():
-        publish_made(store, stage, config, name, rows)
+    columns = ["id", "lattice", "frac_coords", "numbers"]
+    table = pq.read_table(structures, columns=columns) if structures else embedded_entries().select(columns)
+    table = table.filter(pc.less_equal(pc.list_value_length(table["numbers"]), MAX_SITES))
+    return table.take(pa.array(np.random.default_rng(0).permutation(len(table))))
 
 
 def cheap_score(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -134,7 +133,7 @@ def count_encoded() -> Counter[str]:
     return encoded
 
 
-def run(root: str, per_parent: int, flags: list[str]) -> None:
+def run(root: str, flags: list[str]) -> None:
     """In this process: round 1's three stages; prints what they took as a line of JSON."""
     from pipelines import round as driver
     from pipelines.config import RoundConfig
@@ -142,7 +141,7 @@ def run(root: str, per_parent: int, flags: list[str]) -> None:
 
     config = RoundConfig.model_validate(
         {
-            "generation": {"max_recipes_per_parent": per_parent},
+            "generation": {"max_recipes_per_parent": RECIPES_PER_PARENT, "max_sites": MAX_SITES},
             "scoring": {"max_candidates": 10**8},
             "selection": {"threshold": THRESHOLD},
             "part_files": 8,
@@ -177,11 +176,11 @@ def cpu_seconds() -> float:
     return sum(u.ru_utime + u.ru_stime for u in usage)
 
 
-def in_fresh_process(store: str, per_parent: int, flags: list[str] = ()) -> dict:
+def in_fresh_process(parents: pa.Table, flags: Sequence[str] = ()) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         root = str(Path(folder, "store"))
-        subprocess.run(["cp", "-r", store, root], check=True)
-        job = json.dumps({"root": root, "per_parent": per_parent, "flags": list(flags)})
+        make_store(root, parents)
+        job = json.dumps({"root": root, "flags": list(flags)})
         done = subprocess.run([sys.executable, __file__, "--job", job], capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
@@ -226,32 +225,33 @@ def growth(rows: list[dict], empty: dict) -> list[float]:
 def main() -> None:
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("structures", nargs="?")
     parser.add_argument("--quick", action="store_true", help="two small sizes, under a minute")
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e4, 1e5, 1e6])
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
         return run(**json.loads(arguments.job))
+    if not (arguments.structures or arguments.quick):
+        parser.error("name a file of structures, or --quick")
     sizes = [1e4, 3e4] if arguments.quick else arguments.sizes
     result: dict = {"benchmark": "pipeline", "sizes": []}
-    with tempfile.TemporaryDirectory() as folder:
-        store = str(Path(folder, "store"))
-        make_store(store)
-        empty = in_fresh_process(store, 1)
-        print(f"almost empty: {empty['recipes']} recipes in {empty['cpu_s']} CPU s", flush=True)
-        rows = []
-        for size in sizes:
-            rows.append(in_fresh_process(store, max(2, round(size / empty["recipes"]))))
-            result["sizes"].append(summary(rows[-1], empty))
-            for stage in STAGES:
-                print(f"  {stage:9}", rows[-1]["stages"][stage], flush=True)
-            print(result["sizes"][-1], flush=True)
-        result["growth"] = growth(rows, empty)
-        if not arguments.quick:
-            per_parent = max(2, round(sizes[1] / empty["recipes"]))
-            one, two = (in_fresh_process(store, per_parent, (WORKERS, f"--direct_num_workers={n}")) for n in (1, 2))
-            result["workers"] = {"one_wall_s": one["wall_s"], "two_wall_s": two["wall_s"], "recipes": one["recipes"]}
-            print("worker processes:", result["workers"], flush=True)
+    whole = parents_of(None if arguments.quick else arguments.structures)
+    parents = [whole.slice(0, round(size / RECIPES_PER_PARENT)) for size in sizes]
+    empty = in_fresh_process(whole.slice(0, 16))
+    print(f"almost empty: {empty['recipes']} recipes in {empty['cpu_s']} CPU s", flush=True)
+    rows = []
+    for own in parents:
+        rows.append(in_fresh_process(own))
+        result["sizes"].append(summary(rows[-1], empty))
+        for stage in STAGES:
+            print(f"  {stage:9}", rows[-1]["stages"][stage], flush=True)
+        print(result["sizes"][-1], flush=True)
+    result["growth"] = growth(rows, empty)
+    if not arguments.quick:
+        one, two = (in_fresh_process(parents[1], (WORKERS, f"--direct_num_workers={n}")) for n in (1, 2))
+        result["workers"] = {"one_wall_s": one["wall_s"], "two_wall_s": two["wall_s"], "recipes": one["recipes"]}
+        print("worker processes:", result["workers"], flush=True)
     print(json.dumps(result))
 
 
