@@ -13,7 +13,7 @@ import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dft.config import DftConfig
-from dft.evaluator import check_name
+from dft.evaluator import check_name, is_engine
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.models.config import CompositionalConfig, StructuralConfig
@@ -67,6 +67,13 @@ class SelectionConfig(Section):
     parents_within: float = Field(0.1, ge=0, description="eV/atom above the hull up to which an entry is a parent")
 
 
+def check_pre_relax(name: str) -> str:
+    """The name of an evaluator that relaxes in the worker, or a ValueError."""
+    if is_engine(check_name(name)) or name.startswith("label:"):
+        raise ValueError(f"{name} cannot relax candidates before they become jobs; embedded or potential:FILE.npz can")
+    return name
+
+
 class EvaluationConfig(RelaxConfig):
     """How chosen candidates are relaxed."""
 
@@ -74,6 +81,11 @@ class EvaluationConfig(RelaxConfig):
         "embedded",
         description="embedded: CHGNet 0.3.0 in this process | potential:FILE.npz: one of yours, likewise | "
         "espresso | vasp: jobs in folders",
+    )
+    pre_relax: Annotated[str, AfterValidator(check_pre_relax)] | None = Field(
+        None,
+        description="embedded | potential:FILE.npz: relax chosen candidates by it before they become jobs, to the same "
+        "fmax and within max_steps; what it does not know goes on as proposed; empty = none",
     )
     batch_size: int = Field(32, ge=1, description="crystals relaxed together; a killed stage repeats at most one batch")
 

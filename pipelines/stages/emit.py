@@ -23,8 +23,10 @@ from pipelines.transforms.top import KeepTop
 
 
 def run(job: Job) -> Manifest:
-    root, path, name = job.store.root, job.attempt.path, job.config.evaluation.evaluator
-    protocol = protocol_json(make_evaluator(name, job.config.evaluation.relaxation(), job.config.dft).protocol)
+    evaluation = job.config.evaluation
+    root, path, name = job.store.root, job.attempt.path, evaluation.evaluator
+    protocol = protocol_json(make_evaluator(name, evaluation.relaxation(), job.config.dft).protocol)
+    relaxation = (evaluation.pre_relax, evaluation.relaxation()) if evaluation.pre_relax else None
     lacking = _lacking(job) if is_engine(name) else frozenset()
     seed = derived_seed(job.config, "search", job.round)
     search = (job.config.generation.random_search, seed) if job.config.searches else None
@@ -34,7 +36,7 @@ def run(job: Job) -> Manifest:
             pipeline
             | "Selected" >> ReadTable(root, job.input("select"), "selected")
             | "MakeJobs"
-            >> beam.ParDo(MakeJobs(root, job.round, name, protocol, lacking, search))
+            >> beam.ParDo(MakeJobs(root, job.round, name, protocol, lacking, search, relaxation))
             .with_output_types(pa.RecordBatch, **tags.HINTS, **{PACKING: tuple[str, tuple[int, int]]})
             .with_outputs(tags.COUNTS, PACKING, main="rows")
         )

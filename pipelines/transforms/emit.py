@@ -14,11 +14,13 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.generation.config import RandomSearchConfig
 from gnome_core.generation.generators import expand, try_expand
 from gnome_core.generation.recipe import NO_PARENT
+from gnome_core.potentials.config import RelaxConfig
 from pipelines import tags
 from pipelines.resources import emitted_jobs, parent_table
 from pipelines.schemas import PROPOSAL_SCHEMA
 from pipelines.store import Store
 from pipelines.transforms.compositions import of_framework, random_structures
+from pipelines.transforms.pre_relax import pre_relax
 from pipelines.transforms.score import PACKING, invalid_reason
 
 COMPOSITIONS_AT_ONCE = 16  # whose random structures are in memory together
@@ -26,13 +28,14 @@ COMPOSITIONS_AT_ONCE = 16  # whose random structures are in memory together
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class MakeJobs(beam.DoFn):
-    """SELECTED_SCHEMA -> PROPOSAL_SCHEMA: the candidate as its recipe makes it, id = job digest.
+    """SELECTED_SCHEMA -> PROPOSAL_SCHEMA: the candidate as its recipe, or a relaxation, makes it, id = job digest.
 
     A composition that is to be searched becomes its random structures, and each of these counts as one that came in;
     those that cannot be packed are rejected; the tag PACKING counts them. Rejects jobs that an earlier round emitted,
     and those with an element in `lacking`, which cannot be run.
 
     search: random structures of a composition and the seed of their draws; None where compositions are not searched.
+    relaxation: evaluator that relaxes candidates first, and its settings; None leaves them as they are.
     """
 
     def __init__(
@@ -43,9 +46,10 @@ class MakeJobs(beam.DoFn):
         protocol: str,
         lacking: frozenset[str] = frozenset(),
         search: tuple[RandomSearchConfig, int] | None = None,
+        relaxation: tuple[str, RelaxConfig] | None = None,
     ):
         self.root, self.round, self.evaluator, self.protocol, self.lacking = root, round_, evaluator, protocol, lacking
-        self.search = search
+        self.search, self.relaxation = search, relaxation
 
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
@@ -74,6 +78,8 @@ class MakeJobs(beam.DoFn):
         yield from self._jobs(batch.filter(pa.array([reason is None for reason in reasons], pa.bool_())), good)
 
     def _jobs(self, batch: pa.RecordBatch, crystals: list[Crystal]) -> Iterator:
+        if self.relaxation is not None:
+            crystals = pre_relax(crystals, *self.relaxation)
         jobs = [job_digest(crystal, self.protocol) for crystal in crystals]
         systems = batch["chemsys"].to_pylist()
         reasons = [self._reason(job, system) for job, system in zip(jobs, systems, strict=True)]

@@ -1,0 +1,30 @@
+"""Candidates relaxed by a cheap potential before a dear evaluator sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.relax import Relaxation, RelaxationFailure
+from pipelines.metrics import inc, timer
+from pipelines.transforms.evaluate import evaluator_of_process
+from pipelines.transforms.score import invalid_reason
+
+
+def pre_relax(crystals: Sequence[Crystal], evaluator: str, config: RelaxConfig) -> list[Crystal]:
+    """The crystals where the evaluator's relaxations leave them, in order.
+
+    One that it cannot judge, or that explodes, collapses or ends invalid, stays as it was.
+    """
+    with timer("pre_relax"):
+        outcomes = evaluator_of_process(evaluator, config).evaluate(crystals)
+    relaxed = [_end(outcome) or crystal for crystal, outcome in zip(crystals, outcomes, strict=True)]
+    inc("pre_relaxed", sum(new is not old for new, old in zip(relaxed, crystals, strict=True)))
+    return relaxed
+
+
+def _end(outcome: Relaxation | RelaxationFailure) -> Crystal | None:
+    usable = isinstance(outcome, Relaxation) or (outcome.reason == "not_converged" and outcome.frames)
+    end = outcome.frames[-1].crystal if usable else None
+    return None if invalid_reason(end) else end
