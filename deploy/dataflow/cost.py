@@ -40,7 +40,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Prices:
-    """US dollars, list prices of batch Dataflow in us-central1 as of June 2025, from memory: look them up."""
+    """US dollars, list prices of batch Dataflow in us-central1 as of June 2025: look them up."""
 
     vcpu: float = 0.056  # an hour
     memory: float = 0.003557  # a GB and hour
