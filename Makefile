@@ -31,7 +31,7 @@ espresso-round: $(STAMP)
 	$(BIN)/gnome round run espresso-store
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 # What `gnome runners` calls missing is skipped, and the skip says what gets it.
 test-runners: $(STAMP)
