@@ -30,6 +30,8 @@ def install(
 ) -> None:
     """Build Prism with Go, or get a job server with Maven, into the user's cache folder."""
     from pipelines.engines import install_engine
+    from pipelines.environment import set_up
 
+    set_up(verbose=False)
     installed = install_engine(engine, beam)
     typer.echo(f"{installed.name} of Beam {installed.beam} is in {installed.folder}")
