@@ -18,21 +18,21 @@ class Figures:
 
     recipes: float = 67_195  # generated: benchmarks/generate_stage.py mp_structures.parquet --quick, recipes_per_cpu_s
     expanded: float = 24_321  # recipes made into checked crystals: try_expand of benchmarks/filter.py's 5,000
-    graphs: float = 12_219  # built: benchmarks/filter.py --quick, graphs_per_cpu_s
-    evaluation: float = 0.549e-3  # s of one member on one graph: the same, ours_cpu_ms
-    evaluations: float = 2.7  # of members on a screened candidate: the same, cascade, without the 50 of 2,000 refined
+    graphs: float = 12_758  # built: benchmarks/filter.py, graphs_per_cpu_s
+    evaluation: float = 0.614e-3  # s of one member on one graph: the same, ours_cpu_ms
+    evaluations: float = 1.6  # of members on a screened candidate: the same, cascade, without the 500 of 20,000 refined
     relaxations: float = 3.1  # of crystals to 0.05 eV/Å: 32 of benchmarks/evaluator.py's, compiled before
+    row: float = 178e-6  # s a candidate of names, statistics, Beam and Parquet: benchmarks/pipeline.py, less generation
+    shuffled: float = 119.0  # bytes a candidate between steps, generate to select: benchmarks/pipeline.py, largest size
 
 
 @dataclass(frozen=True)
 class Assumptions:
     """What was not measured."""
 
-    row: float = 30e-6  # s of Beam and Parquet a candidate in batches, generate to select
     yield_: float = 0.5  # candidates scored of recipes generated: new, distinct, possible
     vcpu: float = 0.5  # of a core that a vCPU, half of one with two threads, is worth
     busy: float = 0.8  # share of the time that workers have work: start, stragglers, autoscaling
-    shuffled: float = 300.0  # bytes a scored candidate through the shuffle
     memory: float = 4.0  # GB a vCPU (n2-standard)
     disk: float = 50.0 / 8  # GB a vCPU: 50 GB a worker of 8
     evaluated: float = 1_000.0  # crystals that the round relaxes, whatever its size
@@ -53,7 +53,7 @@ def core_seconds(candidates: float, figures: Figures, assumed: Assumptions) -> d
     return {
         "generate": candidates / assumed.yield_ / figures.recipes,
         "score": candidates * (1 / figures.expanded + 1 / figures.graphs + figures.evaluations * figures.evaluation),
-        "rows": candidates * assumed.row,
+        "rows": candidates * figures.row,
         "evaluate": assumed.evaluated / figures.relaxations,
     }
 
@@ -65,7 +65,7 @@ def dollars(candidates: float, figures: Figures, assumed: Assumptions, prices: P
     """
     hours = sum(core_seconds(candidates, figures, assumed).values()) / (assumed.vcpu * assumed.busy) / HOUR
     hourly = prices.vcpu + assumed.memory * prices.memory + assumed.disk * prices.disk
-    return hours, hours * hourly + candidates * assumed.shuffled / 1e9 * prices.shuffle
+    return hours, hours * hourly + candidates * figures.shuffled / 1e9 * prices.shuffle
 
 
 def table() -> str:
