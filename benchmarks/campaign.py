@@ -42,6 +42,7 @@ BUDGETS = {
     "{generation[random_search][structures]} random structures; one is a hit if its lowest structure is stable.",
 }
 ARMS = ("models", "random")
+BY_HAND = "## What to make of it"  # what follows it in the page is kept
 QUICK = {
     "generation": {"max_recipes_per_parent": 8, "max_sites": 4},
     "model": {"width": 8, "steps": 1},
@@ -189,7 +190,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def document(results: Results, arguments: argparse.Namespace, bases: dict[str, dict]) -> str:
     rounds = range(1, results.rounds + 1)
     parts = [
-        "# A campaign on the embedded evaluator",
+        "# A campaign on the embedded evaluator\n",
         f"{arguments.seeds} seeds and {results.rounds} rounds from the snapshot `{arguments.snapshot}`; stable means "
         "on or below the hull of the embedded evaluator. The random arm draws uniformly from the same candidates, as "
         "many a round, in stores of its own. Numbers are means and standard deviations over seeds. Made by\n",
@@ -317,7 +318,9 @@ def main() -> None:
         for framework in results.frameworks:
             draw(results, framework, docs / "campaign" / f"{framework}.png")
         text = document(results, arguments, bases)
-        (docs / "campaign.md").write_text(text)
+        page = docs / "campaign.md"
+        kept = page.read_text().partition(BY_HAND) if page.exists() else ("", "", "")
+        page.write_text(text + "".join(kept[1:]))
     print(text)
     last = [
         {
