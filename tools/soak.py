@@ -202,17 +202,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=20.0, help="after which no more is killed")
-    parser.add_argument("--longest", type=float, help="seconds until the next kill; six tenths of an undisturbed round")
+    parser.add_argument("--longest", type=float, help="seconds until the next kill; as lets so many fit in twice")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         undisturbed, disturbed = make_store(Path(folder)), Path(folder, "disturbed")
         shutil.copytree(undisturbed, disturbed)
-        first = time.monotonic()
         if start("run", undisturbed).wait() != 0:
             raise SystemExit("the undisturbed round failed")
-        longest = options.longest or 0.6 * (time.monotonic() - first)
+        longest = options.longest or 60 * options.minutes / options.kills  # half of it on average
         done = soak(disturbed, options.kills, 60 * options.minutes, longest, options.seed)
         rounds = Store(str(disturbed)).rounds()[-1]
         for _ in range(1, rounds):
