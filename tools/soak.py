@@ -202,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=20.0, help="after which no more is killed")
-    parser.add_argument("--longest", type=float, help="seconds until the next kill; as lets so many fit in twice")
+    parser.add_argument("--longest", type=float, help="seconds until the next kill; minutes / kills by default")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     begin = time.monotonic()
