@@ -20,6 +20,7 @@ import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +30,14 @@ import tomlkit
 
 from gnome_core.analysis import discovery, growth
 from gnome_core.crystals.readers import embedded_entries
+from gnome_core.models.pretrained import Framework
 from pipelines.analyses import Inputs
 from pipelines.report.collect import evaluated_jobs
 from pipelines.store import Store
 
 REPO = Path(__file__).parents[1]
 DOCS = REPO / "docs"
-FRAMEWORKS = ("structural", "compositional")
+FRAMEWORKS = get_args(Framework)
 BUDGETS = {
     "structural": "{selection[budget]} crystals are evaluated a round and arm.",
     "compositional": "{compositional[budget]} compositions a round and arm are each searched by "

@@ -157,8 +157,8 @@ def wide_members(n: int) -> tuple[list[dict], list[MemberRecord]]:
         {"params": jax.jit(network.init)(jax.random.key(k), one)["params"], "statistics": statistics} for k in range(n)
     ]
     record = {"model": "structural", "config": WIDE.model_dump(), "seed": 0, "elements": [1], "training": {}}
-    record |= {"shift": -1.0, "scale": 0.1, "mean_adjacency": 15.0, "n_train": 0, "n_val": 0}
-    record |= {"train_mae": 0.0, "val_mae": None, "epochs": 0}
+    record |= {name: float(value) for name, value in statistics.items()}
+    record |= {"n_train": 0, "n_val": 0, "train_mae": 0.0, "val_mae": None, "epochs": 0}
     return members, [MemberRecord(member=k, **record) for k in range(n)]
 
 

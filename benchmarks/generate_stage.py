@@ -40,11 +40,12 @@ from gnome_core.generation.recipe import recipe_digests, recipe_formulas
 
 SIZES = {"generation": {"max_sites": 24}}
 RECIPES_PER_PARENT = 2_500  # about, with SIZES; what decides how many parents a size takes
+COLUMNS = ["id", "lattice", "frac_coords", "numbers"]  # of a file of structures
 CAPPED = {"generation": {"max_sites": 12, "max_recipes_per_parent": 40}, "scoring": {"max_candidates": 10**8}}
 
 
 def make_store(root: str, table: pa.Table) -> None:
-    """Round 0's snapshot and hull as if it had been run, every row of id, lattice, frac_coords and numbers a parent."""
+    """Round 0's snapshot and hull as if it had been run, every row of COLUMNS a parent."""
     from pipelines.config import RoundConfig
     from pipelines.store import Store
 
@@ -188,7 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder, "store"))
         started = time.process_time()
-        table = pq.read_table(arguments.structures, columns=["id", "lattice", "frac_coords", "numbers"])
+        table = pq.read_table(arguments.structures, columns=COLUMNS)
         make_store(store, table.slice(0, 2_000) if arguments.quick else table)
         print(f"store made in {time.process_time() - started:.0f} CPU s", flush=True)
         for size in sizes:

@@ -36,7 +36,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from generate_stage import make_store
+from generate_stage import COLUMNS, make_store
 
 STAGES = ("generate", "score", "select")
 THRESHOLD = 0.05
@@ -47,11 +47,10 @@ WORKERS = "--direct_running_mode=multi_processing"
 
 
 def parents_of(structures: str | None) -> pa.Table:
-    """id, lattice, frac_coords and numbers of all that may be parents, in a random order."""
+    """COLUMNS of all that may be parents, in a random order."""
     from gnome_core.crystals.readers import embedded_entries
 
-    columns = ["id", "lattice", "frac_coords", "numbers"]
-    table = pq.read_table(structures, columns=columns) if structures else embedded_entries().select(columns)
+    table = pq.read_table(structures, columns=COLUMNS) if structures else embedded_entries().select(COLUMNS)
     table = table.filter(pc.less_equal(pc.list_value_length(table["numbers"]), MAX_SITES))
     return table.take(pa.array(np.random.default_rng(0).permutation(len(table))))
 

@@ -12,7 +12,15 @@ from apache_beam import coders
 COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")  # what is shuffled, goes over networks and to disk
 
 
-class RecordBatchCoder(coders.Coder):
+class _ArrowCoder(coders.Coder):
+    def estimate_size(self, value: pa.RecordBatch | pa.Table) -> int:
+        return value.nbytes
+
+    def is_deterministic(self) -> bool:
+        return False
+
+
+class RecordBatchCoder(_ArrowCoder):
     """pa.RecordBatch as one Arrow IPC stream; a slice ships only its own rows."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
@@ -22,17 +30,11 @@ class RecordBatchCoder(coders.Coder):
         with pa.ipc.open_stream(encoded) as stream:
             return stream.read_next_batch()
 
-    def estimate_size(self, value: pa.RecordBatch) -> int:
-        return value.nbytes
-
-    def is_deterministic(self) -> bool:
-        return False
-
     def to_type_hint(self):
         return pa.RecordBatch
 
 
-class TableCoder(coders.Coder):
+class TableCoder(_ArrowCoder):
     """pa.Table as one Arrow IPC stream."""
 
     def encode(self, value: pa.Table) -> bytes:
@@ -41,12 +43,6 @@ class TableCoder(coders.Coder):
     def decode(self, encoded: bytes) -> pa.Table:
         with pa.ipc.open_stream(encoded) as stream:
             return stream.read_all()
-
-    def estimate_size(self, value: pa.Table) -> int:
-        return value.nbytes
-
-    def is_deterministic(self) -> bool:
-        return False
 
     def to_type_hint(self):
         return pa.Table

@@ -24,9 +24,7 @@ from gnome_core.graphs.neighbors import pair_lists
 
 CUTOFF = 4.0  # Å, GNoME (Merchant et al., Nature 624, 80, 2023), Methods
 MIN_VOLUME_FACTOR = 0.8  # smallest volume of the test-time augmentation; one list at this volume's need serves all
-LENGTH_TOLERANCE = (
-    3e-4  # Å; nearer lengths of one crystal count as equal, which changes energies by less than 1e-5 eV/atom
-)
+LENGTH_TOLERANCE = 3e-4  # Å; nearer lengths of one crystal count as equal (less than 1e-5 eV/atom)
 
 
 class BadCrystal(ValueError):

@@ -25,6 +25,7 @@ def pre_relax(crystals: Sequence[Crystal], evaluator: str, config: RelaxConfig) 
 
 
 def _end(outcome: Relaxation | RelaxationFailure) -> Crystal | None:
-    usable = isinstance(outcome, Relaxation) or (outcome.reason == "not_converged" and outcome.frames)
-    end = outcome.frames[-1].crystal if usable else None
-    return None if invalid_reason(end) else end
+    if not isinstance(outcome, Relaxation) and outcome.reason != "not_converged":
+        return None
+    end = outcome.frames[-1].crystal
+    return end if invalid_reason(end) is None else None
