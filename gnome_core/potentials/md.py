@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -161,6 +163,15 @@ def edge_vectors(positions: jax.Array, neighbors: Neighbors) -> jax.Array:
     return positions[neighbors.receivers][:, None] - positions[neighbors.senders] - neighbors.offsets
 
 
+@contextmanager
+def _sums_in_single_precision() -> Iterator[None]:
+    """jax-md asks for sums in double precision; where jax has none, it does without, and warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Explicitly requested dtype float64")
+        yield
+
+
+@_sums_in_single_precision()
 def run_md(
     crystal: Crystal,
     potential: TrainedPotential,
