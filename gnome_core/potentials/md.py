@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -164,7 +164,7 @@ def edge_vectors(positions: jax.Array, neighbors: Neighbors) -> jax.Array:
 
 
 @contextmanager
-def _sums_in_single_precision() -> Iterator[None]:
+def _sums_in_single_precision() -> Generator[None]:
     """jax-md asks for sums in double precision; where jax has none, it does without, and warns."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Explicitly requested dtype float64")
