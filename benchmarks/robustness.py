@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,7 @@ def zero_shot(symbol: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one element, one size, one seed, few steps")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--out", type=Path, default=Path("results/robustness"), help="folder of finished runs")
     parser.add_argument("--plot", type=Path, help="write the learning curves here (.svg)")
     arguments = parser.parse_args()
@@ -102,7 +104,10 @@ def main() -> None:
     out = arguments.out / "quick" if quick else arguments.out
     out.mkdir(parents=True, exist_ok=True)
     symbols = ["Li"] if quick else list(SYSTEMS)
-    sizes, seeds = (SIZES[:1], 1) if quick else (SIZES, SEEDS)
+    sizes, seeds = (SIZES[:1], 1) if quick else (SIZES, arguments.seeds)
+    # One seed of everything first: an interrupted study has its main result.
+    for seed, symbol, size, kind in product(range(seeds), symbols, sizes, RATES):
+        run(symbol, kind, size, seed, out, quick)
     curves: dict[tuple[str, str], list[float]] = {}
     rows = {}
     for symbol in symbols:
