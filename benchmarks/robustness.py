@@ -106,14 +106,16 @@ def main() -> None:
     symbols = ["Li"] if quick else list(SYSTEMS)
     sizes, seeds = (SIZES[:1], 1) if quick else (SIZES, arguments.seeds)
     # One seed of everything first: an interrupted study has its main result.
-    for seed, symbol, size, kind in product(range(seeds), symbols, sizes, RATES):
-        run(symbol, kind, size, seed, out, quick)
+    done = {
+        (symbol, kind, size, seed): run(symbol, kind, size, seed, out, quick)
+        for seed, symbol, size, kind in product(range(seeds), symbols, sizes, RATES)
+    }
     curves: dict[tuple[str, str], list[float]] = {}
     rows = {}
     for symbol in symbols:
         for size in sizes:
             for kind in RATES:
-                found = [run(symbol, kind, size, seed, out, quick) for seed in range(seeds)]
+                found = [done[symbol, kind, size, seed] for seed in range(seeds)]
                 rows[symbol, kind, size] = {
                     t: np.mean([[r[t]["force_rmse"], r[t]["energy_centred_rmse"]] for r in found], axis=0)
                     for t in ("cold", "hot")
