@@ -19,6 +19,7 @@ from pipelines.errors import UserError
 # DirectRunner would pick its engine by whether a download succeeds; this is the one that tests cover.
 DEFAULT_FLAGS = ("--runner=FnApiRunner", "--direct_running_mode=in_memory", "--default_sdk_harness_log_level=ERROR")
 WORKER = "pipelines.worker"
+WAKE_AGAIN = 10.0  # s
 VERBOSE_FLAG = "--default_sdk_harness_log_level=INFO"
 
 # Engine and user code on this machine: workers are threads of this process. What is installed in it, which Beam would
@@ -166,7 +167,13 @@ def _bind_to_this_machine() -> None:
 def _noticing_lost_workers() -> Generator[None]:
     """Raise UserError once a worker process dies (for want of memory, say), for which Beam would wait without end."""
     lost: list[str] = []
+    over = threading.Event()
     report = threading.excepthook
+
+    def wake_main_thread() -> None:
+        while not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            over.wait(WAKE_AGAIN)  # an interrupt can be lost in code that ignores exceptions
 
     def notice(args) -> None:
         if "Worker subprocess exited" not in str(args.exc_value):
@@ -175,7 +182,7 @@ def _noticing_lost_workers() -> Generator[None]:
         lost.append(str(args.exc_value))
         if len(lost) == 1:
             _end_workers()
-            os.kill(os.getpid(), signal.SIGINT)  # wakes the main thread
+            threading.Thread(target=wake_main_thread, daemon=True).start()
 
     threading.excepthook = notice
     try:
@@ -187,6 +194,7 @@ def _noticing_lost_workers() -> Generator[None]:
             f"a worker process died ({lost[0].lower()}); was memory short? `gnome round resume` goes on"
         ) from None
     finally:
+        over.set()
         threading.excepthook = report
 
 

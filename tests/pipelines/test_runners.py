@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import apache_beam as beam
 import pytest
 
-from pipelines import engines
+from pipelines import engines, runners
 from pipelines.engines import find_engine, install_engine, installed_beam, runner_states
 from pipelines.errors import UserError
 from pipelines.runners import RUNNERS, expand_runner, run_pipeline, runner_flags
@@ -197,6 +197,22 @@ def test_a_worker_that_dies_ends_the_run_with_a_message():
     with pytest.raises(UserError, match=r"a worker process died .*return code -9.*resume"):
         run_pipeline(runner_flags(flags), lambda pipeline: pipeline | beam.Create([600]) | beam.Map(time.sleep))
     assert workers() == []
+
+
+def test_a_lost_worker_is_noticed_even_when_an_interrupt_is_swallowed(monkeypatch):
+    monkeypatch.setattr(runners, "WAKE_AGAIN", 0.2)
+
+    def die() -> None:
+        raise RuntimeError("Worker subprocess exited with return code -9")
+
+    def swallow_the_first_interrupt() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Thread(target=die).start()
+            time.sleep(60)
+        time.sleep(60)
+
+    with pytest.raises(UserError, match="a worker process died"), runners._noticing_lost_workers():
+        swallow_the_first_interrupt()
 
 
 def workers() -> list[int]:
