@@ -62,7 +62,7 @@ def trained(
 
 def committee(out: Path, quick: bool) -> dict:
     """Five directly trained networks: does their spread tell where forces are wrong?"""
-    size, members = (25, 2) if quick else (100, study.SEEDS)
+    size, members = (25, 2) if quick else (100, 5)
     for seed in range(members):
         study.run("direct", size, seed, out, quick)
     potentials = [TrainedPotential.load(out / "runs" / f"direct-{size}-{seed}.npz") for seed in range(members)]
