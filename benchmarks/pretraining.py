@@ -224,14 +224,15 @@ def plot(table: dict, path: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
     for axis, name, unit in zip(axes, ("force", "energy"), ("meV/Å", "meV/atom"), strict=True):
-        for kind in dict.fromkeys(kind for kind, _ in table):
+        for i, kind in enumerate(dict.fromkeys(kind for kind, _ in table)):
             sizes = sorted(size for k, size in table if k == kind)
             mean, deviation = np.array([table[kind, size][name] for size in sizes]).T
-            axis.errorbar(sizes, mean, deviation, label=kind, marker="o", capsize=3)
-        axis.set(xscale="log", yscale="log", xlabel="DFT structures", ylabel=f"{name} RMSE, {unit}")
+            beside = np.array(sizes) * 1.03**i  # bars of one size do not hide each other
+            axis.errorbar(beside, mean, deviation, label=kind, marker="o", capsize=3)
+        axis.set(xscale="log", ylim=(0, None), xlabel="DFT structures", ylabel=f"{name} RMSE, {unit}")
         axis.set_xticks(SIZES, [str(size) for size in SIZES])
         axis.minorticks_off()
-    axes[0].legend()
+    axes[0].legend(loc="lower left")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
