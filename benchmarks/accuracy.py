@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from datasets import data_file
 from pymatgen.core import Composition
 
-from dft.embedded import EmbeddedEvaluator
+from dft.evaluators.embedded import EmbeddedEvaluator
 from gnome_core.analysis.scaling import PowerLaw, fit_power_law
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal

@@ -18,10 +18,10 @@ from pathlib import Path
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from dft.config import DftConfig
-from dft.engine import job_files
-from dft.evaluator import make_engine
-from dft.folders import Job, JobFolders
-from dft.jobs import job_digest, protocol_json
+from dft.engines import make_engine
+from dft.jobs.engine import job_files
+from dft.jobs.folders import Job, JobFolders
+from dft.tables import job_digest, protocol_json
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal

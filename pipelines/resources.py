@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dft.jobs import RESULT_SCHEMA
+from dft.tables import RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
 from gnome_core.matching.known_compositions import KnownCompositions

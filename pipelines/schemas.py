@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from dft.jobs import JOB_SCHEMA
+from dft.tables import JOB_SCHEMA
 from gnome_core.generation.recipe import RECIPE_SCHEMA
 
 

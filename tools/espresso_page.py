@@ -21,8 +21,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow.compute as pc
 
-from dft.folders import JobFolders
-from dft.jobs import FRAME_SCHEMA, RESULT_SCHEMA
+from dft.jobs.folders import JobFolders
+from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.formulas import NUMBERS

@@ -98,7 +98,7 @@ def with_levels(sources: Sequence[LabelledFrames]) -> LabelledFrames:
 
 
 def frames_from_table(table: pa.Table) -> LabelledFrames:
-    """Frames of a table with the columns of `dft.jobs.FRAME_SCHEMA`. Raises BadFrames for mixed energy scales."""
+    """Frames of a table with the columns of `dft.tables.FRAME_SCHEMA`. Raises BadFrames for mixed energy scales."""
     scales = table["scale"].unique().to_pylist()
     if len(scales) != 1:
         raise BadFrames(f"frames on {len(scales)} energy scales {scales}; a potential learns one")

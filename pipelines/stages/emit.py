@@ -6,8 +6,9 @@ from __future__ import annotations
 import apache_beam as beam
 import pyarrow as pa
 
-from dft.evaluator import is_engine, make_evaluator
-from dft.jobs import protocol_json
+from dft.evaluators.make import make_evaluator
+from dft.names import is_engine
+from dft.tables import protocol_json
 from gnome_core.crystals.formulas import NUMBERS
 from pipelines import tags
 from pipelines.config import derived_seed

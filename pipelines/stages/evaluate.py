@@ -7,9 +7,9 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dft.evaluator import is_engine
-from dft.folders import State
-from dft.jobs import DONE, FRAME_SCHEMA, RESULT_SCHEMA
+from dft.jobs.folders import State
+from dft.names import is_engine
+from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA
 from pipelines import progress, tags
 from pipelines.io.manifest import WriteManifest, run_job
 from pipelines.io.tables import WriteTable

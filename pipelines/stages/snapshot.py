@@ -9,9 +9,10 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dft.evaluator import is_engine, make_evaluator
-from dft.folders import ENDED
-from dft.jobs import protocol_json
+from dft.evaluators.make import make_evaluator
+from dft.jobs.folders import ENDED
+from dft.names import is_engine
+from dft.tables import protocol_json
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from pipelines import progress, tags
 from pipelines.dead_letters import DeadLetter, dead_letter_batch

@@ -8,7 +8,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from dft.jobs import job_digest
+from dft.tables import job_digest
 from gnome_core.crystals.arrow import crystals_to_arrays
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.generation.config import RandomSearchConfig

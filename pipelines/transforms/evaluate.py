@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dft.evaluator import Evaluator, make_evaluator
-from dft.jobs import frame_batch, result_batch
+from dft.evaluators.evaluator import Evaluator
+from dft.evaluators.make import make_evaluator
+from dft.tables import frame_batch, result_batch
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.potentials.config import RelaxConfig
 from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dft.jobs import DONE
+from dft.tables import DONE
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
 from gnome_core.crystals.formulas import chemsys, reduced_formula
 from gnome_core.generation.random_search import CODE as RANDOM_SEARCH

@@ -9,12 +9,12 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dft.config import DftConfig
-from dft.engine import Calculation, Engine, EngineMissing, OutputError, job_files, read_job
-from dft.evaluator import make_engine
-from dft.folders import Job as EngineJob
-from dft.folders import JobFolders, State
-from dft.jobs import frame_batch, result_batch
-from dft.preflight import Preflight, preflight
+from dft.engines import make_engine
+from dft.jobs.engine import Calculation, Engine, EngineMissing, OutputError, job_files, read_job
+from dft.jobs.folders import Job as EngineJob
+from dft.jobs.folders import JobFolders, State
+from dft.jobs.preflight import Preflight, preflight
+from dft.tables import frame_batch, result_batch
 from gnome_core.crystals.arrow import crystals_from_batch
 from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.dead_letters import dead_letter, dead_letter_batch
@@ -131,7 +131,7 @@ def check_library(evaluator: str, dft: DftConfig, elements: Sequence[int]) -> Pr
 
 def run_waiting(store: Store, evaluator: str, dft: DftConfig, ids: Sequence[str]) -> None:
     """Run those of the jobs that wait or are stale on this machine. Raises UserError where the engine is not there."""
-    from dft.runner import Ended, WorkerDied, run_jobs
+    from dft.workers import Ended, WorkerDied, run_jobs
 
     folders = job_folders(store, evaluator)
     folders.unpack()

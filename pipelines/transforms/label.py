@@ -9,8 +9,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from dft.evaluator import make_evaluator
-from dft.jobs import FRAME_SCHEMA, RESULT_SCHEMA, job_digest, protocol_json
+from dft.evaluators.make import make_evaluator
+from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA, job_digest, protocol_json
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.crystals.readers import Rejected, read_snapshot
 from gnome_core.potentials.config import RelaxConfig

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dft.jobs import job_digest
+from dft.tables import job_digest
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
 from gnome_core.crystals.formulas import NUMBERS
 from gnome_core.crystals.readers import elemental_entries, embedded_entries

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dft.jobs import DONE, JOB_SCHEMA, job_digest
+from dft.tables import DONE, JOB_SCHEMA, job_digest
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
 from gnome_core.crystals.formulas import SYMBOLS, chemsys, reduced_formula
 from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, read_snapshot

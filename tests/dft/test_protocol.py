@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dft.config import EspressoConfig
-from dft.espresso import protocol_hash as espresso_hash
+from dft.espresso.inputs import protocol_hash as espresso_hash
 from dft.protocol import PANEL, PINNED, VASP_PROTOCOLS, mesh_divisions
-from dft.vasp_inputs import MissingPotcar, make_set, mesh, potcar_of, protocol_hash, step_files
+from dft.vasp.inputs import MissingPotcar, make_set, mesh, potcar_of, protocol_hash, step_files
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal

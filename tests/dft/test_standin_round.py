@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dft.config import DftConfig
-from dft.engine import read_job
-from dft.evaluator import make_engine
-from dft.folders import ENDED, JobFolders, State
-from dft.jobs import DONE, FRAME_SCHEMA, RESULT_SCHEMA, result_batch
+from dft.engines import make_engine
+from dft.jobs.engine import read_job
+from dft.jobs.folders import ENDED, JobFolders, State
+from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA, result_batch
 from gnome_core.crystals.readers import embedded_entries
 from pipelines.report.collect import collect
 from pipelines.resources import proposals

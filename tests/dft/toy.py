@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dft.engine import OutputError, StepResult
+from dft.jobs.engine import OutputError, StepResult
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.relax import Frame
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from dft.config import DftConfig, EspressoConfig
-from dft.engine import job_files
-from dft.evaluator import make_engine
-from dft.folders import Job, JobFolders, State
-from dft.jobs import job_digest, protocol_json
+from dft.engines import make_engine
+from dft.jobs.engine import job_files
+from dft.jobs.folders import Job, JobFolders, State
+from dft.tables import job_digest, protocol_json
 from gnome_core.crystals.crystal import Crystal
 from tests.dft.fake_pw import write_program
 

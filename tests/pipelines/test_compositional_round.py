@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from dft.jobs import RESULT_SCHEMA
+from dft.tables import RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.ensembles.ensemble import EnsembleModel
 from gnome_core.generation.compositions import compositions, n_items, parse_formulas

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dft import evaluator
-from dft.engine import StepFailed, read_job, run_attempt
-from dft.folders import JobFolders, State
-from dft.jobs import FRAME_SCHEMA, RESULT_SCHEMA
+from dft import engines
+from dft.jobs.engine import StepFailed, read_job, run_attempt
+from dft.jobs.folders import JobFolders, State
+from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from pipelines import round as driver
 from pipelines.config import load_config, parse_config
@@ -41,7 +41,7 @@ def energy(crystal) -> float:
 def toy(monkeypatch) -> Toy:
     """The engine that "espresso" names in this process."""
     engine = Toy(energy)
-    monkeypatch.setitem(evaluator.ENGINES, "espresso", lambda dft: engine)
+    monkeypatch.setattr(engines, "resolve_name", lambda where: lambda *settings: engine)
     return engine
 
 
@@ -53,7 +53,7 @@ def recomputed(tiny) -> Path:
     document["evaluation"]["evaluator"] = "espresso"
     document["selection"] |= {"budget": 4, "random_baseline": 4}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(evaluator.ENGINES, "espresso", lambda dft: Toy(energy))
+        patch.setattr(engines, "resolve_name", lambda where: lambda *settings: Toy(energy))
         store = driver.init_store(str(tiny / "recomputed"), parse_config(document, "test"))
         with pytest.raises(JobsPending, match=r"jobs of the snapshot wait in .*gnome round resume"):
             list(driver.run_stages(store, 0, driver.stages_of(0), run_jobs=False))
@@ -214,7 +214,7 @@ def test_jobs_in_tar_shards_are_the_same_jobs(store, toy, tmp_path):
 
 
 def test_a_missing_program_leaves_the_jobs_and_the_round(store, toy, monkeypatch):
-    from dft.engine import EngineMissing
+    from dft.jobs.engine import EngineMissing
 
     def check():
         raise EngineMissing("pw.x is not on PATH; install it")

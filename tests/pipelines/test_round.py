@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dft.jobs import FRAME_SCHEMA, RESULT_SCHEMA
+from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.crystal import Crystal

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dft.folders import JobFolders
+from dft.jobs.folders import JobFolders
 from pipelines import round as driver
 from pipelines.entries import print_entry
 from pipelines.errors import StoreError, UserError

@@ -170,7 +170,7 @@ def test_groups_stay_together_in_a_split(frames):
 
 
 def test_frames_of_a_store_table_are_read_and_scales_are_not_mixed(frames):
-    from dft.jobs import frame_batch
+    from dft.tables import frame_batch
     from gnome_core.potentials.relax import Frame, Relaxation
 
     def table(scale):

@@ -1,0 +1,30 @@
+"""Making an evaluator of its name."""
+
+from __future__ import annotations
+
+from pkgutil import resolve_name
+
+from dft.config import DftConfig
+from dft.engines import make_engine
+from dft.evaluators.evaluator import Evaluator
+from dft.names import EVALUATORS, check_name, is_engine
+from gnome_core.potentials.config import RelaxConfig
+
+
+def make_evaluator(
+    name: str, config: RelaxConfig, dft: DftConfig | None = None, folder: str | None = None
+) -> Evaluator:
+    """The evaluator of that name. Raises ValueError naming the ones there are.
+
+    dft, folder: settings of first-principles engines, and where their job folders are (needed to evaluate only).
+    """
+    kind, _, potential = check_name(name).partition(":")
+    if is_engine(name):
+        from dft.evaluators.engine import JobEvaluator
+
+        return JobEvaluator(make_engine(name, dft or DftConfig()), dft or DftConfig(), folder)
+    if name in EVALUATORS:
+        return resolve_name(EVALUATORS[name])(config)
+    from dft.evaluators.potential import Labeller, PotentialEvaluator
+
+    return (PotentialEvaluator if kind == "potential" else Labeller)(potential, config)

@@ -1,0 +1,68 @@
+"""Handing jobs to Slurm: arrays whose tasks share the job folders."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dft.jobs.folders import Attempt, JobFolders
+
+SCRIPT = """\
+#!/bin/bash
+#SBATCH --job-name=gnome-{name}
+#SBATCH --array=1-{tasks}
+#SBATCH --output={folder}/%a.log
+{header}
+# Every task takes one waiting job after another until none is left; start it again whenever you like.
+exec {command} --workers 1 --jobs-file {folder}/jobs.txt
+"""
+
+
+class SubmitError(Exception):
+    """A queue that cannot be reached or refuses; nothing was submitted."""
+
+
+def submit_slurm(
+    folders: JobFolders,
+    ids: Sequence[str],
+    arguments: Sequence[str],
+    tasks: int,
+    header: str = "",
+    dry_run: bool = False,
+) -> str:
+    """Write a job array that runs `gnome ARGUMENTS` on the jobs, and submit it unless `dry_run`; says what was done.
+
+    header: #SBATCH lines and module loads of the site. Raises SubmitError where sbatch is missing or refuses.
+    """
+    folder = folders.root / "slurm" / time.strftime("%Y%m%dT%H%M%S")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "jobs.txt").write_text("\n".join(ids) + "\n")
+    script = folder / "array.sh"
+    command = shlex.join([str(Path(sys.executable).with_name("gnome")), *arguments])
+    tasks = min(tasks, len(ids))
+    quoted = shlex.quote(str(folder))
+    text = SCRIPT.format(name=folders.root.name, tasks=tasks, folder=quoted, header=header.strip(), command=command)
+    script.write_text(text)
+    if dry_run:
+        return f"{script} is an array of {tasks} tasks for {len(ids)} jobs; submit it with sbatch"
+    if shutil.which("sbatch") is None:
+        raise SubmitError(f"sbatch is not on PATH; {script} is ready for a machine that has it (use --dry-run)")
+    # Asked for before they can start, so that no finished job is asked for again.
+    requests = [request for id_ in ids if (request := folders[id_].request({"kind": "slurm", "script": str(script)}))]
+    done = subprocess.run(["sbatch", str(script)], capture_output=True, text=True)
+    if done.returncode:
+        withdraw(requests)
+        raise SubmitError(f"sbatch refused {script}: {(done.stderr or done.stdout).strip()}")
+    return f"{done.stdout.strip() or 'submitted'}: {tasks} tasks for {len(requests)} jobs, logs in {folder}"
+
+
+def withdraw(requests: Sequence[Attempt]) -> None:
+    """Take back what a queue refused."""
+    for request in requests:
+        (request.folder / "requested.json").unlink()
+        request.folder.rmdir()

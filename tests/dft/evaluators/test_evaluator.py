@@ -1,0 +1,35 @@
+"""The embedded evaluator and the choice of one by name."""
+
+import json
+
+import pytest
+
+from dft.evaluators.make import make_evaluator
+from dft.tables import protocol_json
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.relax import Relaxation, RelaxationFailure, RelaxConfig
+from tests.gnome_core.potentials.samples import COPPER, ROCKSALT
+
+
+def test_an_unknown_evaluator_is_refused_with_the_ones_there_are():
+    with pytest.raises(ValueError, match="no evaluator 'gpaw'; there is: embedded, espresso, vasp"):
+        make_evaluator("gpaw", RelaxConfig())
+
+
+def test_failures_are_values_in_the_order_given():
+    overlapping = Crystal(ROCKSALT.lattice, [[0.2, 0.2, 0.2], [0.2, 0.2, 0.2]], [11, 17])
+    evaluator = make_evaluator("embedded", RelaxConfig(max_steps=40))
+    failed, relaxed, other = evaluator.evaluate([overlapping, COPPER, ROCKSALT])
+    assert isinstance(failed, RelaxationFailure)
+    assert failed.reason == "not_finite"
+    for outcome, start in ((relaxed, COPPER), (other, ROCKSALT)):
+        assert isinstance(outcome, Relaxation)
+        assert (outcome.crystal.numbers == start.numbers).all()
+
+
+def test_every_setting_that_decides_the_answer_is_in_the_protocol():
+    default, tighter = (make_evaluator("embedded", RelaxConfig(fmax=fmax)).protocol for fmax in (0.05, 0.01))
+    assert protocol_json(default) != protocol_json(tighter)
+    settings = json.loads(protocol_json(default))
+    assert settings["scale"] == "chgnet-0.3.0"
+    assert settings["relax"].keys() == RelaxConfig.model_fields.keys()
