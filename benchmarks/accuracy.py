@@ -34,27 +34,27 @@ from pymatgen.core import Composition
 
 from dft.evaluators.embedded import EmbeddedEvaluator
 from gnome_core.analysis.scaling import PowerLaw, fit_power_law
+from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import elemental_entries, embedded_entries
 from gnome_core.crystals.split import is_train
 from gnome_core.ensembles.calibration import iqr_factor
 from gnome_core.ensembles.ensemble import EnsembleModel, median_and_iqr
-from gnome_core.generation.compositions import compositions, n_items
+from gnome_core.ensembles.rows import Rows, labelled_rows
 from gnome_core.generation.config import CompositionConfig, RandomSearchConfig
+from gnome_core.generation.enumeration import compositions, n_items
 from gnome_core.generation.random_search import make_crystals, random_recipes
 from gnome_core.generation.recipe import recipe_rows
 from gnome_core.graphs.featurize import GraphTable, compositional_graphs, structural_graphs
-from gnome_core.models.config import CompositionalConfig, StructuralConfig
-from gnome_core.models.pretrained import Framework, pretrained_members
-from gnome_core.models.registry import ModelConfig
+from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
+from gnome_core.models.shipped import Framework, pretrained_members
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.stability.compositions import N_COLUMNS
 from gnome_core.stability.references import ElementalReferences
-from gnome_core.training.config import TrainingConfig
-from gnome_core.training.loop import train_members
+from gnome_core.training.members.config import TrainingConfig
+from gnome_core.training.members.loop import train_members
+from gnome_core.units import PLAUSIBLE_E_FORM
 from pipelines.config import MemberTrainingConfig
-from pipelines.energy_models import PLAUSIBLE_E_FORM, Rows, labelled_rows
 from pipelines.environment import cache_folder
 
 STRUCTURAL_PEERS = {
@@ -193,7 +193,7 @@ def beside(table: pa.Table, ours: np.ndarray, peers: dict[str, str]) -> dict:
 
 def _keys(rows: Rows, positions: np.ndarray) -> list[str]:
     """Formulas as the sets write them: elements in alphabetical order, every count there."""
-    from gnome_core.crystals.formulas import SYMBOLS
+    from gnome_core.compositions.formulas import SYMBOLS
 
     keys = []
     for row in rows.compositions()[positions]:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.optimize import nnls
 
-from gnome_core.crystals.formulas import SYMBOLS, chemsys, composition_key
+from gnome_core.compositions.formulas import SYMBOLS, chemsys, composition_key
 from gnome_core.crystals.split import is_withheld
 from gnome_core.generation.parents import ParentTable
 

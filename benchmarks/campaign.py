@@ -30,7 +30,7 @@ import tomlkit
 
 from gnome_core.analysis import discovery, growth
 from gnome_core.crystals.readers import embedded_entries
-from gnome_core.models.pretrained import Framework
+from gnome_core.models.shipped import Framework
 from pipelines.analyses import Inputs
 from pipelines.report.collect import evaluated_jobs
 from pipelines.store import Store

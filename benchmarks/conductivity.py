@@ -16,11 +16,11 @@ from gnome_core.analysis.diffusion import SUPERIONIC, TooShort, diffusion
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import embedded_entries
+from gnome_core.potentials.by_name import make_potential
 from gnome_core.potentials.md import Trajectory, run_md
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.potentials.memory import keep_freed_memory
-from gnome_core.potentials.named import make_potential
-from gnome_core.potentials.trained import TrainedPotential
+from gnome_core.potentials.nequip_potential import TrainedPotential
 from pipelines.environment import set_up
 from pipelines.trajectories import read_trajectory, write_trajectory
 

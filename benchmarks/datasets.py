@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import NUMBERS
 from gnome_core.potentials.frames import LabelledFrames
-
-GPA = 160.21766208  # of 1 eV/Å^3
+from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 
 def data_file(name: str) -> Path:
@@ -52,7 +51,7 @@ def labelled_frames(table: pa.Table, scale: str = "pbe/vasp") -> LabelledFrames:
     for i, voigt in enumerate(table["stress_gpa"].to_pylist()):
         if voigt is not None:
             xx, yy, zz, yz, xz, xy = voigt
-            stresses[i] = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) / GPA
+            stresses[i] = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) / EV_PER_CUBIC_ANGSTROM_IN_GPA
     return LabelledFrames(
         crystals,
         table["energy_ev"].to_numpy(),
@@ -76,4 +75,4 @@ def three_way(n: int, seed: int = 0, share: float = 0.1) -> tuple[np.ndarray, np
     return np.sort(order[2 * held :]), np.sort(order[held : 2 * held]), np.sort(order[:held])
 
 
-__all__ = ["GPA", "NUMBERS", "data_file", "elemental", "labelled_frames", "mlearn", "read_table", "three_way"]
+__all__ = ["NUMBERS", "data_file", "elemental", "labelled_frames", "mlearn", "read_table", "three_way"]

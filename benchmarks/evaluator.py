@@ -27,8 +27,8 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import embedded_entries
+from gnome_core.potentials.chgnet_potential import EmbeddedPotential
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.potential import EmbeddedPotential
 from gnome_core.potentials.relax import Relaxation, relax
 
 FMAX = 0.05  # eV/Å

@@ -34,8 +34,9 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
+from gnome_core.compositions.dense import N_COLUMNS
+from gnome_core.compositions.formulas import reduced_formula
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.crystals.formulas import reduced_formula
 from gnome_core.crystals.readers import Entry, read_snapshot
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import VOLUME_FACTORS, EnsembleModel
@@ -48,11 +49,10 @@ from gnome_core.graphs.batching import Bucket, GraphBatch, batches
 from gnome_core.graphs.featurize import structural_graphs
 from gnome_core.models.config import StructuralConfig
 from gnome_core.models.elements import element_properties
-from gnome_core.models.pretrained import pretrained_members
+from gnome_core.models.members import MemberRecord
 from gnome_core.models.radial import gaussian_basis
-from gnome_core.models.registry import MemberRecord
+from gnome_core.models.shipped import pretrained_members
 from gnome_core.models.structural import StructuralGNN
-from gnome_core.stability.compositions import N_COLUMNS
 from gnome_core.stability.hull import Hull
 
 THRESHOLD = 0.05  # eV/atom

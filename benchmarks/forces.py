@@ -18,8 +18,8 @@ from datasets import mlearn, three_way
 
 from gnome_core.potentials.errors import potential_errors
 from gnome_core.potentials.memory import keep_freed_memory
-from gnome_core.potentials.trained import TrainedPotential
-from gnome_core.training.potential_loop import train_potential
+from gnome_core.potentials.nequip_potential import TrainedPotential
+from gnome_core.training.potential.loop import train_potential
 from pipelines.environment import set_up
 from pipelines.potential_config import load_potential_config
 

@@ -31,8 +31,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gnome_core.compositions.formulas import chemsys
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
-from gnome_core.crystals.formulas import chemsys
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import all_shards, shard_recipes
 from gnome_core.generation.parents import ParentTable

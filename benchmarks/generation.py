@@ -32,9 +32,9 @@ import pyarrow.parquet as pq
 from pymatgen.core import Composition, Lattice, Species, Structure
 from pymatgen.core.structure_prediction.substitution_probability import SubstitutionPredictor
 
+from gnome_core.compositions.formulas import SYMBOLS
+from gnome_core.compositions.packed import parse_formulas
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import SYMBOLS
-from gnome_core.generation.compositions import parse_formulas
 from gnome_core.generation.config import GenerationConfig, RandomSearchConfig
 from gnome_core.generation.generators import all_shards, expand, get_generator
 from gnome_core.generation.oxidation import systems_pass

@@ -28,8 +28,8 @@ import pyarrow.parquet as pq
 from pymatgen.analysis.phase_diagram import PatchedPhaseDiagram, PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
-from gnome_core.crystals.formulas import NUMBERS, SYMBOLS
-from gnome_core.stability.compositions import N_COLUMNS, SparseCompositions, atom_counts
+from gnome_core.compositions.dense import N_COLUMNS, SparseCompositions, atom_counts
+from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
 from gnome_core.stability.hull import Hull
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"

@@ -57,8 +57,8 @@ def parents_of(structures: str | None) -> pa.Table:
 
 def cheap_score(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Candidates -> SCORED_SCHEMA with energies drawn from their digests."""
+    from gnome_core.selection.draws import draws
     from pipelines.schemas import SCORED_SCHEMA
-    from pipelines.transforms.draws import draws
 
     n = batch.num_rows
     above = THRESHOLD / SURVIVING * (draws(batch["digest"], 7).to_numpy() / 2**64)

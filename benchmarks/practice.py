@@ -21,13 +21,13 @@ from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.committee import Committee
 from gnome_core.potentials.distillation import with_hessian_rows
 from gnome_core.potentials.errors import potential_errors
+from gnome_core.potentials.files import load_potential
 from gnome_core.potentials.frames import LabelledFrames, frames_without_stress, with_levels
 from gnome_core.potentials.memory import keep_freed_memory
-from gnome_core.potentials.record import load_potential
+from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.sampling import denoising_frames, distorted
-from gnome_core.potentials.trained import TrainedPotential
-from gnome_core.training.potential_config import PotentialTrainingConfig
-from gnome_core.training.potential_loop import train_potential
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.loop import train_potential
 from pipelines.environment import set_up
 
 SMALL = study.MODEL.model_copy(update={"layers": 1, "hidden_irreps": "16x0e+8x1o"})

@@ -21,15 +21,15 @@ from datasets import mlearn, three_way
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.models.config import NequIPConfig
+from gnome_core.potentials.by_name import make_potential
 from gnome_core.potentials.errors import potential_errors
 from gnome_core.potentials.frames import LabelledFrames, frames_without_stress
 from gnome_core.potentials.memory import keep_freed_memory
-from gnome_core.potentials.named import make_potential
+from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.potential import Potential
 from gnome_core.potentials.sampling import distorted
-from gnome_core.potentials.trained import TrainedPotential
-from gnome_core.training.potential_config import PotentialTrainingConfig
-from gnome_core.training.potential_loop import train_potential
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.loop import train_potential
 from pipelines.environment import set_up
 
 MODEL = NequIPConfig(

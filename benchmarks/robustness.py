@@ -19,14 +19,14 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import elemental, labelled_frames, read_table
 
+from gnome_core.potentials.by_name import pretrained_path
 from gnome_core.potentials.errors import potential_errors
+from gnome_core.potentials.files import load_potential
 from gnome_core.potentials.frames import LabelledFrames
 from gnome_core.potentials.memory import keep_freed_memory
-from gnome_core.potentials.named import pretrained_path
-from gnome_core.potentials.record import load_potential
-from gnome_core.potentials.trained import TrainedPotential
-from gnome_core.training.potential_config import PotentialTrainingConfig
-from gnome_core.training.potential_loop import train_potential
+from gnome_core.potentials.nequip_potential import TrainedPotential
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.loop import train_potential
 from pipelines.environment import set_up
 
 # element: set, K of the training frames, K of the test frames

@@ -5,7 +5,7 @@ from __future__ import annotations
 EVALUATORS = {"embedded": "dft.evaluators.embedded:EmbeddedEvaluator"}
 # Each is made of its section of `DftConfig`, the wall time of a step and the corrections that one may have.
 ENGINES = {"espresso": "dft.espresso.engine:EspressoEngine", "vasp": "dft.vasp.engine:VaspEngine"}
-POTENTIAL_KINDS = ("potential", "label")  # followed by ":" and a name of gnome_core.potentials.named
+POTENTIAL_KINDS = ("potential", "label")  # followed by ":" and a name of gnome_core.potentials.by_name
 
 
 def is_engine(name: str) -> bool:

@@ -1,6 +1,6 @@
 """A generator of one's own: each element of a parent replaced by its neighbours in the group of the periodic table."""
 
-from gnome_core.crystals.formulas import NUMBERS
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.generation.generators import batched, parent_shards
 from gnome_core.generation.recipe import expand_recipe, pack_mapping, recipe_batch
 

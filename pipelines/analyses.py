@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from gnome_core.analysis.result import Analysis, Track, untracked
-from gnome_core.stability.compositions import MissingReference
+from gnome_core.compositions.dense import MissingReference
 from gnome_core.stability.hull import Hull
 from pipelines.entries import measured_entries, new_on_hull, newest_hull
 from pipelines.errors import UserError

@@ -73,7 +73,7 @@ def _is_expected(error: Exception) -> bool:
         getattr(sys.modules[module], name)
         for module, name in (
             ("gnome_core.crystals.entries", "SourceError"),
-            ("gnome_core.models.registry", "BadMember"),
+            ("gnome_core.models.members", "BadMember"),
         )
         if module in sys.modules
     ]

@@ -43,7 +43,9 @@ def train(
     if members:
         table = "scoring" if framework == "structural" else "compositional"
         settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
-    from pipelines.energy_models import check_framework, labelled_rows, train_ensemble
+    from gnome_core.ensembles.rows import labelled_rows
+    from gnome_core.ensembles.workflows import train_ensemble
+    from pipelines.energy_models import check_framework
 
     console = Console(stderr=True)
     kind = check_framework(framework)
@@ -54,7 +56,7 @@ def train(
         raise UserError(f"{source} has nothing to train on; it needs formation energies (column e_form_per_atom)")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        n_members, _, training = settings.ensemble_of(kind)
+        n_members, network, training = settings.ensemble_of(kind)
         epochs = training.epochs
         task = bar.add_task("epochs", total=n_members * epochs)
 
@@ -63,7 +65,15 @@ def train(
             text = f"member {member}: training loss {1000 * row['train_loss']:.0f}{error}"
             bar.update(task, completed=member * epochs + row["epoch"], description=text)
 
-        results = train_ensemble(rows, kind, settings, folder, show)
+        results = train_ensemble(
+            rows,
+            folder,
+            n_members=n_members,
+            model=network,
+            training=training.settings(),
+            seed=settings.seed,
+            progress=show,
+        )
     for result in results:
         error = "-" if result.val_mae is None else f"{1000 * result.val_mae:.1f}"
         console.print(
@@ -94,6 +104,8 @@ def predict(
     prepare(verbose=False)
     import dataclasses
 
+    from gnome_core.ensembles.rows import read_rows
+    from gnome_core.ensembles.workflows import predict_rows, snapshot_hull
     from pipelines import energy_models
     from pipelines.errors import UserError
 
@@ -101,9 +113,9 @@ def predict(
         raise UserError(f"--over-volumes {over_volumes}: must be minimum or median")
     ensemble = energy_models.open_ensemble(model, store, energy_models.check_framework(framework))
     if hull:
-        ensemble = dataclasses.replace(ensemble, hull=energy_models.snapshot_hull(hull))
-    rows = energy_models.read_rows(source, ensemble.framework)
-    table, failed = energy_models.predict_rows(ensemble, rows, over_volumes)
+        ensemble = dataclasses.replace(ensemble, hull=snapshot_hull(hull))
+    rows = read_rows(source, ensemble.framework)
+    table, failed = predict_rows(ensemble, rows, over_volumes)
     for reason, n in sorted(rows.rejected.items()):
         typer.echo(f"{n} rows left out: {reason}", err=True)
     for id_, reason in failed.items():
@@ -124,8 +136,10 @@ def evaluate(
     from pipelines.environment import prepare
 
     prepare(verbose=False)
+    from gnome_core.ensembles.rows import labelled_rows, split_rows
+    from gnome_core.ensembles.workflows import evaluate_rows
     from pipelines import energy_models
 
     ensemble = energy_models.open_ensemble(model, store, energy_models.check_framework(framework))
-    rows = energy_models.split_rows(energy_models.labelled_rows(source, ensemble.framework, "none"), split)
-    energy_models.print_quality(energy_models.evaluate_rows(ensemble, rows), len(rows), source)
+    rows = split_rows(labelled_rows(source, ensemble.framework, "none"), split)
+    energy_models.print_quality(evaluate_rows(ensemble, rows), len(rows), source)

@@ -47,7 +47,7 @@ def train(
     import numpy as np
 
     from gnome_core.potentials.frames import split_groups, with_levels
-    from gnome_core.training.potential_loop import train_potential
+    from gnome_core.training.potential.loop import train_potential
     from pipelines.errors import UserError
     from pipelines.frames import read_frames, references_of
     from pipelines.potential_config import load_potential_config
@@ -88,8 +88,8 @@ def train(
 def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL", help=POTENTIALS)], frames: FramesArg) -> None:
     """Compare a potential with the labels of frames."""
     _set_up()
+    from gnome_core.potentials.by_name import make_potential
     from gnome_core.potentials.errors import potential_errors
-    from gnome_core.potentials.named import make_potential
     from pipelines.errors import UserError
     from pipelines.frames import read_frames
 
@@ -115,7 +115,7 @@ def label(
     flags = _set_up(beam_options)
     from rich.console import Console
 
-    from gnome_core.crystals.formulas import NUMBERS
+    from gnome_core.compositions.formulas import NUMBERS
     from pipelines.errors import UserError
     from pipelines.progress import shown
     from pipelines.transforms.label import label as run
@@ -150,9 +150,9 @@ def md(
     from ase.io import read
 
     from gnome_core.crystals.convert import from_atoms
+    from gnome_core.potentials.by_name import make_potential
     from gnome_core.potentials.md import run_md
-    from gnome_core.potentials.named import make_potential
-    from gnome_core.potentials.trained import TrainedPotential
+    from gnome_core.potentials.nequip_potential import TrainedPotential
     from pipelines.errors import UserError
     from pipelines.potential_config import load_potential_config
     from pipelines.trajectories import write_trajectory

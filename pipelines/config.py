@@ -16,14 +16,13 @@ from dft.config import DftConfig
 from dft.names import check_name, is_engine
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.generation.config import GenerationConfig
-from gnome_core.models.config import CompositionalConfig, StructuralConfig
-from gnome_core.models.pretrained import Framework
+from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
+from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.training.config import TrainingConfig
+from gnome_core.training.members.config import TrainingConfig
 from pipelines.errors import UserError
 
 Settings = TypeVar("Settings", bound=BaseModel)
-ModelConfig = StructuralConfig | CompositionalConfig
 
 SEARCH = "random_search"  # the generator of the compositional framework
 

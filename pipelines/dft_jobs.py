@@ -16,7 +16,7 @@ from dft.jobs.folders import ENDED, JobFolders, State
 from dft.jobs.preflight import preflight
 from dft.jobs.survey import JobLine, counts, formula_of, job_line, retry, survey
 from dft.names import ENGINES
-from gnome_core.crystals.formulas import NUMBERS
+from gnome_core.compositions.formulas import NUMBERS
 from pipelines.errors import UserError
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnome_core.crystals.formulas import SYMBOLS
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.generation.generators import installed_generators
 from gnome_core.generation.recipe import Recipe
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction

@@ -1,11 +1,13 @@
-"""The two kinds of failure a command reports: a user's mistake, and a store that cannot be trusted."""
+"""The kinds of failure a command reports: a user's mistake, and a store that cannot be trusted."""
+
+from gnome_core.errors import GnomeError
 
 
-class UserError(Exception):
+class UserError(GnomeError):
     """A mistake the user can mend. The command line prints the message as one line and exits with code 2."""
 
 
-class StoreError(Exception):
+class StoreError(GnomeError):
     """Committed data that does not match its commit, or a stage whose counts do not add up."""
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dft.tables import FRAME_SCHEMA
-from gnome_core.crystals.formulas import chemsys
+from gnome_core.compositions.formulas import chemsys
 from gnome_core.crystals.split import is_withheld
 from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_table
 from pipelines.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
-from gnome_core.models.pretrained import Framework, pretrained_members
+from gnome_core.models.shipped import Framework, pretrained_members
 from pipelines.storage import local_file
 from pipelines.store import Commit, Store, table_files
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.md_config import MDConfig
-from gnome_core.training.potential_config import PotentialTrainingConfig
+from gnome_core.training.potential.config import PotentialTrainingConfig
 from pipelines.config import Section, parse_settings, read_toml
 
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dft.tables import RESULT_SCHEMA
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.known import KnownCompositions
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
-from gnome_core.matching.known_compositions import KnownCompositions
-from gnome_core.stability.compositions import atom_counts
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.references import ElementalReferences
 from pipelines.schemas import PROPOSAL_SCHEMA

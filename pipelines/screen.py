@@ -14,12 +14,12 @@ import pyarrow.csv
 from gnome_core.analysis.diffusion import IONS, SUPERIONIC, arrhenius
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS
 from gnome_core.potentials.md_config import MDConfig
+from gnome_core.units import INSULATOR_GAP
 from pipelines.entries import measured_entries
 from pipelines.errors import UserError
 from pipelines.store import Store
 from pipelines.transforms.md import MDTask, run_tasks
 
-MIN_GAP = 1.0  # eV, the paper's (Nature 624, 80, 2023, Methods)
 CLASSIFIED_AT = 1000.0  # K
 
 
@@ -56,7 +56,7 @@ def candidates(store: Store, gaps: Mapping[str, float] | None, only_new: bool = 
         ion = next((ion for ion in IONS if ion in elements and len(elements) > 1), None)
         if ion is None:
             continue
-        insulates = (gaps.get(id_) or 0.0) > MIN_GAP if gaps is not None else _is_ionic(formula)
+        insulates = (gaps.get(id_) or 0.0) > INSULATOR_GAP if gaps is not None else _is_ionic(formula)
         if insulates:
             kept.append(row)
             ions.append(ion)

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 from rich.table import Table
 
-from gnome_core.crystals.formulas import Composition, formula_of_composition
+from gnome_core.compositions.formulas import Composition, formula_of_composition
 from gnome_core.generation.config import CompositionConfig, GenerationConfig
 from gnome_core.generation.oxidation import OxidationRule, can_be_neutral
 from pipelines.errors import UserError
@@ -25,7 +25,7 @@ def print_compositions(config: GenerationConfig, output: Path | None = None) -> 
     """
     from rich.console import Console
 
-    from gnome_core.generation.compositions import compositions, n_items
+    from gnome_core.generation.enumeration import compositions, n_items
 
     elements, settings = _elements(config), config.compositions
     console = Console(highlight=False, soft_wrap=True)
@@ -41,7 +41,7 @@ def print_compositions(config: GenerationConfig, output: Path | None = None) -> 
 
 
 def _shares(settings: CompositionConfig, elements: Sequence[int]) -> Table:
-    from gnome_core.generation.compositions import pass_shares
+    from gnome_core.generation.enumeration import pass_shares
 
     table = Table("elements", "compositions", *RULES)
     for k, (n, passed) in pass_shares(settings, elements, RULES).items():
@@ -50,7 +50,7 @@ def _shares(settings: CompositionConfig, elements: Sequence[int]) -> Table:
 
 
 def _judged(formulas: Sequence[str]) -> Table:
-    from gnome_core.generation.compositions import parse_formulas, unpack_compositions
+    from gnome_core.compositions.packed import parse_formulas, unpack_compositions
 
     packed = parse_formulas(formulas)
     passed = [can_be_neutral(unpack_compositions(packed), rule) for rule in RULES]
@@ -66,8 +66,8 @@ def _keys(packed: np.ndarray) -> list[Composition]:
 
 def write_seeds(formulas: Sequence[str], config: GenerationConfig, folder: Path) -> list[Path]:
     """Write FORMULA.cell for each formula. Raises UserError for what is no formula or too large a cell."""
+    from gnome_core.compositions.packed import parse_formulas
     from gnome_core.generation.airss import seed_cell
-    from gnome_core.generation.compositions import parse_formulas
 
     try:
         keys = _keys(parse_formulas(formulas))

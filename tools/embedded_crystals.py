@@ -23,16 +23,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Lattice, Structure
 
+from gnome_core.compositions.formulas import chemsys
 from gnome_core.crystals.arrow import crystals_to_arrays
 from gnome_core.crystals.convert import from_structure
-from gnome_core.crystals.formulas import chemsys
 from gnome_core.crystals.readers import Entry, read_snapshot
 from gnome_core.crystals.split import holds_withheld
+from gnome_core.units import PLAUSIBLE_E_FORM
 
 # Chosen so that few of their pairs are withheld and every other metal-anion pair has a known compound in the sources.
 ELEMENTS = frozenset("F O S Te Li Mg Ca Sc V Cr Mn Fe Co Ni Cu Zn Ga Si Ge Zr Nb Pd Ag La Pt".split())  # noqa: SIM905
 MAX_SITES = 16
-PLAUSIBLE_E_FORM = 4.7  # eV/atom; labels beyond are broken rows of the sources
 
 # Cell edges in Å of elements with one atom on a lattice point (Kittel, Introduction to Solid State Physics, 8th ed.,
 # ch. 1, table 3); plutonium in its fcc form.

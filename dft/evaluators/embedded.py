@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.chgnet_potential import EmbeddedPotential
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.potential import EmbeddedPotential
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure, relax
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.by_name import make_potential, pretrained_path
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.named import make_potential, pretrained_path
 from gnome_core.potentials.potential import Potential
 from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure, relax
 
@@ -19,7 +19,7 @@ Outcome = Relaxation | RelaxationFailure
 
 
 class PotentialEvaluator:
-    """Relaxes with a potential of `gnome_core.potentials.named`. Crystals it cannot judge fail by name."""
+    """Relaxes with a potential of `gnome_core.potentials.by_name`. Crystals it cannot judge fail by name."""
 
     kind = "potential"
 

@@ -17,15 +17,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from dft.jobs.folders import Attempt, Ending, Job, JobFolder, State, create_json, end_attempt
+from gnome_core.compositions.formulas import SYMBOLS, composition_key, reduced_formula
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.crystals.formulas import SYMBOLS, composition_key, reduced_formula
+from gnome_core.errors import GnomeError
 from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
 
 # A relaxation that ended so goes on from its last geometry when it is asked for again.
 UNFINISHED = ("not_converged", "wall_time")
 
 
-class EngineMissing(Exception):
+class EngineMissing(GnomeError):
     """The engine cannot run here at all; the message says what to do."""
 
 
@@ -37,7 +38,7 @@ class StepFailed(Exception):
         self.reason = reason
 
 
-class OutputError(ValueError):
+class OutputError(GnomeError, ValueError):
     """Output that cannot be read: missing, truncated, or of another crystal. Counted by `reason` as a dead letter."""
 
     def __init__(self, reason: str, message: str):

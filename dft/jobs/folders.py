@@ -28,8 +28,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import chemsys, reduced_formula
 
 STALE_AFTER = 600.0  # s without a sign of life from another machine
 HEARTBEAT = 60.0  # s between signs of life

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dft.jobs.engine import Engine
-from gnome_core.crystals.formulas import SYMBOLS
+from gnome_core.compositions.formulas import SYMBOLS
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dft.jobs.folders import Attempt, JobFolders
+from gnome_core.errors import GnomeError
 
 SCRIPT = """\
 #!/bin/bash
@@ -23,7 +24,7 @@ exec {command} --workers 1 --jobs-file {folder}/jobs.txt
 """
 
 
-class SubmitError(Exception):
+class SubmitError(GnomeError):
     """A queue that cannot be reached or refuses; nothing was submitted."""
 
 

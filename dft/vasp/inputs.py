@@ -21,11 +21,12 @@ from pymatgen.io.vasp.sets import (
 
 from dft.protocol import NEWER_FAMILY, NEWER_POTENTIALS, PANEL, VASP_PROTOCOLS, VaspStep, inputs_hash, mesh_divisions
 from gnome_core.crystals.convert import to_structure
+from gnome_core.errors import GnomeError
 
 FACE_CENTRED = frozenset({22, 42, 43, 69, 70, 196, 202, 203, 209, 210, 216, 219, 225, 226, 227, 228})  # space groups F
 
 
-class MissingPotcar(LookupError):
+class MissingPotcar(GnomeError, LookupError):
     """A POTCAR that the library lacks, or no library at all; the message says what to do."""
 
 

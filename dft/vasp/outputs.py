@@ -15,8 +15,7 @@ from dft.jobs.engine import OutputError, StepResult
 from dft.jobs.outputs import find, read_text
 from gnome_core.crystals.convert import from_structure
 from gnome_core.potentials.relax import Frame
-
-KBAR = 1602.1766208  # kbar in one eV/Å^3
+from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_KBAR
 
 # INCAR tags of custodian that change how a state is found, not which: convergence, restarts, parallelism, output.
 # fmt: off
@@ -81,7 +80,7 @@ def vasprun_frames(steps: Sequence[Mapping[str, Any]]) -> list[Frame]:
             from_structure(step["structure"]),
             float(step["e_0_energy"]),
             np.array(step["forces"], np.float64),
-            -np.array(step["stress"], np.float64) / KBAR,
+            -np.array(step["stress"], np.float64) / EV_PER_CUBIC_ANGSTROM_IN_KBAR,
         )
         for number, step in enumerate(steps)
         if step.get("forces") is not None and step.get("stress") is not None

@@ -13,13 +13,14 @@ import numpy as np
 
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.errors import GnomeError
 
 SUPERIONIC = 10**1.18  # mS/cm at 1,000 K (Jun et al., Nat. Mater. 21, 924, 2022)
 IONS = {"Li": 1, "Na": 1, "K": 1, "Mg": 2, "Ca": 2}  # the paper's mobile ions and their charges
 BOLTZMANN = 8.617333262e-5  # eV/K
 
 
-class TooShort(ValueError):
+class TooShort(GnomeError, ValueError):
     """A trajectory with too few frames for a diffusivity."""
 
 

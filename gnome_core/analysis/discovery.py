@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from gnome_core.analysis.result import Analysis
+from gnome_core.selection.selection import NORMAL_IQR
 from gnome_core.stability.hull import ON_HULL
-from gnome_core.stability.selection import NORMAL_IQR
 
 
 @dataclass(frozen=True)

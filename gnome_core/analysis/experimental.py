@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from gnome_core.analysis.result import Analysis, Track, untracked
+from gnome_core.compositions.formulas import Composition, composition_key, reduced_formula
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.convert import from_structure, to_structure
 from gnome_core.crystals.crystal import InvalidCrystal
-from gnome_core.crystals.formulas import Composition, composition_key, reduced_formula
 from gnome_core.matching.prototypes import protostructure_label
 
 MAX_OCCUPANCY = 100.0  # sites may be listed several times over; occupancies are scaled down

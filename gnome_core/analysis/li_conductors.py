@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 
 from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.analysis.superionic import SuperionicModel, crystal_features
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.crystals.formulas import NUMBERS
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.windows import chemical_potential_window
+from gnome_core.units import INSULATOR_GAP
 
 LITHIUM = NUMBERS["Li"]
-MIN_GAP = 1.0  # eV
 MIN_OXIDATION = 4.0  # V against Li/Li+
 REDUCTION = 1e-3  # V: a reduction potential up to here counts as stable against lithium metal
 MIN_PROBABILITY = 0.5
@@ -89,7 +89,7 @@ def analyse(
         ]
     filters = [("no transition metals", [not metal for metal in metals])]
     if gaps is not None:
-        filters.append((f"band gap above {MIN_GAP} eV", [None if g is None else g > MIN_GAP for g in gap]))
+        filters.append((f"band gap above {INSULATOR_GAP} eV", [None if g is None else g > INSULATOR_GAP for g in gap]))
     filters += [
         ("stable against lithium metal", [-window.high <= REDUCTION for window in windows]),
         (f"stable at a cathode of {MIN_OXIDATION} V", [-window.low >= MIN_OXIDATION for window in windows]),

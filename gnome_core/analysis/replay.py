@@ -18,19 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gnome_core.analysis.result import Analysis
 from gnome_core.analysis.surrogate import bond_features, composition_features, forest_predictions
+from gnome_core.compositions.dense import N_COLUMNS, atom_counts
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER, NUMBERS, SYMBOLS, formula_of_composition
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
-from gnome_core.crystals.formulas import NUMBERS, SYMBOLS, formula_of_composition
 from gnome_core.crystals.split import is_withheld
-from gnome_core.stability.compositions import N_COLUMNS, atom_counts
-from gnome_core.stability.cost import dft_cost
+from gnome_core.selection.cost import dft_cost
+from gnome_core.selection.selection import NORMAL_IQR, select, select_random
 from gnome_core.stability.hull import ON_HULL, Hull
-from gnome_core.stability.selection import NORMAL_IQR, select, select_random
+from gnome_core.units import PLAUSIBLE_E_FORM
 
 Policy = Literal["ours", "random", "uncertainty", "lcb", "cheapest"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 CAMD_ALPHA, CAMD_WITHIN = 0.5, 0.2  # weight of the standard deviation; eV/atom above the hull that may be chosen
-PLAUSIBLE = 5.0  # eV/atom: formation energies beyond are broken labels
 STRUCTURE = ("lattice", "frac_coords", "numbers")
 
 
@@ -104,7 +103,7 @@ def read_dataset(
     if missing := [name for name in wanted if name not in columns]:
         raise ValueError(f"lacks the column {', '.join(missing)}; it has {', '.join(sorted(columns))}")
     values = table[wanted[0]].to_numpy(zero_copy_only=False).astype(np.float64)
-    usable = np.isfinite(values) & (np.abs(values) < PLAUSIBLE)
+    usable = np.isfinite(values) & (np.abs(values) <= PLAUSIBLE_E_FORM)
     if structures:
         sites = table["numbers"].to_pylist()
         usable &= np.array([min(row, default=0) > 0 and max(row) <= MAX_ATOMIC_NUMBER for row in sites], bool)

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import SYMBOLS
 from gnome_core.crystals.split import is_withheld
 from gnome_core.crystals.symmetry import symmetry_dataset
 

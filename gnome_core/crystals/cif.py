@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gnome_core.compositions.formulas import NUMBERS, SYMBOLS, composition_key, reduced_formula
 from gnome_core.crystals.convert import from_structure
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.crystals.formulas import NUMBERS, SYMBOLS, composition_key, reduced_formula
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

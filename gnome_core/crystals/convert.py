@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
-from gnome_core.crystals.formulas import SYMBOLS
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -10,10 +10,11 @@ from functools import lru_cache
 
 import numpy as np
 
-MAX_ATOMIC_NUMBER = 94  # plutonium: the last element GNoME's and CHGNet's tables hold
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
+from gnome_core.errors import GnomeError
 
 
-class InvalidCrystal(ValueError):
+class InvalidCrystal(GnomeError, ValueError):
     """A crystal that no stage can use. `reason` is a short snake_case name that dead letters are counted by."""
 
     def __init__(self, reason: str, message: str):
@@ -156,3 +157,14 @@ def crystal_digest(crystal: Crystal) -> str:
     frac = np.round((crystal.frac_coords % 1.0) * 1e6).astype("<i8") % 1_000_000
     digest.update(frac.tobytes())
     return digest.hexdigest()
+
+
+def invalid_reason(crystal: Crystal | None) -> str | None:
+    """Why a candidate cannot be used, or None; a missing crystal is one whose atoms found no room."""
+    if crystal is None:
+        return "packing_failed"
+    try:
+        check_crystal(crystal)
+    except InvalidCrystal as error:
+        return error.reason
+    return None

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
+from gnome_core.errors import GnomeError
 
 MAX_PAYLOAD = 1 << 20
 
 
-class SourceError(ValueError):
+class SourceError(GnomeError, ValueError):
     """A source that cannot be read at all: not there, not of its format, or without the package it needs."""
 
 

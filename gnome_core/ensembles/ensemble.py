@@ -24,7 +24,7 @@ from gnome_core.graphs.featurize import (
     compositional_graphs,
     structural_graphs,
 )
-from gnome_core.models.registry import BadMember, MemberRecord, apply_model, load_member
+from gnome_core.models.members import BadMember, MemberRecord, apply_model, load_member
 
 VOLUME_FACTORS = tuple(np.linspace(0.8, 1.2, 20))  # GNoME, Methods: 20 volumes from 80 % to 120 %
 CHUNK = 1_000  # crystals whose graphs are held at once

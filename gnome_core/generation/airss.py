@@ -10,7 +10,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from gnome_core.crystals.formulas import SYMBOLS, Composition, formula_of_composition
+from gnome_core.compositions.formulas import SYMBOLS, Composition, formula_of_composition
 from gnome_core.generation.config import RandomSearchConfig
 from gnome_core.generation.separations import spheres
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 from gnome_core.generation.oxidation import OxidationRule
 from gnome_core.generation.species import Scoring, SpeciesMode
 
@@ -33,7 +33,7 @@ class CompositionConfig(BaseModel):
     @classmethod
     def _readable(cls, formulas: tuple[str, ...]) -> tuple[str, ...]:
         if formulas:  # else nothing loads pymatgen
-            from gnome_core.generation.compositions import given_compositions
+            from gnome_core.compositions.packed import given_compositions
 
             given_compositions(formulas)
         return formulas
@@ -100,7 +100,7 @@ class GenerationConfig(BaseModel):
         """Atomic numbers that candidates may hold, sorted: `elements`, or those `present` in the parents."""
         if self.elements is None:
             return tuple(sorted(present))
-        from gnome_core.crystals.formulas import NUMBERS
+        from gnome_core.compositions.formulas import NUMBERS
 
         unknown = [e for e in self.elements if e not in NUMBERS]
         if unknown:

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from gnome_core.crystals.formulas import SYMBOLS
+from gnome_core.compositions.formulas import SYMBOLS
 
 N_COLUMNS = 95  # compositions are (n, 95) atom counts by atomic number
 

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gnome_core.compositions.formulas import SYMBOLS, Composition, composition_key, formula_of_composition
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import SYMBOLS, Composition, composition_key, formula_of_composition
 from gnome_core.generation.species import species_model
 
 PARENT_SCHEMA = pa.schema(

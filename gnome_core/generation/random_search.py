@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 from vesin import NeighborList
 
+from gnome_core.compositions.packed import MAX_ELEMENTS
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.generation.compositions import MAX_ELEMENTS, compositions, n_items
 from gnome_core.generation.config import GenerationConfig, RandomSearchConfig
+from gnome_core.generation.enumeration import compositions, n_items
 from gnome_core.generation.generators import BATCH_ROWS, Shard, batched
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import NO_PARENT, Recipe, recipe_batch

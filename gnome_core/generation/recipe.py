@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from gnome_core.compositions.formulas import formula_of_composition
+from gnome_core.compositions.packed import unpack_compositions
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import formula_of_composition
-from gnome_core.generation.compositions import unpack_compositions
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.volume import volume_factor
 

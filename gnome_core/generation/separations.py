@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from gnome_core.crystals.formulas import Composition
+from gnome_core.compositions.formulas import Composition
 from gnome_core.generation.parents import oxidation_states
 from gnome_core.generation.volume import atomic_volumes
 

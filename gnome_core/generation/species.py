@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 
 SpeciesMode = Literal["table", "extended", "elements"]
 Scoring = Literal["gnome", "original"]

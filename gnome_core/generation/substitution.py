@@ -14,7 +14,8 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER, Crystal
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
+from gnome_core.crystals.crystal import Crystal
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import Shard, batched, draw, parent_rng, parent_shards
 from gnome_core.generation.parents import ParentTable

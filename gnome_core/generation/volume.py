@@ -22,7 +22,7 @@ def atomic_volumes() -> np.ndarray:
 
     An element never seen in a class takes its mean over the other classes; one never seen at all the mean of the class.
     """
-    from gnome_core.crystals.formulas import NUMBERS
+    from gnome_core.compositions.formulas import NUMBERS
 
     table = json.loads(files("gnome_core.data").joinpath("atomic_volumes.json").read_text())
     volumes = np.full((3, 256), np.nan)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
+import jax
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
@@ -122,3 +123,12 @@ def split(graphs: Sequence[EdgeGraph], shape: EdgeShape) -> Iterator[list[int]]:
         size = size + g.size
     if run:
         yield run
+
+
+def fitting_shape(graphs: Sequence[EdgeGraph], ladder: Sequence[EdgeShape]) -> EdgeShape:
+    """The first shape that holds the graphs; beyond the ladder its top, doubled as often as needed."""
+    size = np.sum([g.size for g in graphs], axis=0)
+    shape = next((s for s in ladder if s.holds(len(graphs), size)), ladder[-1])
+    while not shape.holds(len(graphs), size):
+        shape = EdgeShape(*(2 * n for n in shape))
+    return shape

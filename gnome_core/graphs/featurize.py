@@ -19,7 +19,9 @@ from functools import cached_property
 
 import numpy as np
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER, Crystal
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.errors import GnomeError
 from gnome_core.graphs.neighbors import pair_lists
 
 CUTOFF = 4.0  # Å, GNoME (Merchant et al., Nature 624, 80, 2023), Methods
@@ -27,7 +29,7 @@ MIN_VOLUME_FACTOR = 0.8  # smallest volume of the test-time augmentation; one li
 LENGTH_TOLERANCE = 3e-4  # Å; nearer lengths of one crystal count as equal (less than 1e-5 eV/atom)
 
 
-class BadCrystal(ValueError):
+class BadCrystal(GnomeError, ValueError):
     """A crystal that cannot be predicted. `index` is its place in the sequence that was given."""
 
     def __init__(self, index: int, reason: str):

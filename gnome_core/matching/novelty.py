@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from gnome_core.compositions.formulas import Composition, composition_key
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import Composition, composition_key
 from gnome_core.matching.fits import fit
 from gnome_core.matching.reduced import reduce_crystal, reduce_crystals
 

@@ -24,7 +24,6 @@ from gnome_core.graphs.bonds import BondBatch
 
 ATOM_CUTOFF = 6.0  # Å
 BOND_CUTOFF = 3.0  # Å
-EV_PER_CUBIC_ANGSTROM_IN_GPA = 160.21766208
 SCALE = "chgnet-0.3.0"
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 from gnome_core.graphs.featurize import CUTOFF
 
 
@@ -89,3 +89,6 @@ class NequIPConfig(BaseModel):
 PAPER_NEQUIP = NequIPConfig(
     layers=5, hidden_irreps="128x0e+64x1e+32x2e", edge_irreps="0e+1e+2e", cutoff=5.0, n_bessel=8, neighbors=26.0
 )
+
+
+ModelConfig = StructuralConfig | CompositionalConfig

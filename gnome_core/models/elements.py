@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 
 # Rows of 94 values, hydrogen to plutonium.
 # Electronegativity: Pauling's scale; He, Ne and Ar, which it lacks, on Allen's (J. Am. Chem. Soc. 111, 9003, 1989).

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 from gnome_core.graphs.batching import GraphBatch
 from gnome_core.models.config import CompositionalConfig, StructuralConfig
 from gnome_core.models.elements import element_properties

@@ -6,8 +6,7 @@ import numpy as np
 
 from gnome_core.potentials.frames import LabelledFrames
 from gnome_core.potentials.potential import Potential
-
-EV_PER_CUBIC_ANGSTROM_IN_GPA = 160.21766208
+from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 
 def potential_errors(potential: Potential, frames: LabelledFrames, batch: int = 64) -> dict[str, float]:

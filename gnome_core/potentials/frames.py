@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.errors import GnomeError
 
 
-class BadFrames(ValueError):
+class BadFrames(GnomeError, ValueError):
     """Frames that cannot train a potential; says which row and why."""
 
 

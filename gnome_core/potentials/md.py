@@ -28,7 +28,7 @@ from gnome_core.graphs.edges import BLOCK, EdgeBatch
 from gnome_core.models.elements import ATOMIC_MASSES
 from gnome_core.potentials.gradients import predict
 from gnome_core.potentials.md_config import MDConfig
-from gnome_core.potentials.trained import TrainedPotential
+from gnome_core.potentials.nequip_potential import TrainedPotential
 
 KELVIN = 8.617333262e-5  # eV
 FEMTOSECOND = 1 / 10.180505710  # in Å (amu / eV)^(1/2), the time unit of eV, Å and atomic mass units

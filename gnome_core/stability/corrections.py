@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.stability.compositions import atom_counts
 
 # eV per atom of the element, to be added to the Materials Project's energies where they meet energies made with the
 # newer potentials of GNoME's protocol (google-deepmind/materials_discovery, DATASET.md).

@@ -9,8 +9,9 @@ from math import lcm
 
 import numpy as np
 
-from gnome_core.crystals.formulas import formula_of_composition
-from gnome_core.stability.hull import Decomposition, Hull
+from gnome_core.compositions.formulas import formula_of_composition
+from gnome_core.stability.hull import Hull
+from gnome_core.stability.system import Decomposition
 
 MAX_COEFFICIENT = 200  # larger whole numbers say less than decimals
 

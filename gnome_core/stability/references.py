@@ -10,8 +10,8 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 
-from gnome_core.crystals.formulas import NUMBERS, SYMBOLS
-from gnome_core.stability.compositions import N_COLUMNS, MissingReference, atom_counts
+from gnome_core.compositions.dense import N_COLUMNS, MissingReference, atom_counts
+from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
 
 
 @dataclass(frozen=True)

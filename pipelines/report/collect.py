@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dft.tables import DONE
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
-from gnome_core.models.pretrained import Framework
-from gnome_core.stability.compositions import atom_counts
+from gnome_core.models.shipped import Framework
 from pipelines.analyses import load_analyses
 from pipelines.entries import ancestries, measured_entries, new_on_hull, recipe_of_job
 from pipelines.members import weights_of

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import plotly.graph_objects as go
 
-from gnome_core.crystals.formulas import NUMBERS, atomic_fractions
+from gnome_core.compositions.formulas import NUMBERS, atomic_fractions
 from gnome_core.stability.facets import hull_energies, lower_facets
 from gnome_core.stability.hull import ON_HULL
 from pipelines.report.data import ReportData

@@ -9,7 +9,7 @@ import pyarrow as pa
 from dft.evaluators.make import make_evaluator
 from dft.names import is_engine
 from dft.tables import protocol_json
-from gnome_core.crystals.formulas import NUMBERS
+from gnome_core.compositions.formulas import NUMBERS
 from pipelines import tags
 from pipelines.config import derived_seed
 from pipelines.io.manifest import WriteManifest, run_job

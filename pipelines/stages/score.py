@@ -8,7 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.ml.inference.base import RunInference
 
-from gnome_core.models.pretrained import Framework
+from gnome_core.models.shipped import Framework
 from pipelines import progress, tags
 from pipelines.errors import UserError
 from pipelines.io.manifest import WriteManifest, run_job

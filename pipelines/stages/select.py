@@ -5,8 +5,8 @@ from __future__ import annotations
 import apache_beam as beam
 import pyarrow as pa
 
-from gnome_core.models.pretrained import Framework
-from gnome_core.stability.selection import explore_budget
+from gnome_core.models.shipped import Framework
+from gnome_core.selection.selection import explore_budget
 from pipelines import tags
 from pipelines.config import SelectionConfig, derived_seed
 from pipelines.io.manifest import WriteManifest, run_job

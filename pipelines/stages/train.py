@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import calibrate
-from gnome_core.models.pretrained import Framework
-from gnome_core.models.registry import load_member, model_of
+from gnome_core.models.members import load_member, model_of
+from gnome_core.models.shipped import Framework
 from pipelines import progress, tags
 from pipelines.config import derived_seed
 from pipelines.digests import json_digest

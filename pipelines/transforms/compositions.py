@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnome_core.generation.compositions import pack_compositions
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.packed import pack_compositions
 from gnome_core.generation.config import RandomSearchConfig
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.random_search import CODE, random_recipes
 from gnome_core.generation.recipe import RECIPE_SCHEMA, cell_atoms, recipe_digests
-from gnome_core.models.pretrained import Framework
-from gnome_core.stability.compositions import atom_counts
+from gnome_core.models.shipped import Framework
 from pipelines import tags
 from pipelines.schemas import CONVERGENCE_SCHEMA
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dft.tables import job_digest
 from gnome_core.crystals.arrow import crystals_to_arrays
-from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.crystal import Crystal, invalid_reason
 from gnome_core.generation.config import RandomSearchConfig
 from gnome_core.generation.generators import expand, try_expand
 from gnome_core.generation.recipe import NO_PARENT
@@ -21,7 +21,7 @@ from pipelines.schemas import PROPOSAL_SCHEMA
 from pipelines.store import Store
 from pipelines.transforms.compositions import of_framework, random_structures
 from pipelines.transforms.pre_relax import pre_relax
-from pipelines.transforms.score import PACKING, invalid_reason
+from pipelines.transforms.score import PACKING
 
 COMPOSITIONS_AT_ONCE = 16  # whose random structures are in memory together
 

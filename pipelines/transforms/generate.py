@@ -9,18 +9,18 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from gnome_core.crystals.formulas import SYMBOLS, formula_of_composition
+from gnome_core.compositions.formulas import SYMBOLS, formula_of_composition
+from gnome_core.compositions.known import composition_hashes
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import BATCH_ROWS, Shard, installed_generators, shard_recipes
 from gnome_core.generation.oxidation import can_be_neutral
 from gnome_core.generation.recipe import recipe_compositions, recipe_digests
-from gnome_core.matching.known_compositions import composition_hashes
+from gnome_core.selection.draws import draws
 from pipelines import progress, tags
 from pipelines.metrics import timer
 from pipelines.resources import known_compositions, parent_table
 from pipelines.schemas import CANDIDATE_SCHEMA
-from pipelines.transforms.draws import draws
 from pipelines.transforms.sample import DRAW
 
 

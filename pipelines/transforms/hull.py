@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.generation.parents import ParentTable
-from gnome_core.stability.compositions import atom_counts
 from gnome_core.stability.hull import Hull
 from pipelines import tags
 from pipelines.resources import committed, hull_until, once_per_process

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler
 
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.ensembles.bisect import bisect
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import VOLUME_FACTORS, EnsembleModel, OverVolumes
 from gnome_core.ensembles.screening import screen
-from gnome_core.stability.compositions import atom_counts
 from pipelines import coders  # noqa: F401  registers the Arrow coders
-from pipelines.dead_letters import bisect
 from pipelines.members import local_member
 from pipelines.metrics import timer
 

@@ -10,19 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dft.tables import DONE
+from gnome_core.compositions.dense import MissingReference
+from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
-from gnome_core.crystals.formulas import chemsys, reduced_formula
+from gnome_core.crystals.crystal import invalid_reason
 from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
-from gnome_core.stability.compositions import MissingReference
 from gnome_core.stability.references import ElementalReferences
+from gnome_core.units import PLAUSIBLE_E_FORM
 from pipelines import tags
 from pipelines.errors import StoreError
 from pipelines.resources import all_proposals, references
 from pipelines.store import Store
 from pipelines.transforms.compositions import CONVERGENCE
-from pipelines.transforms.score import invalid_reason
-
-PLAUSIBLE_E_FORM = 5.0  # eV/atom; no known solid is further from its elements, broken calculations are
 
 
 def unusable(status: str, e_form: float, geometry: str | None) -> str | None:

@@ -55,8 +55,8 @@ class MDTask:
 
 @once_per_process
 def _potential(name: str):
+    from gnome_core.potentials.by_name import make_potential
     from gnome_core.potentials.memory import keep_freed_memory
-    from gnome_core.potentials.named import make_potential
 
     keep_freed_memory()
     return make_potential(name)
@@ -71,7 +71,7 @@ class RunMD(beam.DoFn):
 
     def process(self, task: MDTask) -> Iterator[pa.RecordBatch]:
         from gnome_core.potentials.md import run_md
-        from gnome_core.potentials.trained import UnknownElement
+        from gnome_core.potentials.nequip_potential import UnknownElement
         from pipelines.trajectories import read_trajectory, write_trajectory
 
         (crystal,) = crystals_from_batch(task.crystal)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.crystal import Crystal, invalid_reason
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 from pipelines.metrics import inc, timer
 from pipelines.transforms.evaluate import evaluator_of_process
-from pipelines.transforms.score import invalid_reason
 
 
 def pre_relax(crystals: Sequence[Crystal], evaluator: str, config: RelaxConfig) -> list[Crystal]:

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dft.tables import job_digest
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
-from gnome_core.crystals.formulas import NUMBERS
 from gnome_core.crystals.readers import elemental_entries, embedded_entries
-from gnome_core.stability.compositions import atom_counts
 from gnome_core.stability.hull import Hull
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_to_arrays
-from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
+from gnome_core.crystals.crystal import Crystal, invalid_reason
 from gnome_core.generation.generators import try_expand
 from gnome_core.generation.recipe import NO_PARENT
-from gnome_core.stability.compositions import atom_counts
 from pipelines import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.dead_letters import dead_letter, dead_letter_batch
 from pipelines.metrics import timer
@@ -49,17 +49,6 @@ class ExpandCandidates(beam.DoFn):
             yield beam.pvalue.TaggedOutput(PACKING, begun)
         if good:
             yield with_crystals(batch.filter(pa.array([reason is None for reason in reasons])), good)
-
-
-def invalid_reason(crystal: Crystal | None) -> str | None:
-    """Why a candidate cannot be used, or None; a missing crystal is one whose atoms found no room."""
-    if crystal is None:
-        return "packing_failed"
-    try:
-        check_crystal(crystal)
-    except InvalidCrystal as error:
-        return error.reason
-    return None
 
 
 class CountPacking(beam.PTransform):

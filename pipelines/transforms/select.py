@@ -1,6 +1,6 @@
 """Scored candidates -> those worth an evaluation.
 
-The chain of filters is gnome_core.stability.selection.select, spread over workers; a test compares the two.
+The chain of filters is gnome_core.selection.selection.select, spread over workers; a test compares the two.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import pyarrow as pa
 from gnome_core.generation.generators import expand
 from gnome_core.generation.recipe import recipe_compositions
 from gnome_core.matching.clusters import cluster_structures, representatives
-from gnome_core.stability.cost import dft_cost
-from gnome_core.stability.selection import acquisition, explorable, rank_by_cost
+from gnome_core.selection.cost import dft_cost
+from gnome_core.selection.draws import draws
+from gnome_core.selection.selection import acquisition, explorable, rank_by_cost
 from pipelines import tags
 from pipelines.config import SelectionConfig
 from pipelines.metrics import timer
 from pipelines.resources import parent_table
 from pipelines.schemas import SELECTED_SCHEMA
-from pipelines.transforms.draws import draws
 from pipelines.transforms.top import KeepTop, counted_rows, top_per_group
 
 RANDOM = "selected_by_random"

@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dft.tables import DONE, JOB_SCHEMA, job_digest
+from gnome_core.compositions.formulas import SYMBOLS, chemsys, reduced_formula
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
-from gnome_core.crystals.formulas import SYMBOLS, chemsys, reduced_formula
+from gnome_core.crystals.crystal import invalid_reason
 from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, read_snapshot
 from gnome_core.stability.references import ElementalReferences
 from pipelines import tags
 from pipelines.dead_letters import DeadLetter
 from pipelines.store import Store
 from pipelines.transforms.ingest import corrections, formation_energies, unusable
-from pipelines.transforms.score import invalid_reason
 
 UNLABELLED_SCHEMA = pa.schema(
     [

@@ -16,9 +16,9 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.graphs.cache import cached_graphs, concatenate
 from gnome_core.graphs.featurize import GraphTable, compositional_graphs
-from gnome_core.models.pretrained import Framework
-from gnome_core.models.registry import member_name
-from gnome_core.training.loop import MemberResult, train_members
+from gnome_core.models.members import member_name
+from gnome_core.models.shipped import Framework
+from gnome_core.training.members.loop import MemberResult, train_members
 from pipelines import progress, tags
 from pipelines.checkpoints import training_folder
 from pipelines.config import RoundConfig

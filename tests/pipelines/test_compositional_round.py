@@ -8,10 +8,11 @@ import pyarrow.compute as pc
 import pytest
 
 from dft.tables import RESULT_SCHEMA
+from gnome_core.compositions.packed import parse_formulas
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.ensembles.ensemble import EnsembleModel
-from gnome_core.generation.compositions import compositions, n_items, parse_formulas
 from gnome_core.generation.config import RandomSearchConfig
+from gnome_core.generation.enumeration import compositions, n_items
 from gnome_core.generation.random_search import CODE, make_crystals, random_recipes
 from gnome_core.generation.recipe import recipe_rows
 from pipelines import round as driver

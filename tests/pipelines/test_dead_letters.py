@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnome_core.crystals.crystal import InvalidCrystal
+from gnome_core.ensembles.bisect import bisect
 from pipelines.coders import RecordBatchCoder
-from pipelines.dead_letters import DEAD_SCHEMA, bisect, dead_letter, dead_letter_batch
+from pipelines.dead_letters import DEAD_SCHEMA, dead_letter, dead_letter_batch
 
 
 def checked_square(items):

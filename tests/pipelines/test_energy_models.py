@@ -10,8 +10,8 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.split import is_train
 from gnome_core.ensembles.ensemble import EnsembleModel
-from gnome_core.models.pretrained import pretrained_members
-from pipelines.energy_models import read_rows
+from gnome_core.ensembles.rows import read_rows
+from gnome_core.models.shipped import pretrained_members
 from tests.pipelines.conftest import gnome
 
 SMALL = """

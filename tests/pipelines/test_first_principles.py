@@ -169,7 +169,7 @@ def test_corrections_moments_fixes_and_every_frame_are_kept(store, toy):
         for e in entries_until(store, 0).to_pylist()
         if e["e_form_per_atom"] == 0
     }
-    from gnome_core.crystals.formulas import SYMBOLS
+    from gnome_core.compositions.formulas import SYMBOLS
 
     for entry in entries:
         expected = entry["energy_per_atom"] + 0.25 - np.mean([references[SYMBOLS[z]] for z in entry["numbers"]])

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from gnome_core.compositions.formulas import chemsys
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
-from gnome_core.crystals.formulas import chemsys
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import all_shards, expand, shard_recipes
 from gnome_core.generation.oxidation import can_be_neutral

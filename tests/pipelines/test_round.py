@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import NUMBERS
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.generators import expand
 from gnome_core.generation.recipe import recipe_digests, recipe_formulas
-from gnome_core.stability.selection import select
+from gnome_core.selection.selection import select
 from pipelines import round as driver
 from pipelines.config import load_config
 from pipelines.dead_letters import DEAD_SCHEMA

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnome_core.selection.draws import draws
 from pipelines.runners import run_pipeline, runner_flags
 from pipelines.transforms import sample
-from pipelines.transforms.draws import draws
 from pipelines.transforms.sample import SampleDistinct, SmallestDraws
 
 

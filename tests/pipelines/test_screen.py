@@ -8,8 +8,8 @@ import pytest
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.frames import frames_without_stress
 from gnome_core.potentials.md_config import MDConfig
-from gnome_core.training.potential_config import PotentialTrainingConfig
-from gnome_core.training.potential_loop import train_potential
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.loop import train_potential
 from pipelines import screen
 from pipelines.errors import UserError
 from pipelines.runners import runner_flags

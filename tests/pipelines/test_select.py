@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pytest
 
 from gnome_core.generation.recipe import recipe_compositions
-from gnome_core.stability.cost import dft_cost
-from gnome_core.stability.selection import select
+from gnome_core.selection.cost import dft_cost
+from gnome_core.selection.selection import select
 from pipelines import round as driver
 from pipelines.resources import parent_table
 from pipelines.runners import runner_flags

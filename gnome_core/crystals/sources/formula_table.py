@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER, Composition, composition_key
 from gnome_core.crystals.entries import Rejected, SourceError
-from gnome_core.crystals.formulas import Composition, composition_key
 
 MAX_DENOMINATOR = 100  # of fractional amounts
 _LABEL = "e_form_per_atom"

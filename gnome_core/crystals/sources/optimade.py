@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.crystals.entries import Entry, Rejected, SourceError, read_entry
-from gnome_core.crystals.formulas import NUMBERS
 
 _FIELDS = "lattice_vectors,cartesian_site_positions,species,species_at_sites,dimension_types,nsites"
 _ATTEMPTS = 4

@@ -10,8 +10,8 @@ from dft.tables import protocol_json, result_batch
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure
-from gnome_core.training.potential_config import PotentialTrainingConfig
-from gnome_core.training.potential_loop import train_potential
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.loop import train_potential
 from tests.gnome_core.potentials.pair_frames import pair_frames
 from tests.gnome_core.potentials.samples import SKEWED
 

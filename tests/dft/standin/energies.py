@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.chgnet_potential import EmbeddedPotential
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.potential import EmbeddedPotential
 from gnome_core.potentials.relax import relax
 
 potential = cache(EmbeddedPotential)

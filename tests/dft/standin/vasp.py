@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import spglib
 
-from gnome_core.crystals.formulas import NUMBERS
+from gnome_core.compositions.formulas import NUMBERS
 
 KBAR = 1602.1766208  # in one eV/Å^3
 ORBITALS = ("s", "py", "pz", "px", "dxy", "dyz", "dz2", "dxz", "x2-y2")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dft.jobs.engine import OutputError
-from dft.vasp.outputs import KBAR, read_custodian, read_vasprun, vasprun_frames
+from dft.vasp.outputs import read_custodian, read_vasprun, vasprun_frames
+from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_KBAR as KBAR
 
 ASE = Path(importlib.util.find_spec("ase").origin).parent
 # Written by VASP 6.3; pymatgen's own test files, with relaxations of many steps, where someone has them.

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from pymatgen.core import Composition
 
+from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, record_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import chemsys, reduced_formula
 from gnome_core.stability.hull import Hull
 
 FCC = np.ones((3, 3)) - np.eye(3)

@@ -4,9 +4,9 @@ import pytest
 
 from gnome_core.analysis.replay import ReplayConfig, read_dataset, replay, summarise
 from gnome_core.analysis.surrogate import bond_features, composition_features, forest_predictions
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.stability.compositions import atom_counts
-from gnome_core.stability.cost import dft_cost
+from gnome_core.selection.cost import dft_cost
 from tests.gnome_core.analysis.samples import rock_salt
 
 CATIONS, ANIONS = ["Li", "K", "Mg", "Ca", "Al", "Ti"], ["O", "S", "F"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
+from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, record_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import chemsys, reduced_formula
 
 
 def sample_crystals(count: int) -> list[Crystal]:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from gnome_core.compositions.formulas import reduced_formula
 from gnome_core.crystals.cif import format_cif, parse_cif
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.crystals.formulas import reduced_formula
 from tests.gnome_core.crystals.samples import assert_same_crystal, sample_crystals
 
 NACL = """data_NaCl

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import SYMBOLS
 from gnome_core.crystals.readers import Entry, Rejected, SourceError, read_snapshot
 from gnome_core.crystals.sources.optimade import read_optimade
 from gnome_core.crystals.writers import write_cif, write_parquet

@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gnome_core.crystals.formulas import SYMBOLS
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.split import is_train, is_withheld
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"

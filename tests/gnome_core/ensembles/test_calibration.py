@@ -8,7 +8,7 @@ from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import EnsembleModel, calibrate
 from gnome_core.ensembles.screening import screen
 from gnome_core.graphs.featurize import structural_graphs
-from gnome_core.models.registry import BadMember
+from gnome_core.models.members import BadMember
 from tests.gnome_core.ensembles.test_ensemble import CRYSTALS, random_crystal, write_member
 
 

@@ -8,7 +8,7 @@ from gnome_core.ensembles.ensemble import VOLUME_FACTORS, EnsembleModel
 from gnome_core.graphs.batching import LADDER, batches
 from gnome_core.graphs.featurize import BadCrystal, compositional_graphs, structural_graphs
 from gnome_core.models.config import CompositionalConfig, StructuralConfig
-from gnome_core.models.registry import BadMember, MemberRecord, load_member, save_member
+from gnome_core.models.members import BadMember, MemberRecord, load_member, save_member
 
 CONFIG = StructuralConfig(width=8, steps=2)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition
 
-from gnome_core.crystals.formulas import NUMBERS, SYMBOLS
+from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
 from gnome_core.generation.oxidation import can_be_neutral, systems_pass
 
 RATIOS = np.array([c for c in itertools.product(range(1, 6), repeat=3) if np.gcd.reduce(c) == 1])

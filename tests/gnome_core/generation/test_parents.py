@@ -1,6 +1,6 @@
 import numpy as np
 
-from gnome_core.crystals.formulas import NUMBERS
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable, oxidation_states
 from tests.gnome_core.generation.samples import parents
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnome_core.compositions.packed import parse_formulas
 from gnome_core.crystals.crystal import check_crystal, shortest_distance
 from gnome_core.generation import random_search
-from gnome_core.generation.compositions import parse_formulas
 from gnome_core.generation.config import CompositionConfig, GenerationConfig, RandomSearchConfig
 from gnome_core.generation.generators import all_shards, expand, shard_recipes, try_expand
 from gnome_core.generation.parents import ParentTable

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnome_core.compositions.formulas import reduced_formula
+from gnome_core.compositions.packed import pack_compositions
 from gnome_core.crystals.crystal import crystal_digest
-from gnome_core.crystals.formulas import reduced_formula
-from gnome_core.generation.compositions import pack_compositions
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import all_shards, expand, shard_recipes
 from gnome_core.generation.parents import ParentTable

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.potential import EmbeddedPotential
+from gnome_core.potentials.chgnet_potential import EmbeddedPotential
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 

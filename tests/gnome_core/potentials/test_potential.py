@@ -9,8 +9,10 @@ from scipy.spatial.transform import Rotation
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.graphs.bonds import BatchShape, bond_graph
 from gnome_core.models import chgnet
-from gnome_core.potentials.named import make_potential
-from gnome_core.potentials.potential import EmbeddedPotential, Evaluation
+from gnome_core.potentials.by_name import make_potential
+from gnome_core.potentials.chgnet_potential import EmbeddedPotential
+from gnome_core.potentials.potential import Evaluation
+from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA as GPA
 from tests.gnome_core.potentials.samples import (
     COPPER,
     LONELY,
@@ -22,7 +24,6 @@ from tests.gnome_core.potentials.samples import (
     supercell,
 )
 
-GPA = chgnet.EV_PER_CUBIC_ANGSTROM_IN_GPA
 # Other input bits, other rounding: single precision through the arc cosine of nearly straight angles.
 ROUNDING = 2e-4
 

@@ -7,7 +7,7 @@ from ase.calculators.lj import LennardJones
 from gnome_core.crystals.convert import to_atoms
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.potentials.ase_calculator import CalculatorPotential, PotentialCalculator
-from gnome_core.potentials.named import make_potential
+from gnome_core.potentials.by_name import make_potential
 from gnome_core.potentials.sampling import alchemical, denoising_frames, distorted
 from gnome_core.potentials.stillinger_weber import StillingerWeber
 from tests.gnome_core.potentials.samples import COPPER, FCC, SKEWED, supercell

@@ -9,8 +9,8 @@ import pytest
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
+from gnome_core.compositions.dense import N_COLUMNS, MissingReference, atom_counts, sparse, sparse_atom_counts
 from gnome_core.stability import facets as geometry
-from gnome_core.stability.compositions import N_COLUMNS, MissingReference, atom_counts, sparse, sparse_atom_counts
 from gnome_core.stability.hull import Hull
 
 REPO = Path(__file__).parents[3]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Element
 
-from gnome_core.stability.compositions import N_COLUMNS
+from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction, reaction
 

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gnome_core.stability.compositions import MissingReference, atom_counts, sparse
+from gnome_core.compositions.dense import MissingReference, atom_counts, sparse
 from gnome_core.stability.references import ElementalReferences
 
 NUMBERS = [[3, 3], [3], [8, 8], [3, 3, 8], [26]]

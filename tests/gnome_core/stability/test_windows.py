@@ -3,7 +3,7 @@ import pytest
 from pymatgen.analysis.phase_diagram import GrandPotentialPhaseDiagram, PDEntry
 from pymatgen.core import Composition, Element
 
-from gnome_core.stability.compositions import N_COLUMNS
+from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.windows import chemical_potential_window
 

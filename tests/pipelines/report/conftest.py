@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from scipy.optimize import linprog
 
+from gnome_core.compositions.formulas import NUMBERS, atomic_fractions, chemsys, reduced_formula
 from gnome_core.crystals.crystal import Crystal, crystal_digest
-from gnome_core.crystals.formulas import NUMBERS, atomic_fractions, chemsys, reduced_formula
 from pipelines.report.data import (
     HULL_ENTRIES,
     JOBS,

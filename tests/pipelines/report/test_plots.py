@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pymatgen.core import Composition
 
+from gnome_core.compositions.formulas import chemsys
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import chemsys
 from pipelines.report.data import JOBS, ReportData
 from pipelines.report.hull_plots import hull_diagrams, lower_hull
 from pipelines.report.structure_view import cell_view, space_group

@@ -7,17 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnome_core.crystals.formulas import NUMBERS
-from gnome_core.generation.compositions import (
-    chemical_systems,
-    compositions,
-    n_items,
-    pack_compositions,
-    parse_formulas,
-    pass_shares,
-    unpack_compositions,
-)
+from gnome_core.compositions.formulas import NUMBERS
+from gnome_core.compositions.packed import pack_compositions, parse_formulas, unpack_compositions
 from gnome_core.generation.config import CompositionConfig
+from gnome_core.generation.enumeration import chemical_systems, compositions, n_items, pass_shares
 from gnome_core.generation.oxidation import can_be_neutral
 
 ELEMENTS = tuple(NUMBERS[symbol] for symbol in ("Li", "O", "Al", "Si", "Fe", "Cu"))

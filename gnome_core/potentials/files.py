@@ -11,10 +11,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import BaseModel, ConfigDict
 
+from gnome_core.errors import GnomeError
 from gnome_core.models.config import NequIPConfig
 
 
-class BadPotential(ValueError):
+class BadPotential(GnomeError, ValueError):
     """A potential file that is missing, of another format, or holds NaN."""
 
 

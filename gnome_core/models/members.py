@@ -13,19 +13,19 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import BaseModel, ConfigDict
 
+from gnome_core.errors import GnomeError
 from gnome_core.graphs.batching import GraphBatch
 from gnome_core.models.compositional import CompositionalGNN
-from gnome_core.models.config import CompositionalConfig, StructuralConfig
+from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
 from gnome_core.models.structural import StructuralGNN
 
-ModelConfig = StructuralConfig | CompositionalConfig
 MODELS: dict[str, tuple[type[ModelConfig], type[nn.Module]]] = {
     "structural": (StructuralConfig, StructuralGNN),
     "compositional": (CompositionalConfig, CompositionalGNN),
 }
 
 
-class BadMember(ValueError):
+class BadMember(GnomeError, ValueError):
     """A member file that is missing, of another format, or holds NaN."""
 
 

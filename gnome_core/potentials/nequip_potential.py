@@ -11,16 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.formulas import SYMBOLS
-from gnome_core.graphs.edges import EdgeGraph, EdgeShape, edge_graph, pack, split
+from gnome_core.errors import GnomeError
+from gnome_core.graphs.edges import EdgeGraph, EdgeShape, edge_graph, fitting_shape, pack, split
 from gnome_core.models.nequip import NequIP
+from gnome_core.potentials.files import PotentialRecord, load_potential
 from gnome_core.potentials.gradients import Prediction, predict_compiled
 from gnome_core.potentials.potential import Evaluation
-from gnome_core.potentials.record import PotentialRecord, load_potential
 
 
-class UnknownElement(ValueError):
+class UnknownElement(GnomeError, ValueError):
     """A crystal with an element that the potential was never shown."""
 
 
@@ -85,12 +86,3 @@ def _digest(variables: dict) -> str:
     for name, value in sorted(flatten_dict(variables, sep="/").items()):
         digest.update(name.encode() + np.asarray(value, np.float32).tobytes())
     return digest.hexdigest()
-
-
-def fitting_shape(graphs: Sequence[EdgeGraph], ladder: Sequence[EdgeShape]) -> EdgeShape:
-    """The first shape that holds the graphs; beyond the ladder its top, doubled as often as needed."""
-    size = np.sum([g.size for g in graphs], axis=0)
-    shape = next((s for s in ladder if s.holds(len(graphs), size)), ladder[-1])
-    while not shape.holds(len(graphs), size):
-        shape = EdgeShape(*(2 * n for n in shape))
-    return shape

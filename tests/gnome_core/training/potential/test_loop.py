@@ -5,12 +5,12 @@ import pytest
 
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.distillation import with_hessian_rows
+from gnome_core.potentials.files import BadPotential, load_potential
 from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_table, split_groups, with_levels
-from gnome_core.potentials.record import BadPotential, load_potential
-from gnome_core.potentials.trained import TrainedPotential
-from gnome_core.training.potential_config import PotentialTrainingConfig
-from gnome_core.training.potential_data import FrameGraphs, epoch_order
-from gnome_core.training.potential_loop import fit_shifts, train_potential
+from gnome_core.potentials.nequip_potential import TrainedPotential
+from gnome_core.training.potential.batches import FrameGraphs, epoch_order
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.loop import fit_shifts, train_potential
 from tests.gnome_core.potentials.pair_frames import ALONE, pair_frames
 
 MODEL = NequIPConfig(layers=1, hidden_irreps="8x0e+4x1o", edge_irreps="0e+1o", cutoff=4.0, elements=(29, 47))

@@ -6,8 +6,8 @@ from monty.serialization import loadfn
 from pymatgen.io import vasp
 from pymatgen.io.vasp.sets import MPRelaxSet
 
-from gnome_core.stability.compositions import atom_counts
-from gnome_core.stability.cost import VALENCE_ELECTRONS, dft_cost
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.selection.cost import VALENCE_ELECTRONS, dft_cost
 
 
 def test_electrons_are_those_of_the_relaxation_sets_potentials():

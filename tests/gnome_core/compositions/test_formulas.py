@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from gnome_core.crystals.formulas import (
+from gnome_core.compositions.formulas import (
     NUMBERS,
     SYMBOLS,
     atomic_fractions,
@@ -84,5 +84,5 @@ def test_composition_key_and_fractions():
 
 
 def test_importing_formulas_does_not_import_pymatgen():
-    code = "import sys, gnome_core.crystals.formulas as f; f.chemsys([3, 8]); sys.exit('pymatgen' in sys.modules)"
+    code = "import sys, gnome_core.compositions.formulas as f; f.chemsys([3, 8]); sys.exit('pymatgen' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

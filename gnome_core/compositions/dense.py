@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
-from gnome_core.crystals.formulas import SYMBOLS
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER, SYMBOLS
+from gnome_core.errors import GnomeError
 
 N_COLUMNS = MAX_ATOMIC_NUMBER + 1  # column Z holds element Z; column 0 stays empty
 
 
-class MissingReference(ValueError):
+class MissingReference(GnomeError, ValueError):
     """An element without an elemental reference. `.elements` holds their symbols."""
 
     def __init__(self, atomic_numbers: Sequence[int], where: str, remedy: str):

@@ -23,14 +23,13 @@ from gnome_core.graphs.edges import EdgeBatch
 from gnome_core.models.config import NequIPConfig
 from gnome_core.models.layers import segment_sum
 from gnome_core.models.nequip import NequIP
+from gnome_core.potentials.files import PotentialRecord, load_potential, save_potential
 from gnome_core.potentials.frames import LabelledFrames
 from gnome_core.potentials.gradients import Prediction, force_response, predict, predict_compiled
-from gnome_core.potentials.record import PotentialRecord, load_potential, save_potential
 from gnome_core.training.checkpoint import Checkpoints
-from gnome_core.training.potential_config import PotentialTrainingConfig
-from gnome_core.training.potential_data import FrameGraphs, Targets, epoch_order
-
-GPA = 160.21766208  # of 1 eV/Å^3
+from gnome_core.training.potential.batches import FrameGraphs, Targets, epoch_order
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,10 @@ def frame_errors(
         force.append(1e3 * (forces - targets.forces)[targets.atom > 0].ravel())
         volumes = np.array([data.frames.crystals[i].volume for i in indices])
         known = targets.virial_known[:n] > 0
-        stress.append(GPA * (virials[:n] / volumes[:, None, None] - data.frames.stresses[indices])[known].ravel())
+        stress.append(
+            EV_PER_CUBIC_ANGSTROM_IN_GPA
+            * (virials[:n] / volumes[:, None, None] - data.frames.stresses[indices])[known].ravel()
+        )
         loss.append(float(_batch_loss(training, prediction, batch, targets)) * n)
     row = {"loss": sum(loss) / len(data.frames)}
     for name, parts in (("energy", energy), ("force", force), ("stress", stress)):

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gnome_core.graphs.edges import EdgeBatch, EdgeGraph, EdgeShape, edge_graph, pack, split
+from gnome_core.graphs.edges import EdgeBatch, EdgeGraph, EdgeShape, edge_graph, fitting_shape, pack, split
 from gnome_core.potentials.frames import LabelledFrames
-from gnome_core.potentials.trained import fitting_shape
 
 HEADROOM = 1.1  # batches are cut at this times the mean size, so that few are cut short by one large crystal
 

@@ -21,26 +21,20 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gnome_core.errors import GnomeError
 from gnome_core.graphs.batching import GraphBatch, batches
 from gnome_core.graphs.featurize import GraphTable
-from gnome_core.models.registry import (
-    MemberRecord,
-    ModelConfig,
-    apply_model,
-    load_member,
-    member_name,
-    model_of,
-    save_member,
-)
+from gnome_core.models.config import ModelConfig
+from gnome_core.models.members import MemberRecord, apply_model, load_member, member_name, model_of, save_member
 from gnome_core.training.checkpoint import Checkpoints
-from gnome_core.training.config import TrainingConfig
-from gnome_core.training.data import EpochPlan, Step, ahead
-from gnome_core.training.losses import energy_loss
+from gnome_core.training.members.batches import EpochPlan, Step, ahead
+from gnome_core.training.members.config import TrainingConfig
+from gnome_core.training.members.losses import energy_loss
 
 Progress = Callable[[int, dict[str, float]], None]
 
 
-class TrainingDiverged(ValueError):
+class TrainingDiverged(GnomeError, ValueError):
     """The loss is NaN or infinite."""
 
 

@@ -9,13 +9,13 @@ import pytest
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import embedded_entries
+from gnome_core.potentials.by_name import make_potential, pretrained_path
 from gnome_core.potentials.errors import potential_errors
 from gnome_core.potentials.frames import frames_without_stress
 from gnome_core.potentials.md import run_md
 from gnome_core.potentials.md_config import MDConfig
-from gnome_core.potentials.named import make_potential, pretrained_path
+from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.sampling import distorted
-from gnome_core.potentials.trained import TrainedPotential
 from tests.gnome_core.potentials.samples import embedded
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gnome_core.crystals.formulas import NUMBERS
-from gnome_core.stability.compositions import N_COLUMNS
+from gnome_core.compositions.dense import N_COLUMNS
+from gnome_core.compositions.formulas import NUMBERS
 
 # Electrons in the PBE potentials that the Materials Project's relaxation set names; VASP's own for Po to Ra.
 # fmt: off

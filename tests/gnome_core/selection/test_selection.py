@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gnome_core.stability.selection import select, select_random
+from gnome_core.selection.selection import select, select_random
 
 FORMULA = ["Li2O", "Li2O", "LiO", "FeO", "Fe2O3", "FeO3", "NaCl", "Na3Cl"]
 CHEMSYS = ["Li-O", "Li-O", "Li-O", "Fe-O", "Fe-O", "Fe-O", "Cl-Na", "Cl-Na"]

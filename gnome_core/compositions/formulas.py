@@ -77,3 +77,6 @@ def _formula(key: Composition) -> str:
         warnings.simplefilter("ignore")  # noble gases have no electronegativity; they come last
         formula, _ = reduce_formula({SYMBOLS[z]: count for z, count in key})
     return PymatgenComposition.special_formulas.get(formula, formula)
+
+
+MAX_ATOMIC_NUMBER = 94  # plutonium: the last element GNoME's and CHGNet's tables hold

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 
 N_COLUMNS = MAX_ATOMIC_NUMBER + 1
 

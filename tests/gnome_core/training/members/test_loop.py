@@ -10,10 +10,10 @@ import pytest
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.featurize import structural_graphs
 from gnome_core.models.config import StructuralConfig
-from gnome_core.models.registry import load_member
-from gnome_core.training import loop
-from gnome_core.training.config import TrainingConfig
-from gnome_core.training.loop import TrainingDiverged, train_members
+from gnome_core.models.members import load_member
+from gnome_core.training.members import loop
+from gnome_core.training.members.config import TrainingConfig
+from gnome_core.training.members.loop import TrainingDiverged, train_members
 
 MODEL = StructuralConfig(width=8, steps=2)
 TRAINING = TrainingConfig(epochs=8, volume_jitter=0.0, batch_size=8, checkpoint_every=5, validate_every=2)
@@ -130,7 +130,7 @@ def test_two_devices_share_a_step(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", DEVICES, str(tmp_path)],
         env=environment,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
         capture_output=True,
         text=True,
         timeout=300,
@@ -144,8 +144,8 @@ import jax, numpy as np
 from gnome_core.models.config import StructuralConfig
 from gnome_core.training import loop
 from gnome_core.training import loop
-from gnome_core.training.config import TrainingConfig
-from tests.gnome_core.training.test_loop import rocksalt_like
+from gnome_core.training.members.config import TrainingConfig
+from tests.gnome_core.training.members.test_loop import rocksalt_like
 
 assert jax.local_device_count() == 2
 settings = dict(members=[0], seed=1, model=StructuralConfig(width=8, steps=1))

@@ -17,7 +17,7 @@ def make_potential(name: str) -> Potential:
     Raises ValueError naming the choices, or BadPotential.
     """
     if name == "embedded":
-        from gnome_core.potentials.potential import EmbeddedPotential
+        from gnome_core.potentials.chgnet_potential import EmbeddedPotential
 
         return EmbeddedPotential()
     if name == "stillinger-weber":
@@ -25,7 +25,7 @@ def make_potential(name: str) -> Potential:
 
         return StillingerWeber()
     if name == "pretrained" or name.endswith(".npz"):
-        from gnome_core.potentials.trained import TrainedPotential
+        from gnome_core.potentials.nequip_potential import TrainedPotential
 
         return TrainedPotential.load(pretrained_path() if name == "pretrained" else name)
     if name.startswith("ase:") and name.count(":") == 2:

@@ -15,69 +15,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from gnome_core.crystals.crystal import MAX_ATOMIC_NUMBER
+from gnome_core.compositions.packed import MAX_ELEMENTS, given_compositions, unpack_compositions
 from gnome_core.generation.config import CompositionConfig
 from gnome_core.generation.oxidation import OxidationRule, can_be_neutral, systems_pass
 
-MAX_ELEMENTS = 6
 BLOCK_SYSTEMS = 256  # chemical systems looked at together
-
-
-def pack_compositions(compositions: np.ndarray) -> np.ndarray:
-    """(n, 12) uint8 of compositions (n, 95), atom counts by atomic number.
-
-    Raises ValueError for a row of no or of more than six elements, or of more than 255 atoms of one.
-    """
-    compositions = np.asarray(compositions)
-    n_elements = (compositions > 0).sum(axis=1)
-    unfit = (n_elements < 1) | (n_elements > MAX_ELEMENTS) | (compositions.max(axis=1, initial=0) > 255)
-    if unfit.any():
-        raise ValueError(
-            f"row {int(unfit.argmax())}: a composition has 1 to {MAX_ELEMENTS} elements, at most 255 atoms of each"
-        )
-    # Elements present come first, ascending; the others are cut off or zeroed.
-    order = np.argsort(compositions <= 0, axis=1, kind="stable")[:, :MAX_ELEMENTS]
-    counts = np.take_along_axis(compositions, order, axis=1)
-    return np.hstack([np.where(counts > 0, order, 0), counts]).astype(np.uint8)
-
-
-def unpack_compositions(packed: np.ndarray) -> np.ndarray:
-    """(n, 95) int32 atom counts by atomic number; the inverse of `pack_compositions`."""
-    compositions = np.zeros((len(packed), MAX_ATOMIC_NUMBER + 1), np.int32)
-    np.put_along_axis(compositions, packed[:, :MAX_ELEMENTS].astype(np.intp), packed[:, MAX_ELEMENTS:], axis=1)
-    return compositions
-
-
-def parse_formulas(formulas: Sequence[str]) -> np.ndarray:
-    """The distinct reduced compositions (n, 12) of formulas such as "Li15Si4", in the order given.
-
-    Raises ValueError naming the formula that is not one, or that no recipe can hold.
-    """
-    from pymatgen.core import Composition, Element
-
-    rows: dict[tuple[int, ...], None] = {}
-    for formula in formulas:
-        try:
-            amounts = {e.Z: float(n) for e, n in Composition(formula).items() if isinstance(e, Element)}
-            known = len(amounts) == len(Composition(formula))  # pymatgen makes dummies of unknown symbols
-        except (ValueError, TypeError):
-            amounts, known = {}, False
-        counts = {z: round(n) for z, n in amounts.items()}
-        if not (known and counts) or any(abs(n - counts[z]) > 1e-6 or counts[z] < 1 for z, n in amounts.items()):
-            raise ValueError(f"{formula!r} is no formula; write whole numbers of atoms, as in Li15Si4")
-        divisor = math.gcd(*counts.values())
-        key = tuple(sorted((z, n // divisor) for z, n in counts.items()))
-        if len(key) > MAX_ELEMENTS or max(counts) > MAX_ATOMIC_NUMBER or max(n for _, n in key) > 255:
-            raise ValueError(f"{formula}: at most {MAX_ELEMENTS} elements up to Pu, at most 255 atoms of each")
-        pad = (0,) * (MAX_ELEMENTS - len(key))
-        rows[(*(z for z, _ in key), *pad, *(n for _, n in key), *pad)] = None
-    return np.array(list(rows), np.uint8).reshape(-1, 2 * MAX_ELEMENTS)
-
-
-@lru_cache(maxsize=4)
-def given_compositions(formulas: tuple[str, ...]) -> np.ndarray:
-    """`parse_formulas`, once per process and list."""
-    return parse_formulas(formulas)
 
 
 def n_items(config: CompositionConfig, elements: Sequence[int]) -> int:

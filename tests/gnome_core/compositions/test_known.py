@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnome_core.crystals.formulas import formula_of_composition
-from gnome_core.matching.known_compositions import KnownCompositions, composition_hashes
+from gnome_core.compositions.formulas import formula_of_composition
+from gnome_core.compositions.known import KnownCompositions, composition_hashes
 
 compositions = st.dictionaries(st.integers(1, 94), st.integers(1, 40), min_size=1, max_size=6)
 

@@ -1,0 +1,148 @@
+"""What a file holds for an ensemble: crystals or compositions, with labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from gnome_core.compositions.dense import N_COLUMNS
+from gnome_core.compositions.formulas import chemsys, composition, formula_of_composition, reduced_formula
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.readers import Entry, read_snapshot
+from gnome_core.crystals.sources.formula_table import LabelledComposition, read_formula_table
+from gnome_core.crystals.split import is_train, is_withheld
+from gnome_core.errors import GnomeError
+from gnome_core.graphs.cache import cached_graphs
+from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_graphs
+from gnome_core.models.shipped import Framework
+from gnome_core.units import PLAUSIBLE_E_FORM
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a file holds for a framework.
+
+    ids, formulas, systems: n strings. items: n crystals, or (n, 95) compositions. e_form: (n,) eV/atom, NaN = no label.
+    rejected: rows left out, by reason.
+    """
+
+    ids: list[str]
+    formulas: list[str]
+    systems: list[str]
+    items: list[Crystal] | np.ndarray
+    e_form: np.ndarray
+    rejected: Counter[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def compositions(self) -> np.ndarray:
+        """(n, 95) atoms by atomic number."""
+        if isinstance(self.items, np.ndarray):
+            return self.items
+        return np.array([np.bincount(c.numbers, minlength=N_COLUMNS) for c in self.items]).reshape(-1, N_COLUMNS)
+
+    def graphs(self, cutoff: float, cache: Path | None = None) -> GraphTable:
+        """cache: folder where graphs of crystals are kept. Raises GnomeError naming the row that has none."""
+        try:
+            if isinstance(self.items, np.ndarray):
+                return compositional_graphs(self.items)
+            return cached_graphs(self.items, cutoff, cache)
+        except BadCrystal as error:
+            raise GnomeError(f"{self.ids[error.index]}: {error.reason}; remove the row") from None
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """The rows at the given positions, or where a mask is true."""
+        positions = np.arange(len(self))[rows].tolist()
+        items = self.items[positions] if isinstance(self.items, np.ndarray) else [self.items[i] for i in positions]
+        names = ([values[i] for i in positions] for values in (self.ids, self.formulas, self.systems))
+        return Rows(*names, items, self.e_form[positions], self.rejected)
+
+
+def read_rows(source: str, framework: Framework) -> Rows:
+    """Rows of a snapshot source (see `read_snapshot`), one a crystal; for the compositional framework one a formula,
+    labelled by its lowest crystal, or the rows of a table with a column `formula`. Raises SourceError.
+    """
+    path = Path(source)
+    if framework == "compositional" and path.suffix in (".csv", ".parquet") and _has_formulas(path):
+        return _of_compositions(list(read_formula_table(path)))
+    entries, rejected = [], Counter[str]()
+    for item in read_snapshot(source):
+        if isinstance(item, Entry):
+            entries.append(item)
+        else:
+            rejected[item.reason] += 1
+    if framework == "compositional":
+        lowest: dict[str, Entry] = {}
+        for entry in sorted(entries, key=_label):
+            lowest.setdefault(reduced_formula(entry.crystal.numbers), entry)
+        compositions = [
+            LabelledComposition(entry.id, composition(entry.crystal.numbers), entry.e_form_per_atom)
+            for entry in lowest.values()
+        ]
+        rows = _of_compositions(compositions)
+        rows.rejected.update(rejected)
+        return rows
+    return Rows(
+        [entry.id for entry in entries],
+        [reduced_formula(entry.crystal.numbers) for entry in entries],
+        [chemsys(entry.crystal.numbers) for entry in entries],
+        [entry.crystal for entry in entries],
+        np.array([_label(entry) for entry in entries]),
+        rejected,
+    )
+
+
+def _label(item: Entry | LabelledComposition) -> float:
+    return np.nan if item.e_form_per_atom is None else item.e_form_per_atom
+
+
+def _has_formulas(path: Path) -> bool:
+    if path.suffix == ".csv":
+        return True
+    names = pq.read_schema(path).names
+    return "formula" in names and "lattice" not in names
+
+
+def _of_compositions(found: list) -> Rows:
+    kept = [item for item in found if isinstance(item, LabelledComposition)]
+    compositions = np.zeros((len(kept), N_COLUMNS), np.int64)
+    for row, item in zip(compositions, kept, strict=True):
+        for number, count in item.composition:
+            row[number] = count
+    return Rows(
+        [item.key for item in kept],
+        [formula_of_composition(item.composition) for item in kept],
+        [chemsys([z for z, _ in item.composition]) for item in kept],
+        compositions,
+        np.array([_label(item) for item in kept]),
+        Counter(item.reason for item in found if not isinstance(item, LabelledComposition)),
+    )
+
+
+def labelled_rows(source: str, framework: Framework, holdout: str) -> Rows:
+    """The rows a model may train on: with a plausible label, outside what a holdout withholds; the rest is counted."""
+    rows = read_rows(source, framework)
+    labelled = np.isfinite(rows.e_form)
+    plausible = np.abs(np.nan_to_num(rows.e_form)) <= PLAUSIBLE_E_FORM
+    withheld = np.array([holdout != "none" and is_withheld(system) for system in rows.systems], bool)
+    rows.rejected["no_label"] += int((~labelled).sum())
+    rows.rejected["implausible_label"] += int((labelled & ~plausible).sum())
+    rows.rejected["withheld_system"] += int((labelled & plausible & withheld).sum())
+    return rows.take(labelled & plausible & ~withheld)
+
+
+def split_rows(rows: Rows, split: str) -> Rows:
+    """The rows that train, those that do not ("validation"), or all. Raises GnomeError for another word or no rows."""
+    train = np.array([is_train(formula) for formula in rows.formulas], bool)
+    masks = {"train": train, "validation": ~train, "all": np.ones(len(rows), bool)}
+    if split not in masks:
+        raise GnomeError(f"--split {split}: must be one of {', '.join(masks)}")
+    chosen = rows.take(masks[split])
+    if not len(chosen):
+        raise GnomeError(f"no labelled row of the {split} split; give a file with formation energies, or --split all")
+    return chosen

@@ -1,0 +1,142 @@
+"""Ensembles outside a round: train one on a file, predict a file with one, say how good one is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from gnome_core.analysis.discovery import Calibration, RegressionMetrics, iqr_calibration, regression_metrics
+from gnome_core.crystals.split import is_train
+from gnome_core.ensembles.bisect import bisect
+from gnome_core.ensembles.calibration import FILE as CALIBRATION
+from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction, OverVolumes, calibrate
+from gnome_core.ensembles.rows import Rows, read_rows
+from gnome_core.errors import GnomeError
+from gnome_core.graphs.featurize import BadCrystal
+from gnome_core.models.config import ModelConfig
+from gnome_core.models.shipped import Framework
+from gnome_core.stability.hull import Hull
+from gnome_core.training.members.config import TrainingConfig
+from gnome_core.training.members.loop import MemberResult, train_members
+from gnome_core.units import PLAUSIBLE_E_FORM
+
+PREDICTED = ("median", "iqr", "best_volume_factor")
+
+
+def train_ensemble(
+    rows: Rows,
+    folder: Path,
+    *,
+    n_members: int,
+    model: ModelConfig,
+    training: TrainingConfig,
+    seed: int,
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+) -> list[MemberResult]:
+    """Train members from nothing into `folder`/member-000.npz ...; interrupted ones resume.
+
+    Their spread is calibrated on the formulas that validate.
+
+    progress hears of every epoch of a member. Formulas of the 85 % train, the others validate (`is_train`).
+    """
+    graphs = rows.graphs(model.cutoff, folder / "graphs")
+    train = np.array([is_train(formula) for formula in rows.formulas], bool)
+    members = range(n_members)
+    results = []
+    for group in [members] if training.together else [[member] for member in members]:
+        results += train_members(
+            graphs,
+            rows.e_form,
+            train,
+            members=group,
+            seed=seed,
+            out_dir=folder,
+            model=model,
+            training=training,
+            progress=progress,
+        )
+    paths = [result.path for result in results]
+    (folder / CALIBRATION).write_bytes(calibrate(paths, graphs, rows.e_form, train))
+    return results
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """An ensemble and its framework, and the hull that its energies can be measured against, if any."""
+
+    framework: Framework
+    model: EnsembleModel
+    hull: Hull | None
+
+
+def snapshot_hull(source: str) -> Hull:
+    """The hull of a snapshot's own labels. Raises GnomeError for a snapshot without labels or elements."""
+    rows = read_rows(source, "structural")
+    rows = rows.take(np.isfinite(rows.e_form) & (np.abs(np.nan_to_num(rows.e_form)) <= PLAUSIBLE_E_FORM))
+    if not len(rows):
+        raise GnomeError(f"{source} has no labelled crystal; a hull needs formation energies (column e_form_per_atom)")
+    return Hull.from_entries(rows.ids, rows.compositions(), rows.e_form, source)
+
+
+def predict_rows(ensemble: Ensemble, rows: Rows, over_volumes: OverVolumes) -> tuple[pa.Table, dict[str, str]]:
+    """(id, formula, chemsys, median, iqr, best_volume_factor and, with a hull, e_above_hull of every row that could be
+    predicted; the reason of every other, by id). Energies in eV/atom.
+    """
+
+    def predict(positions: Sequence[int]) -> EnsemblePrediction:
+        part = rows.take(np.asarray(positions))
+        if isinstance(part.items, np.ndarray):
+            return ensemble.model.predict_compositions(part.items)
+        return ensemble.model.predict(part.items, over_volumes=over_volumes)
+
+    bisected = bisect(predict, range(len(rows)), (ValueError,))
+    values = {name: np.full(len(rows), np.nan) for name in PREDICTED}
+    for part, prediction in bisected.good:
+        for name in PREDICTED:
+            values[name][part] = getattr(prediction, name)
+    failed = {rows.ids[row]: str(error) for row, error in bisected.bad}
+    columns = {"id": rows.ids, "formula": rows.formulas, "chemsys": rows.systems, **values}
+    if ensemble.hull is not None:
+        columns["e_above_hull"] = _above_hull(ensemble.hull, rows.compositions(), values["median"])
+    if ensemble.framework == "compositional":
+        del columns["best_volume_factor"]
+    table = pa.table({name: pa.array(column, from_pandas=True) for name, column in columns.items()})
+    return table.filter(table["median"].is_valid()), failed
+
+
+def _above_hull(hull: Hull, compositions: np.ndarray, e_form: np.ndarray) -> np.ndarray:
+    """NaN where the hull lacks an element."""
+    above = np.full(len(e_form), np.nan)
+    known = hull.has_references(compositions)
+    above[known] = hull.e_above_hull(compositions[known], e_form[known])
+    return above
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good an ensemble is on labelled rows: errors of its median, of its members, and its calibration."""
+
+    median: RegressionMetrics
+    members: list[RegressionMetrics]
+    calibration: Calibration
+
+
+def evaluate_rows(ensemble: Ensemble, rows: Rows) -> Quality:
+    """Predict labelled rows at their own volume and compare. Raises GnomeError where one cannot be predicted."""
+    try:
+        if isinstance(rows.items, np.ndarray):
+            predicted = ensemble.model.predict_compositions(rows.items)
+        else:
+            predicted = ensemble.model.predict(rows.items, (1.0,))
+    except BadCrystal as error:
+        raise GnomeError(f"{rows.ids[error.index]}: {error.reason}; remove the row") from None
+    return Quality(
+        regression_metrics(rows.e_form, predicted.median),
+        [regression_metrics(rows.e_form, energies) for energies in predicted.member_energies.T],
+        iqr_calibration(rows.e_form, predicted.median, predicted.iqr),
+    )
