@@ -35,7 +35,7 @@ test: lint
 
 # What `gnome runners` calls missing is skipped, and the skip says what gets it.
 test-runners: $(STAMP)
-	$(BIN)/pytest -m runners -rs --durations=0 tests/pipelines/test_engines.py
+	$(BIN)/pytest -m runners -rs --durations=0 tests/pipelines/beam/test_engines.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -54,8 +54,8 @@ from gnome_core.stability.references import ElementalReferences
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.loop import train_members
 from gnome_core.units import PLAUSIBLE_E_FORM
-from pipelines.config import MemberTrainingConfig
-from pipelines.environment import cache_folder
+from pipelines.caches import cache_folder
+from pipelines.rounds.config import MemberTrainingConfig
 
 STRUCTURAL_PEERS = {
     "coNGN": "congn",

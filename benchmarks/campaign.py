@@ -33,7 +33,7 @@ from gnome_core.crystals.readers import embedded_entries
 from gnome_core.models.shipped import Framework
 from pipelines.analyses import Inputs
 from pipelines.report.collect import evaluated_jobs
-from pipelines.store import Store
+from pipelines.store.store import Store
 
 REPO = Path(__file__).parents[1]
 DOCS = REPO / "docs"

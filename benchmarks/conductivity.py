@@ -21,8 +21,8 @@ from gnome_core.potentials.md import Trajectory, run_md
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.potentials.memory import keep_freed_memory
 from gnome_core.potentials.nequip_potential import TrainedPotential
-from pipelines.environment import set_up
-from pipelines.trajectories import read_trajectory, write_trajectory
+from pipelines.beam.environment import set_up
+from pipelines.potentials.trajectories import read_trajectory, write_trajectory
 
 # id in the snapshot, mobile ion, what it is known for
 MATERIALS = {

@@ -20,8 +20,8 @@ from gnome_core.potentials.errors import potential_errors
 from gnome_core.potentials.memory import keep_freed_memory
 from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.training.potential.loop import train_potential
-from pipelines.environment import set_up
-from pipelines.potential_config import load_potential_config
+from pipelines.beam.environment import set_up
+from pipelines.potentials.config import load_potential_config
 
 # Best published model on the official test split, eV/Å (usnistgov/jarvis_leaderboard, docs/AI/MLFF/mlearn_*_forces.md;
 # models pretrained on other data left out).

@@ -46,8 +46,8 @@ CAPPED = {"generation": {"max_sites": 12, "max_recipes_per_parent": 40}, "scorin
 
 def make_store(root: str, table: pa.Table) -> None:
     """Round 0's snapshot and hull as if it had been run, every row of COLUMNS a parent."""
-    from pipelines.config import RoundConfig
-    from pipelines.store import Store
+    from pipelines.rounds.config import RoundConfig
+    from pipelines.store.store import Store
 
     crystals = crystals_from_batch(table)
     parents = ParentTable.from_crystals(table["id"].to_pylist(), crystals)
@@ -74,7 +74,7 @@ def make_store(root: str, table: pa.Table) -> None:
 
 def publish_made(store, stage: str, config: str, table: str, rows: pa.Table) -> None:
     """Publish a stage of round 0 as if it had been run."""
-    from pipelines.store import Attempt, Commit, Counts, table_digests
+    from pipelines.store.records import Attempt, Commit, Counts, table_digests
 
     stat = store.write_table(f"{Attempt(0, stage, 'made').path}/{table}/part-0.parquet", table, rows)
     store.publish(
@@ -95,11 +95,11 @@ def publish_made(store, stage: str, config: str, table: str, rows: pa.Table) -> 
 
 def run_stage(root: str, settings: dict, n_parents: int | None, flags: list[str]) -> None:
     """In this process: round 1's generate over `n_parents` random parents, or all; prints what it took as JSON."""
-    from pipelines import round as driver
-    from pipelines.config import RoundConfig
-    from pipelines.resources import parent_table
+    from pipelines.reading.committed import parent_table
+    from pipelines.rounds import driver
+    from pipelines.rounds.config import RoundConfig
     from pipelines.stages import generate
-    from pipelines.store import Store
+    from pipelines.store.store import Store
 
     store = Store(root)
     generation = GenerationConfig(parents_per_shard=16 if n_parents else 256, **settings.get("generation", {}))
@@ -147,10 +147,10 @@ def in_fresh_process(store: str, settings: dict, n_parents: int | None, flags: l
 
 def compare(root: str, settings: dict) -> dict:
     """The committed candidates against a plain loop over the same shards: digests that are missing or come twice."""
-    from pipelines.config import RoundConfig, derived_seed
-    from pipelines.resources import entries_until, parent_table
-    from pipelines.schemas import CANDIDATE_SCHEMA
-    from pipelines.store import Store
+    from pipelines.reading.committed import entries_until, parent_table
+    from pipelines.reading.schemas import CANDIDATE_SCHEMA
+    from pipelines.rounds.config import RoundConfig, derived_seed
+    from pipelines.store.store import Store
 
     store, config = Store(root), RoundConfig.model_validate(Store(root).round_config(1))
     rows = store.read_table(store.commit(1, "generate"), "candidates", CANDIDATE_SCHEMA, ["digest"])[

@@ -58,7 +58,7 @@ def parents_of(structures: str | None) -> pa.Table:
 def cheap_score(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Candidates -> SCORED_SCHEMA with energies drawn from their digests."""
     from gnome_core.selection.draws import draws
-    from pipelines.schemas import SCORED_SCHEMA
+    from pipelines.reading.schemas import SCORED_SCHEMA
 
     n = batch.num_rows
     above = THRESHOLD / SURVIVING * (draws(batch["digest"], 7).to_numpy() / 2**64)
@@ -79,13 +79,13 @@ def run_score(store, flags: list[str]) -> None:
     """The score stage with `cheap_score` in place of networks: the same reading, writing and counting."""
     import apache_beam as beam
 
-    from pipelines import round as driver
-    from pipelines import tags
-    from pipelines.io.manifest import WriteManifest, read_manifest
-    from pipelines.io.tables import ReadTable, WriteTable
-    from pipelines.runners import run_pipeline, runner_flags
-    from pipelines.schemas import SCORED_SCHEMA
-    from pipelines.store import Attempt, Commit, table_digests
+    from pipelines.beam import tags
+    from pipelines.beam.runners import run_pipeline, runner_flags
+    from pipelines.beam.tables import ReadTable, WriteTable
+    from pipelines.reading.schemas import SCORED_SCHEMA
+    from pipelines.rounds import driver
+    from pipelines.rounds.manifest import WriteManifest, read_manifest
+    from pipelines.store.records import Attempt, Commit, table_digests
 
     candidates, path = store.commit(1, "generate"), Attempt(1, "score", "made").path
 
@@ -117,7 +117,7 @@ def run_score(store, flags: list[str]) -> None:
 
 def count_encoded() -> Counter[str]:
     """From here on, count what the coders write in this process."""
-    from pipelines import coders
+    from pipelines.beam import coders
 
     encoded: Counter[str] = Counter()
     for coder in (coders.RecordBatchCoder, coders.TableCoder):
@@ -134,9 +134,9 @@ def count_encoded() -> Counter[str]:
 
 def run(root: str, flags: list[str]) -> None:
     """In this process: round 1's three stages; prints what they took as a line of JSON."""
-    from pipelines import round as driver
-    from pipelines.config import RoundConfig
-    from pipelines.store import Store
+    from pipelines.rounds import driver
+    from pipelines.rounds.config import RoundConfig
+    from pipelines.store.store import Store
 
     config = RoundConfig.model_validate(
         {

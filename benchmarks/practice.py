@@ -28,7 +28,7 @@ from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.sampling import denoising_frames, distorted
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
-from pipelines.environment import set_up
+from pipelines.beam.environment import set_up
 
 SMALL = study.MODEL.model_copy(update={"layers": 1, "hidden_irreps": "16x0e+8x1o"})
 

@@ -30,7 +30,7 @@ from gnome_core.potentials.potential import Potential
 from gnome_core.potentials.sampling import distorted
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
-from pipelines.environment import set_up
+from pipelines.beam.environment import set_up
 
 MODEL = NequIPConfig(
     layers=2,

@@ -27,7 +27,7 @@ from gnome_core.potentials.memory import keep_freed_memory
 from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
-from pipelines.environment import set_up
+from pipelines.beam.environment import set_up
 
 # element: set, K of the training frames, K of the test frames
 SYSTEMS = {

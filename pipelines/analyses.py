@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.compositions.dense import MissingReference
 from gnome_core.stability.hull import Hull
-from pipelines.entries import measured_entries, new_on_hull, newest_hull
 from pipelines.errors import UserError
+from pipelines.reading.committed import hull_until
+from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
+from pipelines.reading.schemas import HULL_SCHEMA, MEMBER_SCHEMA
 from pipelines.report.data import StoredAnalysis
-from pipelines.resources import hull_until
-from pipelines.schemas import HULL_SCHEMA, MEMBER_SCHEMA
-from pipelines.store import Store
+from pipelines.store.store import Store
 
 FOLDER = "analysis"
 SHIPPED_CLASSIFIER = Path(str(resources.files("gnome_core.data") / "superionic.json"))

@@ -26,13 +26,15 @@ from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA
 from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
-from pipelines.entries import measured_entries
+from pipelines.reading.committed import proposals
+from pipelines.reading.entries import measured_entries
 from pipelines.report.collect import collect
 from pipelines.report.hull_plots import lower_hull
 from pipelines.report.summary import summarize
-from pipelines.resources import proposals
-from pipelines.round import load_round_config, stages_of
-from pipelines.store import Commit, Store
+from pipelines.rounds.driver import load_round_config
+from pipelines.rounds.plan import stages_of
+from pipelines.store.records import Commit
+from pipelines.store.store import Store
 
 OUTPUT_CPU = re.compile(r"PWSCF\s*:\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:([\d.]+)s)?\s*CPU")
 KNOWN, NEW = "#6b7280", "#c2410c"

@@ -28,9 +28,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gnome_core.crystals.readers import embedded_entries
-from pipelines.round import stages_of
-from pipelines.store import Store
-from pipelines.verify import verify
+from pipelines.rounds.plan import stages_of
+from pipelines.rounds.verify import verify
+from pipelines.store.store import Store
 
 ROUND_TOML = """
 seed = 3
@@ -59,7 +59,7 @@ epochs = 2
 fine_tune_epochs = 1
 """
 WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-GNOME = (sys.executable, "-m", "pipelines.cli")
+GNOME = (sys.executable, "-m", "pipelines.cli.app")
 
 
 @dataclass

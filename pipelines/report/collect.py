@@ -18,8 +18,10 @@ from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
 from gnome_core.models.shipped import Framework
 from pipelines.analyses import load_analyses
-from pipelines.entries import ancestries, measured_entries, new_on_hull, recipe_of_job
-from pipelines.members import weights_of
+from pipelines.reading.committed import committed, committed_statuses, hull_until, proposals
+from pipelines.reading.entries import ancestries, measured_entries, new_on_hull, recipe_of_job
+from pipelines.reading.members import weights_of
+from pipelines.reading.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
 from pipelines.report.data import (
     JOBS,
     CompositionShare,
@@ -33,10 +35,10 @@ from pipelines.report.data import (
     StableCrystal,
     StageCounts,
 )
-from pipelines.resources import committed, committed_statuses, hull_until, proposals
-from pipelines.round import load_round_config, stages_of
-from pipelines.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
-from pipelines.store import Commit, Store, table_files
+from pipelines.rounds.driver import load_round_config
+from pipelines.rounds.plan import stages_of
+from pipelines.store.records import Commit, table_files
+from pipelines.store.store import Store
 
 VOLUME_BINS = 8  # of volume factors, by which the convergence of random structures is shown
 PACKAGES = ("gnome-flywheel", "apache-beam", "jax", "flax", "numpy", "pyarrow", "pymatgen", "vesin")

@@ -10,15 +10,15 @@ import pyarrow.compute as pc
 from dft.jobs.folders import State
 from dft.names import is_engine
 from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA
-from pipelines import progress, tags
-from pipelines.io.manifest import WriteManifest, run_job
-from pipelines.io.tables import WriteTable
-from pipelines.options import network_hints
-from pipelines.resources import all_proposals, committed_statuses, proposals
-from pipelines.round import Job
-from pipelines.store import Manifest
-from pipelines.transforms.evaluate import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
-from pipelines.transforms.jobs import ReadJobs, job_folders, read_jobs, run_waiting
+from pipelines.beam import progress, tags
+from pipelines.beam.options import network_hints
+from pipelines.beam.tables import WriteTable
+from pipelines.evaluation.batches import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
+from pipelines.evaluation.jobs import ReadJobs, job_folders, read_jobs, run_waiting
+from pipelines.reading.committed import all_proposals, committed_statuses, proposals
+from pipelines.rounds.job import Job
+from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.store.records import Manifest
 
 COLUMNS = ["id", "lattice", "frac_coords", "numbers"]
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
-from gnome_core.generation.generators import Shard, all_shards
-from pipelines import progress, tags
-from pipelines.config import derived_seed
-from pipelines.io.manifest import WriteManifest, run_job
-from pipelines.io.tables import WriteTable
-from pipelines.resources import collect_known, parent_table
-from pipelines.round import Job
-from pipelines.schemas import CANDIDATE_SCHEMA
-from pipelines.store import Manifest
-from pipelines.transforms.generate import GenerateRecipes, NameCandidates
-from pipelines.transforms.sample import SampleDistinct
+from gnome_core.compositions.formulas import SYMBOLS, formula_of_composition
+from gnome_core.compositions.known import composition_hashes
+from gnome_core.crystals.split import holds_withheld
+from gnome_core.generation.config import GenerationConfig
+from gnome_core.generation.generators import BATCH_ROWS, Shard, all_shards, installed_generators, shard_recipes
+from gnome_core.generation.oxidation import can_be_neutral
+from gnome_core.generation.recipe import recipe_compositions, recipe_digests
+from gnome_core.selection.draws import draws
+from pipelines.beam import progress, tags
+from pipelines.beam.distinct_sample import DRAW, SampleDistinct
+from pipelines.beam.metrics import timer
+from pipelines.beam.tables import WriteTable
+from pipelines.reading.committed import collect_known, known_compositions, parent_table
+from pipelines.reading.schemas import CANDIDATE_SCHEMA
+from pipelines.rounds.config import derived_seed
+from pipelines.rounds.job import Job
+from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.store.records import Manifest
 
 
 def run(job: Job) -> Manifest:
@@ -51,3 +62,102 @@ def run(job: Job) -> Manifest:
         pipeline | "Manifest" >> WriteManifest(root, path, "candidates", [files], counts)
 
     return run_job(job, build, {"parents": len(parents), "shards": len(shards), "known_compositions": len(known)})
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class GenerateRecipes(beam.DoFn):
+    """Shard -> batches of RECIPE_SCHEMA with `digest` and `draw`; no crystal is built, no formula written.
+
+    Rejects known compositions, by their hashes, and, under a holdout, chemical systems that hold a withheld one: the
+    snapshot lacks its compounds, next to which anything would look stable. Tallies, by generator: what its `recipes`
+    counts, and "all/4" and "new/4", the recipes of four elements before and after rejection.
+
+    known: store-relative path of the known compositions.
+    """
+
+    def __init__(self, root: str, round_: int, config: GenerationConfig, holdout: str, known: str):
+        self.root, self.round, self.config, self.holdout, self.known_path = root, round_, config, holdout, known
+
+    def setup(self) -> None:
+        self.parents = parent_table(self.root, self.round - 1)
+        self.known = known_compositions(self.root, self.known_path)
+
+    def process(self, shard: Shard) -> Iterator:
+        counts: Counter[str] = Counter()
+        tallies: Counter[str] = Counter()
+        with timer("generate"):
+            for recipes in shard_recipes(shard, self.parents, self.config, tallies):
+                kept = self._new(recipes, counts, tallies)
+                if kept.num_rows:
+                    yield kept
+        for name, n in counts.items():
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (name, n))
+        for name, n in tallies.items():
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.tally(f"{shard.generator}/{name}"), n))
+        progress.advance()
+
+    def _new(self, recipes: pa.RecordBatch, counts: Counter[str], tallies: Counter[str]) -> pa.RecordBatch:
+        compositions = recipe_compositions(recipes, self.parents)
+        present = compositions > 0
+        known = self.known.contains(composition_hashes(compositions))
+        withheld = np.zeros(len(known), bool)
+        if self.holdout == "holdout-v1":
+            withheld[~known] = [holds_withheld(system) for system in _systems(present[~known])]
+        unbalanced = np.zeros(len(known), bool)
+        if self.config.oxidation_rule:
+            open_ = np.flatnonzero(~(known | withheld))
+            unbalanced[open_] = ~can_be_neutral(compositions[open_], "ordered")
+        new = ~(known | withheld | unbalanced)
+        counts[tags.IN] += recipes.num_rows
+        for reason, rejected in (("known_formula", known), ("withheld_system", withheld), ("not_neutral", unbalanced)):
+            counts[tags.rejected(reason)] += int(rejected.sum())
+        n_elements = present.sum(axis=1)
+        for name, rows in (("all", n_elements), ("new", n_elements[new])):
+            for k, n in enumerate(np.bincount(rows)):
+                if n:
+                    tallies[f"{name}/{k}"] += int(n)
+        kept = recipes.filter(pa.array(new))
+        digests = pa.array(recipe_digests(kept, self.parents), pa.binary(16))
+        return kept.append_column("digest", digests).append_column(DRAW, draws(digests, self.config.seed))
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class NameCandidates(beam.DoFn):
+    """Sampled recipes -> CANDIDATE_SCHEMA.
+
+    Tallies, by generator: "kept/4", the rows of four elements, and "balanced/4", those of them that are charge-balanced
+    by the strict rule.
+    """
+
+    def __init__(self, root: str, round_: int):
+        self.root, self.round = root, round_
+
+    def setup(self) -> None:
+        self.parents = parent_table(self.root, self.round - 1)
+
+    def process(self, sampled: pa.RecordBatch) -> Iterator:
+        for start in range(0, sampled.num_rows, BATCH_ROWS):  # what has been sampled comes as one large batch
+            yield from self._named(sampled.slice(start, BATCH_ROWS))
+
+    def _named(self, batch: pa.RecordBatch) -> Iterator:
+        compositions = recipe_compositions(batch, self.parents)
+        compositions //= np.gcd.reduce(compositions, axis=1)[:, None]
+        unique, inverse = np.unique(compositions, axis=0, return_inverse=True)
+        formulas = [formula_of_composition(tuple((z, n) for z, n in enumerate(row) if n)) for row in unique.tolist()]
+        rows = inverse.reshape(-1)
+        named = batch.append_column("formula", pa.array(np.array(formulas, object)[rows], pa.string()))
+        named = named.append_column("chemsys", pa.array(np.array(_systems(unique > 0), object)[rows], pa.string()))
+        balanced, n_elements = can_be_neutral(unique, "strict")[rows], (unique > 0).sum(axis=1)[rows]
+        codes = batch["generator"].to_numpy()
+        for name, generator in installed_generators().items():
+            own = codes == generator.code
+            for kind, chosen in (("kept", own), ("balanced", own & balanced)):
+                for k, n in enumerate(np.bincount(n_elements[chosen])):
+                    if n:
+                        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.tally(f"{name}/{kind}/{k}"), int(n)))
+        yield named.select(CANDIDATE_SCHEMA.names).cast(CANDIDATE_SCHEMA)
+
+
+def _systems(present: np.ndarray) -> list[str]:
+    """Chemical systems ("Li-O") of rows (n, 95) that say which elements there are."""
+    return ["-".join(sorted(SYMBOLS[z] for z in np.flatnonzero(row))) for row in present]

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import apache_beam as beam
-import pyarrow as pa
+from collections.abc import Iterator
 
-from gnome_core.crystals.arrow import ENTRY_SCHEMA
-from pipelines import tags
-from pipelines.io.manifest import WriteManifest, run_job
-from pipelines.io.tables import ReadTable, WriteTable
-from pipelines.round import Job
-from pipelines.schemas import CONVERGENCE_SCHEMA
-from pipelines.store import Manifest
-from pipelines.transforms.compositions import CONVERGENCE, CountConvergence
-from pipelines.transforms.ingest import ToEntries
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dft.tables import DONE
+from gnome_core.compositions.dense import MissingReference
+from gnome_core.compositions.formulas import chemsys, reduced_formula
+from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
+from gnome_core.crystals.crystal import invalid_reason
+from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
+from gnome_core.stability.references import ElementalReferences
+from gnome_core.units import PLAUSIBLE_E_FORM
+from pipelines.beam import tags
+from pipelines.beam.tables import ReadTable, WriteTable
+from pipelines.errors import StoreError
+from pipelines.reading.committed import all_proposals, references
+from pipelines.reading.schemas import CONVERGENCE_SCHEMA
+from pipelines.rounds.job import Job
+from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.stages.searched_compositions import CONVERGENCE, CountConvergence
+from pipelines.store.records import Manifest
+from pipelines.store.store import Store
 
 
 def run(job: Job) -> Manifest:
@@ -37,3 +50,89 @@ def run(job: Job) -> Manifest:
         pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, [made[tags.COUNTS]])
 
     return run_job(job, build, {})
+
+
+def unusable(status: str, e_form: float, geometry: str | None) -> str | None:
+    """Why a result is no entry, or None."""
+    if status != DONE:
+        return status
+    return geometry or (None if abs(e_form) <= PLAUSIBLE_E_FORM else "implausible_energy")
+
+
+def corrections(results: pa.RecordBatch) -> np.ndarray:
+    """(n,) eV/atom; 0 on scales without corrections."""
+    return results["correction_per_atom"].fill_null(0.0).to_numpy(zero_copy_only=False)
+
+
+def formation_energies(results: pa.RecordBatch, table: ElementalReferences) -> np.ndarray:
+    """(n,) corrected, eV/atom; NaN where the result has no energy or an element no reference."""
+    energies = results["energy_per_atom"].to_numpy(zero_copy_only=False) + corrections(results)
+    e_form = np.full(len(energies), np.nan)
+    for row, numbers in enumerate(results["numbers"]):
+        try:
+            e_form[row] = table.formation_energy_per_atom([np.array(numbers.as_py())], energies[row : row + 1])[0]
+        except MissingReference:
+            continue
+    return e_form
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ToEntries(beam.DoFn):
+    """RESULT_SCHEMA -> ENTRY_SCHEMA. Raises StoreError for results on another energy scale than the store's.
+
+    What became of random structures goes to the tag CONVERGENCE, by composition.
+    """
+
+    def __init__(self, root: str, round_: int):
+        self.root, self.round = root, round_
+
+    def setup(self) -> None:
+        self.references = references(self.root)
+        jobs = all_proposals(Store(self.root), self.round)  # late results are of earlier rounds
+        self.parents = dict(zip(jobs["id"].to_pylist(), jobs["parent_id"].to_pylist(), strict=True))
+        self.random = set(jobs.filter(pc.equal(jobs["generator"], RANDOM_SEARCH))["id"].to_pylist())
+
+    def process(self, results: pa.RecordBatch) -> Iterator:
+        scales = set(results["scale"].to_pylist())
+        if scales - {self.references.scale}:
+            raise StoreError(f"results on {sorted(scales)} cannot join a store on {self.references.scale}")
+        crystals = crystals_from_batch(results)
+        e_form = formation_energies(results, self.references)
+        statuses = results["status"].to_pylist()
+        reasons = [
+            unusable(status, energy, invalid_reason(crystal))
+            for status, energy, crystal in zip(statuses, e_form, crystals, strict=True)
+        ]
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, results.num_rows))
+        for reason in filter(None, reasons):
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        for job, crystal, reason, energy in zip(results["id"].to_pylist(), crystals, reasons, e_form, strict=True):
+            if job in self.random:
+                outcome = (1, int(reason is None), float(energy) if reason is None else np.inf)
+                yield beam.pvalue.TaggedOutput(CONVERGENCE, (reduced_formula(crystal.numbers), outcome))
+        good = [row for row, reason in enumerate(reasons) if reason is None]
+        if not good:
+            return
+        jobs = [results["id"][row].as_py() for row in good]
+        kept = [crystals[row] for row in good]
+        yield record_batch(
+            ENTRY_SCHEMA,
+            [entry_id(self.round, job) for job in jobs],
+            kept,
+            formula=[reduced_formula(crystal.numbers) for crystal in kept],
+            chemsys=[chemsys(crystal.numbers) for crystal in kept],
+            energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
+            correction_per_atom=corrections(results)[good],
+            e_form_per_atom=e_form[good],
+            energy_kind="total",
+            scale=self.references.scale,
+            source="round",
+            round=self.round,
+            parent=[self.parents[job] for job in jobs],
+            job=jobs,
+        )
+
+
+def entry_id(round_: int, job: str) -> str:
+    """Id of the entry that a round made from a job: short enough to type."""
+    return f"r{round_:04d}-{job[:12]}"

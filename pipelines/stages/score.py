@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.ml.inference.base import RunInference
 
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_to_arrays
+from gnome_core.crystals.crystal import Crystal, invalid_reason
+from gnome_core.generation.generators import try_expand
+from gnome_core.generation.recipe import NO_PARENT
 from gnome_core.models.shipped import Framework
-from pipelines import progress, tags
+from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
+from pipelines.beam.dead_letters import dead_letter, dead_letter_batch
+from pipelines.beam.metrics import timer
+from pipelines.beam.options import network_hints
+from pipelines.beam.tables import ReadTable, WriteTable
+from pipelines.beam.top_rows import KeepTop
 from pipelines.errors import UserError
-from pipelines.io.manifest import WriteManifest, run_job
-from pipelines.io.tables import ReadTable, WriteTable
-from pipelines.members import member_addresses, shipped_addresses
-from pipelines.options import network_hints
-from pipelines.round import Job
-from pipelines.schemas import PACKING_SCHEMA, SCORED_SCHEMA
-from pipelines.stages.select import baseline_seed
-from pipelines.store import Manifest
-from pipelines.transforms.compositions import NameCompositions, of_framework
-from pipelines.transforms.inference import CompositionalHandler, JaxEnsembleHandler, ScreeningHandler
-from pipelines.transforms.score import (
-    PACKING,
-    CountPacking,
-    ExpandCandidates,
-    HullEnergies,
-    Measured,
-    ToScored,
-    not_refined,
-    passed,
-    unpredicted,
+from pipelines.reading.committed import hull_until, parent_table
+from pipelines.reading.members import member_addresses, shipped_addresses
+from pipelines.reading.schemas import CANDIDATE_SCHEMA, PACKING_SCHEMA, SCORED_SCHEMA
+from pipelines.rounds.job import Job
+from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.stages.packing import PACKING, CountPacking
+from pipelines.stages.random_baseline import RandomBaseline, baseline_seed
+from pipelines.stages.score_inference import (
+    E_HULL,
+    ERROR,
+    EVALUATIONS,
+    PASSED,
+    CompositionalHandler,
+    JaxEnsembleHandler,
+    ScreeningHandler,
 )
-from pipelines.transforms.select import RandomBaseline
-from pipelines.transforms.top import KeepTop
+from pipelines.stages.searched_compositions import NameCompositions, of_framework
+from pipelines.store.records import Manifest
 
 
 def run(job: Job) -> Manifest:
@@ -153,3 +161,114 @@ def _measured(
     """Batches with the handler's predictions and e_above_hull; failures on the tags DEAD and COUNTS."""
     predicted = batches | label >> RunInference(handler).with_output_types(pa.RecordBatch).with_resource_hints(**hints)
     return predicted | f"{label}Measured" >> _pardo(Measured(counted)).with_outputs(tags.COUNTS, tags.DEAD, main="rows")
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ExpandCandidates(beam.DoFn):
+    """Candidate batches -> the same with CRYSTAL_FIELDS; crystals that cannot exist are rejected by their reason.
+
+    Compositions of random structures go to the tag PACKING.
+    """
+
+    def __init__(self, root: str, parents_round: int):
+        self.root, self.parents_round = root, parents_round
+
+    def setup(self) -> None:
+        self.parents = parent_table(self.root, self.parents_round)
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        crystals = try_expand(batch, self.parents)
+        reasons = [invalid_reason(crystal) for crystal in crystals]
+        good = [crystal for crystal, reason in zip(crystals, reasons, strict=True) if crystal and reason is None]
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
+        for reason in filter(None, reasons):
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        for row in np.flatnonzero(batch["parent"].to_numpy() == NO_PARENT).tolist():
+            begun = batch["formula"][row].as_py(), (1, int(crystals[row] is None))
+            yield beam.pvalue.TaggedOutput(PACKING, begun)
+        if good:
+            yield with_crystals(batch.filter(pa.array([reason is None for reason in reasons])), good)
+
+
+def with_crystals(batch: pa.RecordBatch, crystals: Sequence[Crystal]) -> pa.RecordBatch:
+    """The batch with CRYSTAL_FIELDS; ids are the candidates' digests in hex."""
+    arrays = {"id": pa.array([digest.hex() for digest in batch["digest"].to_pylist()]), **crystals_to_arrays(crystals)}
+    for field in CRYSTAL_FIELDS:
+        batch = batch.append_column(field, arrays[field.name])
+    return batch
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class HullEnergies(beam.DoFn):
+    """Adds e_hull, the hull's energy at each composition; rejects compositions that the hull cannot hold."""
+
+    def __init__(self, root: str, hull_round: int):
+        self.root, self.hull_round = root, hull_round
+
+    def setup(self) -> None:
+        self.hull = hull_until(self.root, self.hull_round)
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        counts = atom_counts(batch["numbers"])
+        measurable = self.hull.has_references(counts)
+        if not measurable.all():
+            n = int((~measurable).sum())
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected("missing_reference"), n))
+            batch, counts = batch.filter(pa.array(measurable)), counts[measurable]
+        if batch.num_rows:
+            with timer("hull"):
+                yield batch.append_column(E_HULL, pa.array(self.hull.e_hull(counts)))
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class Measured(beam.DoFn):
+    """Predicted batches with e_above_hull, which keep their crystals; rows without prediction become dead letters.
+
+    advances: whether these rows are the stage's progress, or have been before.
+    """
+
+    def __init__(self, advances: bool):
+        self.advances = advances
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        if self.advances:
+            progress.advance(batch.num_rows)
+        failed = np.flatnonzero(batch[ERROR].is_valid())
+        letters = [
+            dead_letter("score", batch["id"][row].as_py(), ValueError(batch[ERROR][row].as_py()), batch.slice(row, 1))
+            for row in failed.tolist()
+        ]
+        if letters:
+            yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch(letters))
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead("ValueError"), len(letters)))
+        batch = batch.filter(batch[ERROR].is_null())
+        if batch.num_rows:
+            yield batch.append_column("e_above_hull", pc.subtract(batch["median"], batch[E_HULL]))
+
+
+def passed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows that passed the screen."""
+    return batch.filter(batch[PASSED])
+
+
+def unpredicted(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Screened rows as they were before, but for the evaluations they have cost."""
+    before = [*CANDIDATE_SCHEMA.names, *(field.name for field in CRYSTAL_FIELDS), E_HULL, EVALUATIONS]
+    return batch.select(before)
+
+
+def not_refined(batch: pa.RecordBatch, refined: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """The rows that no batch of `refined` (a side input) holds."""
+    taken = {digest for rows in refined for digest in rows["digest"].to_pylist()}
+    return batch.filter(pa.array([digest not in taken for digest in batch["digest"].to_pylist()], pa.bool_()))
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ToScored(beam.DoFn):
+    """Measured batches -> SCORED_SCHEMA. Tallies the evaluations that they have cost."""
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        yield beam.pvalue.TaggedOutput(
+            tags.COUNTS, (tags.tally("evaluations"), pc.sum(batch[EVALUATIONS]).as_py() or 0)
+        )
+        yield batch.select(SCORED_SCHEMA.names).cast(SCORED_SCHEMA)

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
+from gnome_core.generation.generators import expand
+from gnome_core.generation.recipe import recipe_compositions
+from gnome_core.matching.clusters import cluster_structures, representatives
 from gnome_core.models.shipped import Framework
-from gnome_core.selection.selection import explore_budget
-from pipelines import tags
-from pipelines.config import SelectionConfig, derived_seed
-from pipelines.io.manifest import WriteManifest, run_job
-from pipelines.io.tables import ReadTable, WriteTable
-from pipelines.round import Job
-from pipelines.schemas import SELECTED_SCHEMA
-from pipelines.store import Manifest
-from pipelines.transforms.compositions import of_framework
-from pipelines.transforms.select import (
-    COST,
-    RANDOM,
-    RANK,
-    UNCERTAINTY,
-    VALUE,
-    AddCost,
-    ClusterPolymorphs,
-    RandomBaseline,
-    RankAndThreshold,
-    cost_budgets,
-    merge_choices,
-    to_explore,
-)
-from pipelines.transforms.top import KeepTop, Limit
+from gnome_core.selection.cost import dft_cost
+from gnome_core.selection.selection import acquisition, explorable, explore_budget, rank_by_cost
+from pipelines.beam import tags
+from pipelines.beam.metrics import timer
+from pipelines.beam.tables import ReadTable, WriteTable
+from pipelines.beam.top_rows import KeepTop, Limit, counted_rows
+from pipelines.reading.committed import parent_table
+from pipelines.reading.schemas import SELECTED_SCHEMA
+from pipelines.rounds.config import SelectionConfig
+from pipelines.rounds.job import Job
+from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.stages.random_baseline import RandomBaseline, baseline_seed
+from pipelines.stages.searched_compositions import of_framework
+from pipelines.store.records import Manifest
 
 
 def run(job: Job) -> Manifest:
@@ -118,6 +114,139 @@ class Choose(beam.PTransform):
         return selected, [low[tags.COUNTS], distinct[tags.COUNTS], *worse, *full, *over]
 
 
-def baseline_seed(job: Job, framework: Framework) -> int:
-    """Seed of a framework's random baseline."""
-    return derived_seed(job.config, "random_baseline", job.round, framework)
+RANDOM = "selected_by_random"
+COST = "estimated_cost"
+VALUE = "value"  # acquisition value, eV/atom
+RANK = "rank"  # what candidates compete by
+UNCERTAINTY = "uncertainty"  # minus the interquartile range, eV/atom: the most uncertain come first
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class AddCost(beam.DoFn):
+    """Adds `estimated_cost` to candidates."""
+
+    def __init__(self, root: str, parents_round: int):
+        self.root, self.parents_round = root, parents_round
+
+    def setup(self) -> None:
+        self.parents = parent_table(self.root, self.parents_round)
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        cost = dft_cost(recipe_compositions(batch, self.parents))
+        yield batch.append_column(COST, pa.array(cost))
+
+
+def to_explore(batch: pa.RecordBatch, threshold: float, cost_budget: float) -> pa.RecordBatch:
+    """The candidates that may be chosen for their spread, with `uncertainty`, by which they rank."""
+    iqr = batch["iqr"].to_numpy()
+    likely = explorable(batch["e_above_hull"].to_numpy(), iqr, threshold) & (batch[COST].to_numpy() <= cost_budget)
+    likely &= np.asarray(batch["refined"])
+    return batch.append_column(UNCERTAINTY, pa.array(-iqr)).filter(pa.array(likely))
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class RankAndThreshold(beam.DoFn):
+    """Adds `value`, `rank` and selected_by_random; rejects what costs more than the budget, is above the
+    threshold, or was not predicted in full.
+
+    baseline, explored: (side inputs) batches of the rows that the random baseline chose, which are counted by it
+    alone, and of those chosen to explore, which are left out.
+    """
+
+    def __init__(self, settings: SelectionConfig):
+        self.settings = settings
+        self.cost_budget = cost_budgets(settings)[1]
+
+    def process(
+        self, batch: pa.RecordBatch, baseline: list[pa.RecordBatch], explored: list[pa.RecordBatch]
+    ) -> Iterator:
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
+        by_chance, to_explore = _digests(baseline), _digests(explored)
+        batch = batch.filter(pa.array([digest not in to_explore for digest in batch["digest"].to_pylist()], pa.bool_()))
+        random = pa.array([digest in by_chance for digest in batch["digest"].to_pylist()], pa.bool_())
+        iqr, cost = batch["iqr"].to_numpy(), batch[COST].to_numpy()
+        value = acquisition(batch["e_above_hull"].to_numpy(), iqr, self.settings.kappa)
+        rank = rank_by_cost(value, iqr, cost) if self.settings.by_cost else value
+        for name, column in ((VALUE, value), (RANK, rank), (RANDOM, random)):
+            batch = batch.append_column(name, pa.array(column))
+        affordable, refined = cost <= self.cost_budget, np.asarray(batch["refined"])
+        low = affordable & (value <= self.settings.threshold)
+        kept = low & refined
+        for reason, rows in (
+            ("too_costly", ~affordable),
+            ("above_threshold", affordable & ~low),
+            ("not_refined", low & ~refined),
+        ):
+            rejected = counted_rows(batch.filter(pa.array(rows)), RANDOM)
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), rejected))
+        if kept.any():
+            yield batch.filter(pa.array(kept))
+
+
+def cost_budgets(settings: SelectionConfig) -> tuple[float, float]:
+    """Estimated cost that may be spent (to explore, to exploit)."""
+    budget = np.inf if settings.cost_budget is None else settings.cost_budget
+    return (budget * settings.explore if settings.explore else 0.0), budget * (1 - settings.explore)
+
+
+def _digests(batches: list[pa.RecordBatch]) -> set[bytes]:
+    return {digest for rows in batches for digest in rows["digest"].to_pylist()}
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ClusterPolymorphs(beam.DoFn):
+    """Best structures of each composition -> one of each cluster, the lowest first, at most `per_formula`.
+
+    Batches hold whole compositions. Adds cluster_size.
+    """
+
+    def __init__(self, root: str, parents_round: int, per_formula: int):
+        self.root, self.parents_round, self.per_formula = root, parents_round, per_formula
+
+    def setup(self) -> None:
+        self.parents = parent_table(self.root, self.parents_round)
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        formulas = batch["formula"].to_numpy(zero_copy_only=False)
+        keep, sizes = [], []
+        for formula in np.unique(formulas):
+            rows = np.flatnonzero(formulas == formula)
+            with timer("cluster"):
+                first, size = self._representatives(batch.take(pa.array(rows)))
+            keep += rows[first].tolist()
+            sizes += size
+        kept = batch.take(pa.array(keep)).append_column("cluster_size", pa.array(sizes, pa.int32()))
+        n = counted_rows(batch, RANDOM) - counted_rows(kept, RANDOM)
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected("not_lowest_of_composition"), n))
+        yield kept
+
+    def _representatives(self, batch: pa.RecordBatch) -> tuple[np.ndarray, list[int]]:
+        """Rows that stand for the lowest clusters, and the clusters' sizes."""
+        values = batch[VALUE].to_numpy()
+        labels = np.zeros(1, int) if len(values) == 1 else cluster_structures(expand(batch, self.parents), values)
+        first = representatives(labels, values)[: self.per_formula]
+        return first, np.bincount(labels)[labels[first]].tolist()
+
+
+def merge_choices(
+    _: int, chosen: list[pa.RecordBatch], baseline: list[pa.RecordBatch], explored: list[pa.RecordBatch]
+) -> pa.RecordBatch:
+    """The rows of all choices, each once, flagged by who chose them."""
+    by_model, by_chance, to_explore = (
+        {row["digest"]: row for batch in batches for row in batch.to_pylist()}
+        for batches in (chosen, baseline, explored)
+    )
+    rows = [
+        {
+            **by_chance.get(digest, {}),
+            **to_explore.get(digest, {}),
+            **by_model.get(digest, {}),
+            "cluster_size": by_model.get(digest, {}).get("cluster_size", 1),
+            "selected_by_model": digest in by_model,
+            "selected_by_random": digest in by_chance,
+            "selected_to_explore": digest in to_explore,
+        }
+        for digest in sorted(by_model.keys() | by_chance.keys() | to_explore.keys())
+    ]
+    names = SELECTED_SCHEMA.names
+    return pa.RecordBatch.from_pylist([{name: row[name] for name in names} for row in rows], schema=SELECTED_SCHEMA)

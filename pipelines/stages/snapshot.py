@@ -14,19 +14,17 @@ from dft.jobs.folders import ENDED
 from dft.names import is_engine
 from dft.tables import protocol_json
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
-from pipelines import progress, tags
-from pipelines.dead_letters import DeadLetter, dead_letter_batch
+from pipelines.beam import progress, tags
+from pipelines.beam.dead_letters import DeadLetter, dead_letter_batch
+from pipelines.beam.options import network_hints
+from pipelines.beam.runners import run_pipeline
+from pipelines.beam.tables import WriteTable
 from pipelines.errors import JobsPending, UserError
-from pipelines.io.manifest import WriteManifest, run_job
-from pipelines.io.tables import WriteTable
-from pipelines.options import network_hints
-from pipelines.round import Job
-from pipelines.runners import run_pipeline
-from pipelines.store import Manifest
-from pipelines.transforms.evaluate import EvaluateBatch, evaluate_batches, fixed_batches
-from pipelines.transforms.jobs import ReadJobs, WriteJobs, check_library, job_folders, read_jobs, run_waiting
-from pipelines.transforms.recompute import entries_of_file, labels_of, missing_elements, worth_recomputing
-from pipelines.transforms.snapshot import (
+from pipelines.evaluation.batches import EvaluateBatch, evaluate_batches, fixed_batches
+from pipelines.evaluation.jobs import ReadJobs, WriteJobs, check_library, job_folders, read_jobs, run_waiting
+from pipelines.rounds.job import Job
+from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.stages.snapshot_entries import (
     UNLABELLED_SCHEMA,
     KeepEntries,
     ToSnapshotEntries,
@@ -36,6 +34,8 @@ from pipelines.transforms.snapshot import (
     results_of_elements,
     unlabelled_crystals,
 )
+from pipelines.stages.snapshot_recompute import entries_of_file, labels_of, missing_elements, worth_recomputing
+from pipelines.store.records import Manifest
 
 COLUMNS = ["id", "lattice", "frac_coords", "numbers"]
 

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import calibrate
-from gnome_core.models.members import load_member, model_of
+from gnome_core.graphs.cache import cached_graphs, concatenate
+from gnome_core.graphs.featurize import GraphTable, compositional_graphs
+from gnome_core.models.members import load_member, member_name, model_of
 from gnome_core.models.shipped import Framework
-from pipelines import progress, tags
-from pipelines.config import derived_seed
-from pipelines.digests import json_digest
+from gnome_core.training.members.loop import MemberResult, train_members
+from pipelines.beam import progress, tags
+from pipelines.beam.metrics import timer
+from pipelines.beam.options import network_hints
+from pipelines.beam.tables import WriteTable
 from pipelines.errors import UserError
-from pipelines.io.manifest import WriteManifest, run_job
-from pipelines.io.tables import WriteTable
-from pipelines.members import local_member, member_addresses, shipped_addresses, weights_of
-from pipelines.options import network_hints
-from pipelines.round import Job
-from pipelines.schemas import MEMBER_SCHEMA
-from pipelines.store import FileStat, Manifest
-from pipelines.transforms.train import FILES, TrainMembers, TrainTask, labelled
+from pipelines.reading.committed import all_proposals, entries_until, once_per_process, proposed_entries
+from pipelines.reading.members import local_member, member_addresses, shipped_addresses, weights_of
+from pipelines.reading.schemas import MEMBER_SCHEMA
+from pipelines.rounds.config import RoundConfig, derived_seed
+from pipelines.rounds.job import Job
+from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.stages.searched_compositions import composition_labels
+from pipelines.stages.train_folder import training_folder
+from pipelines.store.digests import json_digest
+from pipelines.store.records import FileStat, Manifest
+from pipelines.store.store import Store
 
 
 def run(job: Job) -> Manifest:
@@ -87,3 +101,147 @@ def _starts(job: Job, framework: Framework) -> Sequence[str | None]:
             f'leave {table} as it is, or set training.first = "scratch"'
         )
     return shipped
+
+
+FILES = "files"
+GRAPHS = "cache"  # store-relative folder of files that can be made again
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Members to train in one program. init_from: for each, address of the member it starts from, or None."""
+
+    framework: Framework
+    members: tuple[int, ...]
+    seed: int
+    init_from: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled graphs in a fixed order. e_form: (n,) eV/atom; is_train: (n,) bool.
+
+    counts: where labels of compositions come from, for the stage's metrics.
+    """
+
+    graphs: GraphTable
+    e_form: np.ndarray
+    is_train: np.ndarray
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@once_per_process
+def composition_dataset(root: str, round_: int, holdout: str, least_converged: int) -> Dataset:
+    """The lowest energies of all compositions labelled up to a round, less those a holdout withholds.
+
+    Those of random structures count where at least `least_converged` converged.
+    """
+    store = Store(root)
+    entries = entries_until(store, round_, ["formula", "chemsys", "numbers", "e_form_per_atom", "job"])
+    jobs = all_proposals(store, round_).select(["id", "generator"])
+    labels = composition_labels(_kept(entries, holdout), jobs, least_converged)
+    counts = {
+        "composition_labels": len(labels.formulas),
+        "composition_labels_searched": int(labels.searched.sum()),
+        "compositions_below_least_converged": labels.too_few,
+    }
+    train = np.array([is_train(formula) for formula in labels.formulas])
+    return Dataset(compositional_graphs(labels.compositions), labels.e_form, train, counts)
+
+
+def _kept(entries: pa.Table, holdout: str) -> pa.Table:
+    if holdout != "holdout-v1":
+        return entries
+    return entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
+
+
+@once_per_process
+def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
+    """Everything labelled up to a round, less the withheld chemical systems under a holdout.
+
+    Crystals that rounds evaluated come twice: relaxed, and as they were proposed under their relaxed energy. Scoring
+    sees unrelaxed cells, and these are the only ones with a label.
+    """
+    store = Store(root)
+    found, cache = entries_until(store, round_), store.storage.local_path(GRAPHS)
+    # A round's crystals never change: each round's graphs are built once, whoever trains on them later.
+    parts = [found.filter(pc.equal(found["round"], earlier)) for earlier in range(round_ + 1)]
+    parts = [_kept(part, holdout).sort_by("id") for part in (*parts, *proposed_entries(store, round_))]
+    parts = [part for part in parts if len(part)]
+    graphs = concatenate([cached_graphs(crystals_from_batch(part), cutoff, cache) for part in parts])
+    entries = pa.concat_tables(parts)
+    train = np.array([is_train(formula) for formula in entries["formula"].to_pylist()])
+    return Dataset(graphs, entries["e_form_per_atom"].to_numpy(), train)
+
+
+def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) -> Dataset:
+    """What a framework's members of a round learn from."""
+    if framework == "structural":
+        return dataset(root, round_, config.holdout, config.model.cutoff)
+    return composition_dataset(root, round_, config.holdout, config.compositional.least_converged)
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class TrainMembers(beam.DoFn):
+    """TrainTask -> a row of MEMBER_SCHEMA for each member; FileStat JSON of their files on the tag FILES.
+
+    Works in `work` (store-relative), where a later attempt at the same stage finds its checkpoints.
+    """
+
+    def __init__(self, root: str, path: str, work: str, round_: int, config: RoundConfig):
+        self.root, self.path, self.work, self.round, self.config = root, path, work, round_, config
+
+    def process(self, task: TrainTask) -> Iterator:
+        store = Store(self.root)
+        _, model, training = self.config.ensemble_of(task.framework)
+        data = labelled(self.root, self.round, self.config, task.framework)
+        work, name = f"{self.work}/{task.framework}", member_name(task.members[0])
+        with training_folder(store.storage, work, name) as (folder, keep), timer("train"):
+
+            def epoch_ended(*_) -> None:
+                progress.advance()
+                keep()
+
+            results = train_members(
+                data.graphs,
+                data.e_form,
+                data.is_train,
+                members=task.members,
+                seed=task.seed,
+                out_dir=folder,
+                model=model,
+                training=training.of_round(self.round),
+                init_from=[address and local_member(address) for address in task.init_from],
+                progress=epoch_ended,
+            )
+            for result in results:
+                yield from self._outputs(store, task.framework, result, data)
+
+    def _outputs(self, store: Store, framework: Framework, result: MemberResult, data: Dataset) -> Iterator:
+        name, table = member_name(result.member), weights_of(framework)
+        for suffix in (".npz", ".json"):
+            content = Path(result.path).with_suffix(suffix).read_bytes()
+            stat = store.write_blob(f"{self.path}/{table}/{name}{suffix}", table, content)
+            yield beam.pvalue.TaggedOutput(FILES, stat.model_dump_json())
+        row = {
+            "framework": framework,
+            "member": result.member,
+            "name": name,
+            "weights": weights_digest(result.path),
+            "epochs": result.epochs,
+            "n_train": int(data.is_train.sum()),
+            "n_val": int((~data.is_train).sum()),
+            "train_mae": result.train_mae,
+            "val_mae": result.val_mae,
+        }
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, 1))
+        yield pa.RecordBatch.from_pylist([row], schema=MEMBER_SCHEMA)
+
+
+def weights_digest(path: str) -> str:
+    """32 hex characters of a member's arrays and their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in sorted(arrays.files):
+            digest.update(name.encode() + b"\0" + arrays[name].tobytes())
+    return digest.hexdigest()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
-from pipelines import options  # noqa: F401  our own options
-from pipelines import round as driver
+from pipelines.beam import options  # noqa: F401  our own options
+from pipelines.rounds.plan import stages_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "dataflow"
 README = (FOLDER / "README.md").read_text()
@@ -38,7 +38,7 @@ def test_template_parameters_are_the_launchers_and_beams(parameters):
 
 def test_template_stages_are_the_drivers(parameters):
     stages = {option["value"] for option in parameters["stage"]["enumOptions"]}
-    assert stages == {*driver.stages_of(0), *driver.stages_of(1)}
+    assert stages == {*stages_of(0), *stages_of(1)}
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from dft.jobs.engine import read_job
 from dft.jobs.folders import ENDED, JobFolders, State
 from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA, result_batch
 from gnome_core.crystals.readers import embedded_entries
+from pipelines.reading.committed import proposals
 from pipelines.report.collect import collect
-from pipelines.resources import proposals
-from pipelines.round import load_round_config
-from pipelines.store import Store
+from pipelines.rounds.driver import load_round_config
+from pipelines.store.store import Store
 from tests.dft.toy import START
 from tests.pipelines.conftest import gnome
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import round as driver
-from pipelines.store import Store
+from pipelines.rounds import driver
+from pipelines.rounds.plan import stages_of
+from pipelines.store.store import Store
 from tools.soak import write_inputs
 
 
@@ -76,6 +77,6 @@ def two_rounds(tiny, initialised) -> Path:
     store = Store(str(path))
     for _ in range(2):
         round_ = driver.start_round(store, None)
-        for _ in driver.run_stages(store, round_, driver.stages_of(round_)):
+        for _ in driver.run_stages(store, round_, stages_of(round_)):
             pass
     return path

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.analyses import FROM_STORE, load_analyses
-from pipelines.entries import measured_entries
-from pipelines.store import Store
+from pipelines.reading.entries import measured_entries
+from pipelines.store.store import Store
 from tests.gnome_core.analysis.test_lithium import measurements
 from tests.gnome_core.analysis.test_replay import labelled
 from tests.pipelines.conftest import gnome

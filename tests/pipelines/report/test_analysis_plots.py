@@ -9,7 +9,7 @@ import pytest
 from pipelines.analyses import ANALYSES
 from pipelines.report.analysis_plots import FIGURES, figures
 from pipelines.report.data import StoredAnalysis
-from pipelines.report.html import render
+from pipelines.report.page import render
 from tests.pipelines.report.analyses import every_analysis
 
 

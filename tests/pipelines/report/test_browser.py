@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageStat
 
 from pipelines.report.data import StoredAnalysis
-from pipelines.report.html import write_report
+from pipelines.report.page import write_report
 from tests.pipelines.report.analyses import every_analysis
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -1,0 +1,50 @@
+"""Dead letters: rows that a stage could not process, kept with the reason and the row itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+import pyarrow as pa
+
+from pipelines.beam.coders import RecordBatchCoder
+
+log = logging.getLogger(__name__)
+
+DEAD_SCHEMA = pa.schema(
+    [
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),  # the row's id or digest
+        pa.field("reason", pa.string(), nullable=False),  # short snake_case name; commits count by it
+        pa.field("message", pa.string(), nullable=False),  # at most 2,000 characters
+        pa.field("payload", pa.binary(), nullable=False),  # the row as Arrow IPC, or a reader's raw bytes
+    ]
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class DeadLetter(NamedTuple):
+    stage: str
+    key: str
+    reason: str
+    message: str
+    payload: bytes
+
+
+def dead_letter(stage: str, key: str, error: Exception, row: pa.RecordBatch) -> DeadLetter:
+    """The letter of a one-row batch that raised `error`."""
+    log.debug("dead letter %s in %s", key, stage, exc_info=error)
+    return DeadLetter(stage, key, reason_of(error), str(error)[:2000], RecordBatchCoder().encode(row))
+
+
+def reason_of(error: Exception) -> str:
+    """The error's own `reason` where that is a short name (InvalidCrystal and its like), else its class name."""
+    reason = str(getattr(error, "reason", ""))
+    return reason if reason.isidentifier() else type(error).__name__
+
+
+def dead_letter_batch(letters: Iterable[DeadLetter]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([letter._asdict() for letter in letters], schema=DEAD_SCHEMA)

@@ -1,0 +1,73 @@
+"""What a process is given before Beam and jax are loaded: where logs go, where compiled programs are kept.
+
+Workers inherit it: environment variables as they are, logs by `pipelines.beam.worker`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+
+from pipelines.caches import cache_folder
+from pipelines.logs import write_json_lines
+
+VERBOSE = "GNOME_VERBOSE"
+TUNABLES = "GLIBC_TUNABLES"  # read by the C library when a process starts
+
+
+def set_up(verbose: bool) -> None:
+    """Show errors only, or with `verbose` all that Beam, jax and XLA report; keep compiled programs on disk.
+
+    What the user's environment says of either stands.
+    """
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compilation_cache())
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    if verbose:
+        os.environ[VERBOSE] = "1"
+    else:
+        # XLA reports at "error" what it then does without; what stops it raises in Python.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    level = logging.INFO if verbose else logging.ERROR
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level)  # of what goes to the terminal, whatever else is written down
+    write_json_lines()
+
+
+def prepare(verbose: bool) -> None:
+    """What a command that computes begins with."""
+    _restart_with_large_pages()
+    set_up(verbose)
+
+
+def _restart_with_large_pages() -> None:
+    """Run the same command line again, in this process, with an allocator that asks the kernel for pages of 2 MB.
+
+    XLA takes and gives back its temporary memory at every call: with pages of 4 kB, clearing them costs up to a third
+    of the time of a relaxation. Does nothing where it was done, where the user has tunables set, or off Linux.
+    """
+    if sys.platform == "linux" and TUNABLES not in os.environ and Path(sys.argv[0]).name == "gnome":
+        os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def compilation_cache() -> Path:
+    """Folder of programs compiled for this machine's kind of processor."""
+    return cache_folder() / "jax" / hashlib.blake2b(_processor().encode(), digest_size=4).hexdigest()
+
+
+def _processor() -> str:
+    """What a program is compiled for: home folders are shared by machines that cannot run each other's programs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    features = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return "|".join([platform.machine(), platform.processor(), *features[:2]])

@@ -1,0 +1,116 @@
+"""Committed tables in and out of Beam as record batches.
+
+Batches are fixed by construction: a written part holds the rows whose key hashes to it, sorted by key, in row groups
+of ROW_GROUP; reading yields exactly those row groups. Bundles and workers never change what a batch holds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.beam import coders  # noqa: F401  registers the Arrow coders
+from pipelines.beam.metrics import inc
+from pipelines.store.records import Commit, FileStat, table_files
+from pipelines.store.store import ROW_GROUP, Store
+
+
+def bucket_of(keys: pa.Array | pa.ChunkedArray, n_buckets: int) -> np.ndarray:
+    """(n,) int64 bucket of each string or binary key, the same on every machine."""
+    values = (value.encode() if isinstance(value, str) else value for value in keys.to_pylist())
+    return np.fromiter((zlib.crc32(value) % n_buckets for value in values), np.int64, len(keys))
+
+
+def split_by_bucket(batch: pa.RecordBatch, key: str, n_buckets: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(bucket, its rows) for every bucket that has rows."""
+    buckets = bucket_of(batch.column(key), n_buckets)
+    for bucket in np.unique(buckets):
+        yield int(bucket), batch.take(pa.array(np.flatnonzero(buckets == bucket)))
+
+
+class ReadTable(beam.PTransform):
+    """The committed batches of one table: PCollection[pa.RecordBatch], a row group each, verified on reading.
+
+    What is spread over workers is which row group to read, never the rows.
+    """
+
+    def __init__(self, root: str, commits: Commit | Sequence[Commit], table: str, columns: Sequence[str] | None = None):
+        super().__init__()
+        commits = [commits] if isinstance(commits, Commit) else commits
+        self.root, self.table, self.columns = root, table, columns
+        self.files = [stat for commit in commits for stat in table_files(commit, table)]
+
+    def expand(self, pipeline):
+        groups = [(stat.model_dump_json(), group) for stat in self.files for group in range(-(-stat.rows // ROW_GROUP))]
+        return (
+            pipeline
+            | "Groups" >> beam.Create(groups).with_output_types(tuple[str, int])
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(_ReadGroup(self.root, self.columns))
+        )
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class _ReadGroup(beam.DoFn):
+    def __init__(self, root: str, columns: Sequence[str] | None):
+        self.root, self.columns = root, columns
+
+    def process(self, element: tuple[str, int]) -> Iterator[pa.RecordBatch]:
+        stat, group = element
+        file = pq.ParquetFile(pa.BufferReader(verified_file(self.root, stat)))
+        rows = file.read_row_group(group, columns=self.columns)
+        inc("rows_read", len(rows))
+        yield rows.combine_chunks().to_batches()[0]
+
+
+@lru_cache(maxsize=8)
+def verified_file(root: str, stat: str) -> pa.Buffer:
+    """A committed file's bytes, from FileStat JSON: kept, since a worker reads many row groups of few files."""
+    return pa.py_buffer(Store(root).read_file(FileStat.model_validate_json(stat)))
+
+
+class WriteTable(beam.PTransform):
+    """Batches to Parquet parts of an attempt; gives a FileStat (as JSON) for each part.
+
+    path: store-relative folder of the attempt. sort_by: columns that order the rows, unique together; the first,
+    a string, decides the part. n_parts: files, which bounds the rows held in memory at once.
+    """
+
+    def __init__(self, root: str, path: str, table: str, schema: pa.Schema, sort_by: Sequence[str], n_parts: int):
+        super().__init__()
+        self.writer = _WritePart(root, path, table, schema, tuple(sort_by), n_parts)
+
+    def expand(self, batches):
+        key, n_parts = self.writer.sort_by[0], self.writer.n_parts
+        return (
+            batches
+            | "Split" >> beam.FlatMap(split_by_bucket, key, n_parts).with_output_types(tuple[int, pa.RecordBatch])
+            | "Group" >> beam.GroupByKey()
+            | "Write" >> beam.ParDo(self.writer)
+        )
+
+
+@beam.typehints.with_output_types(str)
+class _WritePart(beam.DoFn):
+    def __init__(self, root: str, path: str, table: str, schema: pa.Schema, sort_by: tuple[str, ...], n_parts: int):
+        self.root, self.path, self.table, self.schema = root, path, table, schema
+        self.sort_by, self.n_parts = sort_by, n_parts
+
+    def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[str]:
+        part, batches = element
+        rows = pa.Table.from_batches([batch.select(self.schema.names).cast(self.schema) for batch in batches])
+        rows = sort_rows(rows, self.sort_by)
+        path = f"{self.path}/{self.table}/part-{part:05d}-of-{self.n_parts:05d}.parquet"
+        inc("rows_written", len(rows))
+        yield Store(self.root).write_table(path, self.table, rows).model_dump_json()
+
+
+def sort_rows(rows: pa.Table, by: Sequence[str]) -> pa.Table:
+    return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in by])).combine_chunks()

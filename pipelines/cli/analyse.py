@@ -1,0 +1,174 @@
+"""`gnome analyse STORE ...`: a command an analysis, all of them without one. Imports stay inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+analyse = typer.Typer(
+    help="Analyse a store. Without a command: everything that needs the store alone. Outcomes go into the report.",
+    subcommand_metavar="[COMMAND]",
+)
+
+ExportOption = Annotated[Optional[Path], typer.Option("--export", help="Folder for tables and pictures.")]  # noqa: UP045
+FormatOption = Annotated[str, typer.Option("--format", help="csv | parquet: of the exported tables.")]
+AllOption = Annotated[bool, typer.Option("--all", help="The snapshot's stable crystals too.")]
+
+
+@analyse.callback(invoke_without_command=True)
+def choose(
+    context: typer.Context,
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")],
+) -> None:
+    context.obj = store
+    if context.invoked_subcommand is None:
+        everything(context)
+
+
+@analyse.command("all")
+def everything(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
+    """Everything that needs the store alone (what happens without a command too)."""
+    from pipelines.analyses import FROM_STORE
+
+    _run(context, list(FROM_STORE), export, format)
+
+
+@analyse.command()
+def discovery(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
+    """Precision, recall, F1, acceleration and hit rates by round and number of elements."""
+    _run(context, ["discovery"], export, format)
+
+
+@analyse.command()
+def growth(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
+    """Stable crystals by round and number of elements."""
+    _run(context, ["growth"], export, format)
+
+
+@analyse.command()
+def displaced(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
+    """Snapshot entries that new crystals pushed off the hull."""
+    _run(context, ["displaced"], export, format)
+
+
+@analyse.command()
+def prototypes(
+    context: typer.Context,
+    poscars: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder for POSCAR files to compare with XtalFinder; the command is printed."),
+    ] = None,
+    export: ExportOption = None,
+    format: FormatOption = "csv",
+) -> None:
+    """Prototypes that the snapshot does not hold (a lower bound)."""
+    inputs = _run(context, ["prototypes"], export, format)
+    if poscars is not None:
+        from pipelines.analyses import export_poscars
+
+        typer.echo(export_poscars(inputs, poscars))
+
+
+@analyse.command()
+def layered(
+    context: typer.Context, all: AllOption = False, export: ExportOption = None, format: FormatOption = "csv"
+) -> None:
+    """Layered crystals by Cheon's algorithm, 0.45 Å."""
+    _run(context, ["layered"], export, format, all_stable=all)
+
+
+@analyse.command("li-conductors")
+def li_conductors(
+    context: typer.Context,
+    gaps: Annotated[Optional[Path], typer.Option(help="Table of band gaps: id or formula, band_gap in eV.")] = None,  # noqa: UP045
+    classifier: Annotated[Optional[Path], typer.Option(help="Model file of `gnome fit-superionic`.")] = None,  # noqa: UP045
+    all: AllOption = False,
+    export: ExportOption = None,
+    format: FormatOption = "csv",
+) -> None:
+    """Lithium-ion conductors: gap, no transition metals, window against lithium and at a cathode, conductivity."""
+    _run(context, ["li-conductors"], export, format, gaps=gaps, classifier=classifier, all_stable=all)
+
+
+@analyse.command("li-mn-oxides")
+def li_mn_oxides(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
+    """Oxides of lithium, manganese and another transition metal."""
+    _run(context, ["li-mn-oxides"], export, format)
+
+
+@analyse.command()
+def scaling(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
+    """Validation error against training-set size, with a power law."""
+    _run(context, ["scaling"], export, format)
+
+
+@analyse.command()
+def experimental(
+    context: typer.Context,
+    cifs: Annotated[Path, typer.Option(help="Folder of CIF files.")],
+    all: AllOption = False,
+    export: ExportOption = None,
+    format: FormatOption = "csv",
+) -> None:
+    """Stable crystals that a folder of experimental CIF files holds too."""
+    _run(context, ["experimental"], export, format, cifs=cifs, all_stable=all)
+
+
+@analyse.command()
+def r2scan(
+    context: typer.Context,
+    results: Annotated[Path, typer.Option(help="Table of r2SCAN entries: id, numbers, e_form_per_atom, scale.")],
+    all: AllOption = False,
+    export: ExportOption = None,
+    format: FormatOption = "csv",
+) -> None:
+    """The share of stable crystals that r2SCAN finds stable too."""
+    _run(context, ["r2scan"], export, format, results=results, all_stable=all)
+
+
+@analyse.command()
+def novelty(
+    context: typer.Context,
+    against: Annotated[Path, typer.Option(help="Another store, or a table of crystals.")],
+    all: AllOption = False,
+    export: ExportOption = None,
+    format: FormatOption = "csv",
+) -> None:
+    """Which stable crystals another collection does not hold."""
+    _run(context, ["novelty"], export, format, against=against, all_stable=all)
+
+
+def _run(context: typer.Context, names: list[str], export: Path | None, format: str, **options):
+    """Run the analyses, print and export what they say, and write the report anew."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from pipelines.analyses import Inputs, Options, export_analysis, run_analysis
+    from pipelines.report.collect import collect
+    from pipelines.report.page import write_report
+    from pipelines.store.store import Store
+
+    console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    inputs = Inputs(Store.open(context.obj))
+    for name in names:
+        analysis = run_analysis(
+            inputs,
+            name,
+            Options(**options),
+            lambda items, what: track(items, what, console=errors, transient=True, disable=not errors.is_terminal),
+        )
+        console.print(f"[bold]{analysis.title}[/]")
+        for label, value in analysis.summary.items():
+            console.print(f"  {label:45} {_text(value)}")
+        for path in export_analysis(analysis, export, format) if export else ():
+            console.print(f"  {path}")
+    console.print(str(write_report(collect(inputs.store), Path(context.obj) / "report.html")))
+    return inputs
+
+
+def _text(value: object) -> str:
+    if value is None or value != value:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

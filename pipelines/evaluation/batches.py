@@ -1,0 +1,108 @@
+"""Fixed batches of jobs -> results and frames. A finished batch is kept in the store and never computed again."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dft.evaluators.evaluator import Evaluator
+from dft.evaluators.make import make_evaluator
+from dft.tables import frame_batch, result_batch
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.potentials.config import RelaxConfig
+from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
+from pipelines.beam.metrics import inc, timer
+from pipelines.reading.committed import once_per_process
+from pipelines.store.digests import json_digest
+from pipelines.store.store import Store
+
+log = logging.getLogger(__name__)
+
+FRAMES = "frames"
+
+
+def fixed_batches(jobs: pa.Table, size: int) -> list[pa.RecordBatch]:
+    """Jobs in batches of `size`, by number of sites and id: what a batch holds depends on the jobs alone.
+
+    Crystals of like size share a batch, which wastes little on padding.
+    """
+    columns = jobs.append_column("n_sites", pc.list_value_length(jobs["numbers"]))
+    order = pc.sort_indices(columns, [("n_sites", "ascending"), ("id", "ascending")])
+    ordered = jobs.take(order).combine_chunks()
+    return [ordered.slice(i, size).combine_chunks().to_batches()[0] for i in range(0, len(ordered), size)]
+
+
+@once_per_process
+def evaluator_of_process(name: str, config: RelaxConfig) -> Evaluator:
+    return make_evaluator(name, config)
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class EvaluateBatch(beam.DoFn):
+    """A batch of jobs (CRYSTAL_FIELDS, id = job digest) -> its results; its frames on the tag FRAMES."""
+
+    def __init__(self, root: str, evaluator: str, config: RelaxConfig):
+        self.root, self.evaluator, self.config = root, evaluator, config
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        results, frames = self._finished_before(batch) or self._evaluate(batch)
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
+        yield beam.pvalue.TaggedOutput(FRAMES, frames)
+        yield results
+
+    def _path(self, batch: pa.RecordBatch, table: str) -> str:
+        # Job digests stand for structure and protocol, so their list stands for all that goes in.
+        return f"jobs/{self.evaluator.partition(':')[0]}/{json_digest(batch['id'].to_pylist())}.{table}.parquet"
+
+    def _finished_before(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch] | None:
+        storage = Store(self.root).storage
+        if not storage.exists(self._path(batch, "results")):
+            return None
+        try:
+            tables = [
+                pq.read_table(pa.BufferReader(storage.read(self._path(batch, t))), page_checksum_verification=True)
+                for t in ("results", FRAMES)
+            ]
+        except (OSError, pa.ArrowException) as error:  # a damaged file is as good as none
+            log.warning("%s cannot be read, its batch is evaluated again: %s", self._path(batch, "results"), error)
+            return None
+        results, frames = (table.combine_chunks().to_batches()[0] for table in tables)
+        inc("batches_reused")
+        progress.advance(batch.num_rows)
+        return results, frames
+
+    def _evaluate(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        evaluator = evaluator_of_process(self.evaluator, self.config)
+        crystals, jobs = crystals_from_batch(batch), batch["id"].to_pylist()
+        with timer("evaluate"):
+            outcomes = evaluator.evaluate(crystals, progress.advance)
+        results = result_batch(jobs, crystals, outcomes, evaluator.scale)
+        frames = frame_batch(jobs, outcomes, evaluator.scale)
+        storage = Store(self.root).storage
+        for table, rows in ((FRAMES, frames), ("results", results)):  # results last: their file says "finished"
+            sink = io.BytesIO()
+            pq.write_table(pa.Table.from_batches([rows]), sink, compression="zstd", write_page_checksum=True)
+            storage.write(self._path(batch, table), sink.getvalue())
+        return results, frames
+
+
+def evaluate_batches(
+    pipeline: beam.Pipeline, batches: Sequence[pa.RecordBatch], evaluate: EvaluateBatch, hints: Mapping[str, str]
+) -> beam.pvalue.DoOutputsTuple:
+    """The batches, spread over workers, through EvaluateBatch: outputs results, FRAMES and COUNTS."""
+    return (
+        pipeline
+        | "Batches" >> beam.Create(list(batches), reshuffle=False).with_output_types(pa.RecordBatch)
+        | "SpreadBatches" >> beam.Reshuffle()
+        | "Evaluate"
+        >> beam.ParDo(evaluate)
+        .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FRAMES: pa.RecordBatch})
+        .with_resource_hints(**hints)
+        .with_outputs(tags.COUNTS, FRAMES, main="results")
+    )

@@ -1,0 +1,152 @@
+"""Jobs of first-principles engines: into folders where programs find them, and back as results and frames."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+import pyarrow as pa
+
+from dft.config import DftConfig
+from dft.engines import make_engine
+from dft.jobs.engine import Calculation, Engine, EngineMissing, OutputError, job_files, read_job
+from dft.jobs.folders import Job as EngineJob
+from dft.jobs.folders import JobFolders, State
+from dft.jobs.preflight import Preflight, preflight
+from dft.tables import frame_batch, result_batch
+from gnome_core.crystals.arrow import crystals_from_batch
+from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
+from pipelines.beam.dead_letters import dead_letter, dead_letter_batch
+from pipelines.errors import UserError
+from pipelines.evaluation.batches import FRAMES
+from pipelines.reading.committed import once_per_process
+from pipelines.store.digests import json_digest
+from pipelines.store.store import Store
+
+SHARD = 1_000  # jobs of a tar shard
+PENDING = "pending"
+
+
+def job_folders(store: Store, evaluator: str) -> JobFolders:
+    """Where the jobs of an engine are: shared by all rounds, since ids say what is asked."""
+    folder = store.storage.local_path(f"jobs/{evaluator}")
+    assert folder is not None, "the driver refuses engines for stores in buckets"
+    return JobFolders(folder)
+
+
+@once_per_process
+def engine_of_process(name: str, dft: DftConfig) -> Engine:
+    return make_engine(name, dft)
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class WriteJobs(beam.DoFn):
+    """Batches with JOB_SCHEMA's columns -> the same, once every job has its folder or is in a shard."""
+
+    def __init__(self, root: str, dft: DftConfig):
+        self.root, self.dft = root, dft
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        for start in range(0, batch.num_rows, SHARD):
+            self._write(batch.slice(start, SHARD))
+        yield batch
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        name = batch["evaluator"][0].as_py()
+        engine, folders = engine_of_process(name, self.dft), job_folders(Store(self.root), name)
+        columns = (batch["id"].to_pylist(), crystals_from_batch(batch), batch["protocol"].to_pylist())
+        files = {
+            id_: job_files(EngineJob(id_, crystal, name, protocol), engine, self.dft.emit == "flows")
+            for id_, crystal, protocol in zip(*columns, strict=True)
+        }
+        if self.dft.emit == "tar":
+            folders.pack(json_digest(sorted(files)), files)
+        else:
+            folders.emit(files)
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ReadJobs(beam.DoFn):
+    """Batches with CRYSTAL_FIELDS (id = job digest) -> results; frames on FRAMES; unreadable output on DEAD.
+
+    Jobs that have not ended are rejected as pending: a later round takes them in.
+    """
+
+    def __init__(self, root: str, evaluator: str, dft: DftConfig):
+        self.root, self.evaluator, self.dft = root, evaluator, dft
+
+    def process(self, batch: pa.RecordBatch) -> Iterator:
+        engine, folders = engine_of_process(self.evaluator, self.dft), job_folders(Store(self.root), self.evaluator)
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
+        rows, found, letters = [], [], []
+        for row, id_ in enumerate(batch["id"].to_pylist()):
+            try:
+                calculation = read_job(folders[id_], engine)
+            except (OutputError, OSError, ValueError, KeyError) as error:
+                letters.append(dead_letter("evaluate", id_, error, batch.slice(row, 1)))
+                continue
+            if calculation is None:
+                yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(PENDING), 1))
+            else:
+                rows.append(row)
+                found.append(calculation)
+        if letters:
+            yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch(letters))
+            for letter in letters:
+                yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead(letter.reason), 1))
+        if rows:
+            yield from self._tables(batch.take(pa.array(rows)), found, engine.scale)
+
+    def _tables(self, batch: pa.RecordBatch, found: Sequence[Calculation], scale: str) -> Iterator:
+        ids = batch["id"].to_pylist()
+        frames = frame_batch(ids, [c.outcome for c in found], scale, [c.calculations for c in found])
+        yield beam.pvalue.TaggedOutput(FRAMES, frames)
+        yield result_batch(ids, crystals_from_batch(batch), [c.outcome for c in found], scale, found)
+
+
+def read_jobs(pipeline: beam.Pipeline, batches: Sequence[pa.RecordBatch], read: ReadJobs) -> beam.pvalue.DoOutputsTuple:
+    """The batches through ReadJobs: outputs results, FRAMES, COUNTS and DEAD."""
+    return (
+        pipeline
+        | "Batches" >> beam.Create(list(batches), reshuffle=False).with_output_types(pa.RecordBatch)
+        | "SpreadBatches" >> beam.Reshuffle()
+        | "Read"
+        >> beam.ParDo(read)
+        .with_output_types(pa.RecordBatch, **tags.HINTS, **{FRAMES: pa.RecordBatch})
+        .with_outputs(tags.COUNTS, tags.DEAD, FRAMES, main="results")
+    )
+
+
+# In the driver, before and after the pipelines
+
+
+def check_library(evaluator: str, dft: DftConfig, elements: Sequence[int]) -> Preflight:
+    """What the engine's library of potentials has for these elements; says on stderr what it lacks."""
+    checked = preflight(make_engine(evaluator, dft), elements)
+    for message in checked.messages():
+        print(f"gnome: {message}", file=sys.stderr)
+    return checked
+
+
+def run_waiting(store: Store, evaluator: str, dft: DftConfig, ids: Sequence[str]) -> None:
+    """Run those of the jobs that wait or are stale on this machine. Raises UserError where the engine is not there."""
+    from dft.workers import Ended, WorkerDied, run_jobs
+
+    folders = job_folders(store, evaluator)
+    folders.unpack()
+    waiting = [id_ for id_ in ids if folders[id_].state in (State.EMITTED, State.STALE)]
+    progress.expect(len(ids), "jobs")
+    progress.advance(len(ids) - len(waiting))
+    if not waiting:
+        return
+    try:
+        for event in run_jobs(folders.root, evaluator, dft, waiting):
+            if isinstance(event, Ended):
+                progress.advance()
+                if event.state is State.FAILED:
+                    print(f"gnome: job {event.job[:12]} failed, {event.reason}: {event.message}", file=sys.stderr)
+            elif isinstance(event, WorkerDied):
+                print(f"gnome: a worker ended with code {event.code}; see {event.log}", file=sys.stderr)
+    except EngineMissing as error:
+        raise UserError(f"{error}; the jobs wait in {folders.root}") from None

@@ -1,1 +1,0 @@
-"""Beam transforms between committed files and Arrow batches."""

@@ -1,0 +1,144 @@
+"""One element a material: molecular dynamics at each temperature, then its conductivity. Runs resume by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gnome_core.analysis.diffusion import TooShort, diffusion
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch
+from gnome_core.potentials.md_config import MDConfig
+from pipelines.beam import progress
+from pipelines.beam.runners import run_pipeline
+from pipelines.reading.committed import once_per_process
+
+CONDUCTIVITY_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("ion", pa.string(), nullable=False),
+        pa.field("temperature", pa.float64(), nullable=False),
+        pa.field("trajectory", pa.string(), nullable=False),  # file
+        pa.field("stopped", pa.string()),  # why the run ended early, or why it says nothing
+        pa.field("diffusivity", pa.float64()),
+        pa.field("conductivity", pa.float64()),
+        pa.field("framework_msd", pa.float64()),
+        pa.field("lags", pa.list_(pa.field("element", pa.float64()))),
+        pa.field("msd", pa.list_(pa.field("element", pa.float64()))),
+    ],
+    metadata={
+        "schema": "gnome.conductivity",
+        "schema_version": "1",
+        "unit.temperature": "kelvin",
+        "unit.diffusivity": "cm^2/s",
+        "unit.conductivity": "mS/cm",
+        "unit.framework_msd": "angstrom^2",
+        "unit.lags": "ps",
+        "unit.msd": "angstrom^2",
+    },
+)
+
+
+@dataclass(frozen=True)
+class MDTask:
+    """A material to simulate. crystal: one row of CRYSTAL_FIELDS."""
+
+    crystal: pa.RecordBatch
+    ion: str
+    temperature: float
+    seed: int
+
+
+@once_per_process
+def _potential(name: str):
+    from gnome_core.potentials.by_name import make_potential
+    from gnome_core.potentials.memory import keep_freed_memory
+
+    keep_freed_memory()
+    return make_potential(name)
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class RunMD(beam.DoFn):
+    """MDTask -> one row of CONDUCTIVITY_SCHEMA; its trajectory, and checkpoints until it ends, below `out`."""
+
+    def __init__(self, out: str, potential: str, config: MDConfig, skip: float):
+        self.out, self.potential, self.config, self.skip = out, potential, config, skip
+
+    def process(self, task: MDTask) -> Iterator[pa.RecordBatch]:
+        from gnome_core.potentials.md import run_md
+        from gnome_core.potentials.nequip_potential import UnknownElement
+        from pipelines.potentials.trajectories import read_trajectory, write_trajectory
+
+        (crystal,) = crystals_from_batch(task.crystal)
+        name = task.crystal["id"][0].as_py()
+        config = self.config.model_copy(update={"temperature": task.temperature})
+        path = Path(self.out, "trajectories", f"{name}-{task.temperature:.0f}K.parquet")
+        row = {"id": name, "ion": task.ion, "temperature": task.temperature, "trajectory": str(path)}
+        trajectory = read_trajectory(path) if path.exists() else None
+        if trajectory is None or trajectory.config != config:
+            try:
+                trajectory = run_md(
+                    crystal, _potential(self.potential), config, task.seed, checkpoint=path.with_suffix(".npz")
+                )
+            except UnknownElement as error:
+                yield pa.RecordBatch.from_pylist([row | {"stopped": str(error)}], schema=CONDUCTIVITY_SCHEMA)
+                return
+            write_trajectory(trajectory, path)
+            path.with_suffix(".npz").unlink(missing_ok=True)
+        progress.advance(1)
+        row["stopped"] = trajectory.stopped
+        try:
+            found = diffusion(
+                trajectory.crystal, trajectory.positions, trajectory.times, task.ion, task.temperature, self.skip
+            )
+            row |= {
+                "diffusivity": found.diffusivity,
+                "conductivity": found.conductivity,
+                "framework_msd": found.framework_msd,
+                "lags": found.lags.tolist(),
+                "msd": found.msd.tolist(),
+            }
+        except TooShort as error:
+            row["stopped"] = row["stopped"] or str(error)
+        yield pa.RecordBatch.from_pylist([row], schema=CONDUCTIVITY_SCHEMA)
+
+
+def run_tasks(
+    tasks: Sequence[MDTask], out: str, potential: str, config: MDConfig, skip: float, flags: Sequence[str]
+) -> pa.Table:
+    """Every task through RunMD, spread over workers; the rows, sorted, are also in out/conductivities.parquet."""
+    progress.expect(len(tasks), "trajectories")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    rows_path = Path(out, "conductivities.parquet")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        (
+            pipeline
+            | "Tasks" >> beam.Create(list(tasks), reshuffle=False)
+            | "Spread" >> beam.Reshuffle()
+            | "Run" >> beam.ParDo(RunMD(out, potential, config, skip))
+            | "Gather" >> beam.combiners.ToList()
+            | "Write" >> beam.Map(_write_rows, str(rows_path))
+        )
+
+    run_pipeline(flags, build)
+    return pq.read_table(rows_path)
+
+
+def _write_rows(batches: Sequence[pa.RecordBatch], path: str) -> None:
+    table = pa.Table.from_batches(batches, CONDUCTIVITY_SCHEMA).sort_by(
+        [("id", "ascending"), ("temperature", "ascending")]
+    )
+    pq.write_table(table, path, compression="zstd")
+
+
+def md_task(name: str, crystal, ion: str, temperature: float, seed: int = 0) -> MDTask:
+    """A task from a crystal."""
+    from gnome_core.crystals.arrow import record_batch
+
+    return MDTask(record_batch(pa.schema(CRYSTAL_FIELDS), [name], [crystal]), ion, temperature, seed)

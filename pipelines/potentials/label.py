@@ -1,0 +1,100 @@
+"""Crystals -> frames labelled by a teacher: single points, the crystals themselves and distorted copies of each."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from dft.evaluators.make import make_evaluator
+from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA, job_digest, protocol_json
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
+from gnome_core.crystals.readers import Rejected, read_snapshot
+from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.sampling import distorted
+from pipelines.beam import progress, tags
+from pipelines.beam.dead_letters import DeadLetter, dead_letter_batch
+from pipelines.beam.options import network_hints
+from pipelines.beam.runners import run_pipeline
+from pipelines.beam.tables import WriteTable
+from pipelines.errors import UserError
+from pipelines.evaluation.batches import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
+from pipelines.potentials.read_frames import LABELS
+from pipelines.rounds.manifest import WriteManifest, read_manifest
+from pipelines.store.records import Manifest
+from pipelines.store.store import Store
+
+BATCH = 64  # crystals; a killed run repeats at most one batch
+
+
+def label(
+    source: str,
+    teacher: str,
+    out: str,
+    copies: int,
+    rattle: float,
+    strain: float,
+    seed: int,
+    flags: Sequence[str],
+    elements: frozenset[int] = frozenset(),
+) -> Manifest:
+    """Label the crystals of a snapshot source (see `read_snapshot`) and `copies` distorted ones of each.
+
+    elements: atomic numbers; crystals that hold others are rejected as other_elements. Empty: all are taken.
+
+    Writes tables frames, results and dead below `out`/labels, and MANIFEST.json last. A run that was interrupted
+    goes on where it was: finished batches are kept. Raises UserError for a source without a usable crystal.
+    """
+    evaluator = f"label:{teacher}"
+    protocol = protocol_json(make_evaluator(evaluator, RelaxConfig()).protocol)
+    jobs, letters, repeated, others = label_jobs(source, protocol, copies, rattle, strain, seed, elements)
+    if not len(jobs):
+        raise UserError(f"{source}: no usable crystal among {len(letters) + others} rows")
+    batches = fixed_batches(jobs, BATCH)
+    totals = {tags.IN: len(letters) + repeated + others, tags.rejected("same_crystal"): repeated}
+    totals[tags.rejected("other_elements")] = others
+    for letter in letters:
+        totals[tags.dead(letter.reason)] = totals.get(tags.dead(letter.reason), 0) + 1
+    progress.expect(len(jobs), "crystals")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        done = evaluate_batches(pipeline, batches, EvaluateBatch(out, evaluator, RelaxConfig()), network_hints(flags))
+        results = done.results | "Write" >> WriteTable(out, LABELS, "results", RESULT_SCHEMA, ("id",), 1)
+        frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, LABELS, FRAMES, FRAME_SCHEMA, ("job", "step"), 2)
+        counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
+        dead = pipeline | "Letters" >> beam.Create([dead_letter_batch(letters)]).with_output_types(pa.RecordBatch)
+        pipeline | "Manifest" >> WriteManifest(
+            out, LABELS, "results", [results, frames], [done[tags.COUNTS], counts], [dead]
+        )
+
+    run_pipeline(flags, build)
+    manifest = read_manifest(Store(out), LABELS)
+    manifest.counts.check(out)
+    return manifest
+
+
+def label_jobs(
+    source: str, protocol: str, copies: int, rattle: float, strain: float, seed: int, elements: frozenset[int]
+) -> tuple[pa.Table, list[DeadLetter], int, int]:
+    """(crystals to label, id = job digest; letters of broken rows; numbers of repeated crystals and of other elements).
+
+    A copy depends on the seed, the crystal's id and its number among the copies, not on the rest of the source.
+    """
+    found, letters, repeated, others = {}, [], 0, 0
+    for item in read_snapshot(source):
+        if isinstance(item, Rejected):
+            letters.append(DeadLetter("label", item.key, item.reason, item.message[:2000], item.payload))
+            continue
+        if elements and not elements.issuperset(item.crystal.numbers.tolist()):
+            others += 1
+            continue
+        rng = np.random.default_rng([seed, zlib.crc32(item.id.encode())])
+        for crystal in (item.crystal, *(distorted(item.crystal, rng, rattle, strain) for _ in range(copies))):
+            digest = job_digest(crystal, protocol)
+            repeated += digest in found
+            found.setdefault(digest, crystal)
+    batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(found), list(found.values()))
+    return pa.Table.from_batches([batch]), letters, repeated, others

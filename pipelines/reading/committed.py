@@ -1,0 +1,160 @@
+"""What a worker loads once per process: parents, hulls, known formulas. Commits never change, so neither do these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dft.tables import RESULT_SCHEMA
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.known import KnownCompositions
+from gnome_core.crystals.arrow import ENTRY_SCHEMA
+from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
+from gnome_core.stability.hull import Hull
+from gnome_core.stability.references import ElementalReferences
+from pipelines.reading.schemas import PROPOSAL_SCHEMA
+from pipelines.store.records import Commit, stage_key, table_files
+from pipelines.store.store import Store
+
+HULL_FILE = "hull_file"  # blob of a hull stage: `Hull.save`
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def once_per_process(load: Callable[P, T]) -> Callable[P, T]:
+    """Keep the last two results of `load`; threads of a worker wait for one load instead of repeating it."""
+    cached, lock = lru_cache(maxsize=2)(load), Lock()
+
+    @wraps(load)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        assert not kwargs, "positional arguments only, so that equal calls have equal keys"
+        with lock:
+            return cached(*args)
+
+    return call
+
+
+def committed(store: Store, round_: int, stage: str) -> Commit:
+    commit = store.commit(round_, stage)
+    if commit is None:
+        raise FileNotFoundError(f"{store.root}: {stage_key(round_, stage)} is not committed")
+    return commit
+
+
+def entries_until(store: Store, round_: int, columns: list[str] | None = None) -> pa.Table:
+    """All labelled entries: the snapshot with its added references, and what rounds 1..round_ ingested."""
+    snapshot = committed(store, 0, "snapshot")
+    parts = [store.read_table(snapshot, table, ENTRY_SCHEMA, columns) for table in ("entries", "references")]
+    for earlier in range(1, round_ + 1):
+        parts.append(store.read_table(committed(store, earlier, "ingest"), "entries", ENTRY_SCHEMA, columns))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def proposed_entries(store: Store, round_: int) -> list[pa.Table]:
+    """The entries of rounds 1..round_ in the geometry they were proposed with; ids end in "-proposed"."""
+    tables = []
+    jobs = all_proposals(store, round_)
+    for earlier in range(1, round_ + 1):
+        entries = store.read_table(committed(store, earlier, "ingest"), "entries", ENTRY_SCHEMA)
+        rows = pc.index_in(entries["job"].combine_chunks(), jobs["id"].combine_chunks())
+        replaced = {name: jobs[name].take(rows) for name in ("lattice", "frac_coords", "numbers")}
+        replaced["id"] = pa.array([f"{id_}-proposed" for id_ in entries["id"].to_pylist()], pa.string())
+        columns = [replaced.get(name, entries[name]) for name in ENTRY_SCHEMA.names]
+        tables.append(pa.table(columns, schema=ENTRY_SCHEMA))
+    return tables
+
+
+@once_per_process
+def parent_table(root: str, round_: int) -> ParentTable:
+    """Parents that the hull of `round_` offers to the next round."""
+    store = Store(root)
+    return ParentTable.from_batch(store.read_table(committed(store, round_, "hull"), "parents", PARENT_SCHEMA))
+
+
+@once_per_process
+def hull_until(root: str, round_: int) -> Hull:
+    """The hull of all entries up to a round: mapped from the file that its stage committed, once there is one."""
+    store = Store(root)
+    commit = store.commit(round_, "hull")
+    for stat in table_files(commit, HULL_FILE) if commit else ():
+        return Hull.load(store.local_file(stat))  # verified; all processes share the pages of the mapped file
+    return Hull.from_table(entries_until(store, round_, ["id", "numbers", "e_form_per_atom", "scale"]))
+
+
+@once_per_process
+def references(root: str) -> ElementalReferences:
+    """The store's elemental references: fixed by its snapshot."""
+    elements = entries_until(Store(root), 0, ["numbers", "energy_per_atom", "correction_per_atom", "scale"])
+    energies = np.add(elements["energy_per_atom"].to_numpy(), elements["correction_per_atom"].to_numpy())
+    return ElementalReferences.lowest(elements["numbers"], energies, elements["scale"][0].as_py())
+
+
+def collect_known(store: Store, round_: int) -> KnownCompositions:
+    """What a round need not propose again: compositions of all entries and earlier proposals, evaluated or not."""
+
+    def parts() -> Iterator[np.ndarray]:
+        entries = entries_until(store, round_ - 1, ["numbers"])
+        proposed = (committed(store, earlier, "emit") for earlier in range(1, round_))
+        tables = [entries, *(store.read_table(commit, "jobs", PROPOSAL_SCHEMA, ["numbers"]) for commit in proposed)]
+        for table in tables:
+            for batch in table.to_batches(max_chunksize=20_000):
+                yield atom_counts(batch["numbers"]).astype(np.int32)
+
+    return KnownCompositions.collect(parts())
+
+
+@once_per_process
+def known_compositions(root: str, path: str) -> KnownCompositions:
+    """The set that the driver wrote to the store-relative `path`, mapped from the file."""
+    return KnownCompositions.map_file(Store(root).storage.fetch(path))
+
+
+@once_per_process
+def proposals(root: str, round_: int) -> pa.Table:
+    """The jobs of a round, sorted by id."""
+    store = Store(root)
+    return store.read_table(committed(store, round_, "emit"), "jobs", PROPOSAL_SCHEMA).sort_by("id").combine_chunks()
+
+
+def emitted_jobs(store: Store, round_: int) -> frozenset[str]:
+    """Ids of the jobs that rounds before `round_` emitted."""
+    ids: set[str] = set()
+    for earlier in range(1, round_):
+        jobs = store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA, ["id"])
+        ids.update(jobs["id"].to_pylist())
+    return frozenset(ids)
+
+
+def emitting_rounds(store: Store, round_: int) -> dict[str, int]:
+    """Job id -> the round that emitted it, of rounds 1..round_."""
+    return {
+        id_: earlier
+        for earlier in range(1, round_ + 1)
+        for id_ in store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA, ["id"])[
+            "id"
+        ].to_pylist()
+    }
+
+
+def committed_statuses(store: Store, round_: int) -> dict[str, str]:
+    """Job id -> newest status that rounds 1..round_ committed; later rounds take late results and repeats in."""
+    statuses: dict[str, str] = {}
+    for earlier in range(1, round_ + 1):
+        results = store.read_table(committed(store, earlier, "evaluate"), "results", RESULT_SCHEMA, ["id", "status"])
+        statuses |= dict(zip(results["id"].to_pylist(), results["status"].to_pylist(), strict=True))
+    return statuses
+
+
+def all_proposals(store: Store, round_: int) -> pa.Table:
+    """The jobs of rounds 1..round_ (PROPOSAL_SCHEMA)."""
+    tables = [
+        store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA) for earlier in range(1, round_ + 1)
+    ]
+    return pa.concat_tables([PROPOSAL_SCHEMA.empty_table(), *tables]).combine_chunks()

@@ -1,0 +1,222 @@
+"""round.toml: every setting of a round, checked when it is read and fixed for the round when it starts."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from dft.config import DftConfig
+from dft.names import check_name, is_engine
+from gnome_core.ensembles.config import CascadeConfig
+from gnome_core.generation.config import GenerationConfig
+from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
+from gnome_core.models.shipped import Framework
+from gnome_core.potentials.config import RelaxConfig
+from gnome_core.training.members.config import TrainingConfig
+from pipelines.rounds.toml import Section, parse_settings, read_toml
+
+SEARCH = "random_search"  # the generator of the compositional framework
+
+
+class ScoringConfig(Section):
+    """How candidates are scored."""
+
+    members: int = Field(10, ge=1, description="models in the ensemble")
+    over_volumes: Literal["minimum", "median"] = Field(
+        "median",
+        description="a member's energy over 20 volumes: minimum (the paper's; goes with training.volume_jitter = 0) or "
+        "median (for members trained with jitter, whose minimum picks errors)",
+    )
+    cascade: CascadeConfig = Field(CascadeConfig(), description="cheap predictions before dear ones")
+    max_candidates: int = Field(100_000, ge=1, description="candidates scored a round; a fixed random choice of more")
+
+
+class SelectionConfig(Section):
+    """Which candidates are evaluated."""
+
+    threshold: float = Field(0.05, description="eV/atom above the hull up to which a candidate may be evaluated")
+    kappa: float = Field(0.0, ge=0, description="candidates rank by e_above_hull - kappa * interquartile range")
+    budget: int = Field(100, ge=0, description="candidates chosen by the models")
+    random_baseline: int = Field(10, ge=0, description="candidates chosen at random, to compare hit rates with")
+    per_formula: int = Field(1, ge=1, description="structures of one composition that may be evaluated")
+    cost_budget: float | None = Field(
+        None, gt=0, description="estimated DFT cost that may be spent as well, in units of the two atoms of silicon"
+    )
+    by_cost: bool = Field(False, description="rank by the chance of being stable per estimated DFT cost")
+    explore: float = Field(
+        0.0, ge=0, lt=1, description="share of the budget for the likely candidates that the models disagree on most"
+    )
+    clustered_per_formula: int = Field(
+        100, ge=1, description="best structures of a composition that are clustered first"
+    )
+    per_chemsys: int = Field(10, ge=1, description="candidates of one chemical system that may be evaluated")
+    parents_within: float = Field(0.1, ge=0, description="eV/atom above the hull up to which an entry is a parent")
+
+
+def check_pre_relax(name: str) -> str:
+    """The name of an evaluator that relaxes in the worker, or a ValueError."""
+    if is_engine(check_name(name)) or name.startswith("label:"):
+        raise ValueError(f"{name} cannot relax candidates before they become jobs; embedded or potential:FILE.npz can")
+    return name
+
+
+class EvaluationConfig(RelaxConfig):
+    """How chosen candidates are relaxed."""
+
+    evaluator: Annotated[str, AfterValidator(check_name)] = Field(
+        "embedded",
+        description="embedded: CHGNet 0.3.0 in this process | potential:FILE.npz: one of yours, likewise | "
+        "espresso | vasp: jobs in folders",
+    )
+    pre_relax: Annotated[str, AfterValidator(check_pre_relax)] | None = Field(
+        None,
+        description="embedded | potential:FILE.npz: relax chosen candidates by it before they become jobs, to the same "
+        "fmax and within max_steps; what it does not know goes on as proposed; empty = none",
+    )
+    batch_size: int = Field(32, ge=1, description="crystals relaxed together; a killed stage repeats at most one batch")
+
+    def relaxation(self) -> RelaxConfig:
+        """The settings that decide a result, which job digests depend on."""
+        return RelaxConfig(**{name: getattr(self, name) for name in RelaxConfig.model_fields})
+
+
+class MemberTrainingConfig(TrainingConfig):
+    """How ensemble members are trained on everything labelled so far."""
+
+    first: Literal["pretrained", "scratch"] = Field(
+        "pretrained", description="where members of round 0 start: pretrained = from those that come with the package"
+    )
+    init: Literal["fine_tune", "scratch"] = Field(
+        "fine_tune", description="where members of later rounds start: fine_tune = from the last round's"
+    )
+    fine_tune_epochs: int = Field(10, ge=1, description="epochs of a member that starts from another")
+    fine_tune_learning_rate: float = Field(1e-3, gt=0, description="learning rate of a member that starts from another")
+
+    def settings(self) -> TrainingConfig:
+        """The optimisation settings of a member that starts from nothing."""
+        return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.model_fields})
+
+    def starts_fresh(self, round_: int) -> bool:
+        """Whether a round's members start from nothing."""
+        return (self.init if round_ else self.first) == "scratch"
+
+    def of_round(self, round_: int) -> TrainingConfig:
+        """The optimisation settings of a round's members."""
+        values = self.settings().model_dump()
+        if not self.starts_fresh(round_):
+            values |= {"epochs": self.fine_tune_epochs, "learning_rate": self.fine_tune_learning_rate}
+        return TrainingConfig(**values)
+
+
+class CompositionalSettings(Section):
+    """The compositional framework: which compositions are searched, its ensemble, and what that learns from."""
+
+    members: int = Field(10, ge=1, description="models in the ensemble over compositions")
+    threshold: float = Field(0.05, description="eV/atom above the hull up to which a composition may be searched")
+    budget: int = Field(
+        100, ge=0, description="compositions a round, each searched by generation.random_search.structures structures"
+    )
+    random_baseline: int = Field(0, ge=0, description="compositions chosen at random, to compare hit rates with")
+    per_chemsys: int = Field(10, ge=1, description="compositions of one chemical system that may be searched")
+    least_converged: int = Field(
+        10, ge=1, description="converged random structures that a composition's lowest energy needs to be a label"
+    )
+    model: CompositionalConfig = Field(CompositionalConfig(), description="the compositional network")
+    training: MemberTrainingConfig = Field(
+        MemberTrainingConfig(epochs=80, batch_size=128, volume_jitter=0.0), description="of every compositional member"
+    )
+
+
+class RoundConfig(Section):
+    """All settings of a round."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="same seed and inputs, same rows")
+    holdout: Literal["none", "holdout-v1"] = Field(
+        "none",
+        description="holdout-v1: train on nothing of the withheld 15 % of chemical systems and generate nothing that "
+        "holds one; what the embedded snapshot was made with",
+    )
+    max_dead_fraction: float = Field(
+        0.001, ge=0, le=1, description="rows of a stage that may fail before it is refused"
+    )
+    framework: Literal["structural", "compositional", "both"] = Field(
+        "structural",
+        description="structural: candidates are crystals | compositional: formulas, searched with random structures if "
+        "they are near the hull ([compositional]) | both",
+    )
+    snapshot: str = Field("embedded", description="known crystals of round 0; what `gnome init --snapshot` was given")
+    recompute: bool = Field(
+        False,
+        description="evaluate the snapshot's stable entries and the elements only, so that a hull on another scale is "
+        "soon there; what `gnome init --recompute` sets",
+    )
+    part_files: int = Field(2, ge=1, description="Parquet files a table; about 100,000 rows each is a good size")
+    generation: GenerationConfig = Field(GenerationConfig(), description="where candidates come from")
+    model: StructuralConfig = Field(StructuralConfig(), description="the structural network")
+    scoring: ScoringConfig = Field(ScoringConfig(), description="the ensemble and what it is shown")
+    selection: SelectionConfig = Field(SelectionConfig(), description="what is evaluated")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="relaxation of chosen candidates")
+    dft: DftConfig = Field(DftConfig(), description="first-principles jobs (espresso, vasp)")
+    training: MemberTrainingConfig = Field(MemberTrainingConfig(), description="of every ensemble member")
+    compositional: CompositionalSettings = Field(
+        CompositionalSettings(), description="the framework over compositions (`gnome train --framework compositional`)"
+    )
+
+    @property
+    def frameworks(self) -> tuple[Framework, ...]:
+        """The frameworks that the round runs."""
+        return ("structural", "compositional") if self.framework == "both" else (self.framework,)
+
+    @property
+    def searches(self) -> bool:
+        """Whether random structures belong to the compositional framework: a composition is one candidate then."""
+        return "compositional" in self.frameworks
+
+    def candidates(self) -> GenerationConfig:
+        """What the round generates: where compositions are searched, one recipe stands for each of them."""
+        if not self.searches:
+            return self.generation
+        others = [name for name in self.generation.generators if name != SEARCH and "structural" in self.frameworks]
+        one = self.generation.random_search.model_copy(update={"structures": 1})
+        return self.generation.model_copy(update={"generators": (*others, SEARCH), "random_search": one})
+
+    def selection_of(self, framework: Framework) -> SelectionConfig:
+        """How a framework's candidates are chosen."""
+        if framework == "structural":
+            return self.selection
+        own = self.compositional
+        return SelectionConfig(
+            threshold=own.threshold,
+            budget=own.budget,
+            random_baseline=own.random_baseline,
+            per_chemsys=own.per_chemsys,
+            kappa=self.selection.kappa,
+        )
+
+    def ensemble_of(self, framework: Framework) -> tuple[int, ModelConfig, MemberTrainingConfig]:
+        """Number of members, network and training of a framework's ensemble."""
+        if framework == "structural":
+            return self.scoring.members, self.model, self.training
+        return self.compositional.members, self.compositional.model, self.compositional.training
+
+    def document(self) -> dict:
+        """The settings as plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+def derived_seed(config: RoundConfig, *purpose: object) -> int:
+    """A 63-bit seed for one purpose ("train", round, member): unrelated for different purposes."""
+    text = "|".join(map(str, (config.seed, *purpose)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def load_config(path: str) -> RoundConfig:
+    """Read a round.toml. Raises UserError naming the file, the key and the nearest valid key."""
+    return parse_config(read_toml(path, "gnome config"), path)
+
+
+def parse_config(values: dict[str, Any], origin: str) -> RoundConfig:
+    """Check plain values. `origin` is named in the UserError."""
+    return parse_settings(RoundConfig, values, origin)

@@ -1,0 +1,227 @@
+"""The driver: runs the stages of a round in order, each in an attempt of its own that only its commit makes exist."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+from dft.names import is_engine
+from pipelines.beam.runners import Launched, runner_flags
+from pipelines.errors import StoreError, UserError
+from pipelines.logs import FIELDS
+from pipelines.rounds.config import RoundConfig, parse_config
+from pipelines.rounds.job import Job
+from pipelines.rounds.plan import inputs_of, stages_of
+from pipelines.store.records import Attempt, Commit, Counts, JobFile, stage_key, table_digests
+from pipelines.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Started:
+    round: int
+    stage: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    commit: Commit
+    reused: bool  # it was committed before
+
+
+Event = Started | Finished
+
+
+def run_stages(
+    store: Store, round_: int, stages: Sequence[str], flags: Sequence[str] = (), *, run_jobs: bool = True
+) -> Iterator[Event]:
+    """Run or skip the stages of a started round, in order; the round closes once all its stages are committed.
+
+    run_jobs: whether stages that need first-principles results run the jobs that wait, or take what is there.
+    Raises UserError for a missing earlier stage or too many dead letters, StoreError for data that cannot be trusted.
+    """
+    config = _checked_config(store, round_)
+    flags = runner_flags(flags)
+    for stage in stages:
+        log.info("started", extra={FIELDS: {"stage": stage_key(round_, stage)}})
+        yield Started(round_, stage)
+        finished = _run_stage(store, round_, stage, config, flags, run_jobs)
+        log.info("kept" if finished.reused else "committed", extra={FIELDS: _log_fields(finished.commit)})
+        yield finished
+    commits = [store.commit(round_, stage) for stage in stages_of(round_)]
+    if all(commits):
+        store.close_round(round_, [commit for commit in commits if commit])
+
+
+def _log_fields(commit: Commit) -> dict[str, object]:
+    """What a log says of a committed stage; settings and options stay out of it."""
+    return {
+        "stage": commit.key,
+        "attempt": commit.attempt,
+        "digest": commit.digest,
+        "seconds": commit.seconds,
+        "bytes": sum(stat.bytes for stat in commit.files),
+        **commit.counts.model_dump(by_alias=True),
+        "metrics": commit.metrics,
+    }
+
+
+def _run_stage(
+    store: Store, round_: int, stage: str, config: RoundConfig, flags: list[str], run_jobs: bool
+) -> Finished:
+    inputs, job_file = _job_file(store, round_, stage, config)
+    committed = store.commit(round_, stage)
+    if committed:
+        if (committed.inputs, committed.config) != (job_file.inputs, job_file.config):
+            raise StoreError(f"{committed.key} was made from other inputs than the store now holds; restore the store")
+        return Finished(committed, reused=True)
+
+    done = store.finished_attempt(round_, stage, job_file)
+    if done is None:
+        attempt = store.launched_attempt(round_, stage, job_file) or store.new_attempt(round_, stage, job_file)
+        _crash_point(stage, "before_write")
+        start = time.monotonic()
+        manifest = _module(stage).run(Job(store, round_, config, inputs, attempt, flags, run_jobs))
+        seconds = round(time.monotonic() - start, 2)
+        _crash_point(stage, "after_write")
+        store.finish_attempt(attempt, manifest, seconds)
+        _crash_point(stage, "after_job")
+    else:
+        attempt, manifest, seconds = done
+    if stage not in ("snapshot", "evaluate"):  # files from elsewhere may be as broken as they are
+        _check_dead(store, attempt, manifest.counts, config.max_dead_fraction)
+    commit = Commit(
+        **dict(job_file),
+        round=round_,
+        attempt=attempt.id,
+        files=manifest.files,
+        rows_digests=table_digests(manifest.files),
+        counts=manifest.counts,
+        seconds=seconds,
+        metrics=manifest.metrics,
+    )
+    winner = store.publish(commit)
+    _crash_point(stage, "after_commit")
+    return Finished(winner, reused=False)
+
+
+def launch_stage(store: Store, round_: int, stage: str, flags: Sequence[str]) -> Attempt:
+    """Hand one stage to a runner that goes on without this process (a Flex Template's launcher), committing first what
+    such jobs have finished of the stages before it.
+
+    Raises UserError where one of those has not ended, or the stage is committed.
+    """
+    config, flags = _checked_config(store, round_), runner_flags(flags)
+    if stage not in stages_of(round_):
+        raise UserError(f"round {round_} has no stage {stage}; it has {', '.join(stages_of(round_))}")
+    if store.commit(round_, stage):
+        raise UserError(f"{stage_key(round_, stage)} is committed already")
+    for earlier in stages_of(round_)[: stages_of(round_).index(stage)]:
+        if not store.commit(round_, earlier):
+            if not store.launched_attempt(round_, earlier, _job_file(store, round_, earlier, config)[1]):
+                raise UserError(
+                    f"{stage_key(round_, earlier)} comes before {stage} and has not ended; wait for its job"
+                )
+            _run_stage(store, round_, earlier, config, flags, run_jobs=False)
+    inputs, job_file = _job_file(store, round_, stage, config)
+    attempt = store.new_attempt(round_, stage, job_file)
+    store.mark_launched(attempt)
+    try:
+        _module(stage).run(Job(store, round_, config, inputs, attempt, flags, run_jobs=False))
+    except Launched:
+        return attempt
+    raise UserError(f"{stage_key(round_, stage)} was run, not launched; only a template's launcher may do this")
+
+
+def _checked_config(store: Store, round_: int) -> RoundConfig:
+    config = load_round_config(store, round_)
+    if is_engine(config.evaluation.evaluator) and store.storage.local_path("") is None:
+        raise UserError(
+            f"{store.root}: {config.evaluation.evaluator} runs in job folders, which a bucket has none of; make the "
+            "store on a file system that the machines share, or use the embedded evaluator"
+        )
+    return config
+
+
+def _module(stage: str):
+    return importlib.import_module(f"pipelines.stages.{stage}")
+
+
+def _job_file(store: Store, round_: int, stage: str, config: RoundConfig) -> tuple[dict[str, Commit], JobFile]:
+    inputs = _read_inputs(store, round_, stage)
+    digests = {key: commit.digest for key, commit in inputs.items()}
+    digest = store.start_round(round_, config.document())
+    return inputs, JobFile(stage=stage, inputs=digests, config=digest, code=metadata.version("gnome-flywheel"))
+
+
+def _read_inputs(store: Store, round_: int, stage: str) -> dict[str, Commit]:
+    inputs = {}
+    for key in inputs_of(round_, stage):
+        commit = store.commit(*key)
+        if commit is None:
+            raise UserError(f"{stage_key(round_, stage)} needs {stage_key(*key)}, which is not committed; run it first")
+        inputs[commit.key] = commit
+    return inputs
+
+
+def _check_dead(store: Store, attempt: Attempt, counts: Counts, limit: float) -> None:
+    if counts.n_dead > limit * counts.n_in:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.dead.items()))
+        raise UserError(
+            f"{stage_key(attempt.round, attempt.stage)}: {counts.n_dead} of {counts.n_in} rows died ({reasons}), more "
+            f"than max_dead_fraction = {limit}; the rows are in {store.root}/{attempt.path}/dead"
+        )
+
+
+def _crash_point(stage: str, point: str) -> None:
+    """Die here as by power cut if GNOME_CRASH_AT says so: the crash tests' only hook."""
+    if os.environ.get("GNOME_CRASH_AT") == f"{stage}:{point}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+# Which round comes next
+
+
+def load_round_config(store: Store, round_: int) -> RoundConfig:
+    return parse_config(store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json")
+
+
+def open_round(store: Store) -> int | None:
+    """The round that was started and is not closed."""
+    newest = store.rounds()[-1]
+    return None if store.is_closed(newest) else newest
+
+
+def start_round(store: Store, config: RoundConfig | None) -> int:
+    """Start the next round with `config`, or with the last round's settings. One round is open at a time."""
+    newest = store.rounds()[-1]
+    if not store.is_closed(newest):
+        raise UserError(f"round {newest} is not finished; `gnome round resume {store.root}` finishes it")
+    config = config or load_round_config(store, newest)
+    store.start_round(newest + 1, config.document())
+    return newest + 1
+
+
+def init_store(root: str, config: RoundConfig) -> Store:
+    """Make a store whose round 0 is yet to run. Raises UserError if there is one, SourceError for a wrong snapshot."""
+    from gnome_core.crystals.readers import read_snapshot
+
+    store = Store(root)
+    if store.rounds() and store.is_closed(0):
+        raise UserError(f"{root} is a store already; `gnome round run {root}` runs its next round")
+    next(read_snapshot(config.snapshot), None)  # a wrong source must not leave half a store behind
+    store.start_round(0, config.document())
+    return store
+
+
+def newest_commit(store: Store, stage: str) -> Commit | None:
+    """The last round's commit of a stage that has one."""
+    commits = (store.commit(round_, stage) for round_ in reversed(store.rounds()))
+    return next((commit for commit in commits if commit), None)

@@ -1,0 +1,59 @@
+"""`gnome gc`: what attempts that never committed, and workers that were killed, have left in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from pipelines.rounds.plan import stages_of
+from pipelines.rounds.verify import is_temporary
+from pipelines.store.records import Attempt
+from pipelines.store.store import DONE, LAUNCHED, STAMP, Store
+
+
+class Leftover(NamedTuple):
+    """Files that no stage will read again."""
+
+    path: str  # the folder or file, store-relative
+    what: str
+    files: dict[str, int]  # path -> bytes
+
+
+def leftovers(store: Store, older_than: timedelta) -> Iterator[Leftover]:
+    """What may be removed: attempts that were begun so long ago and lost, checkpoints of committed members, temporary
+    files of closed rounds. A finished or launched attempt at a stage that is not committed stays for `resume`."""
+    before = datetime.now(UTC) - older_than
+    for round_ in store.rounds():
+        for stage in stages_of(round_):
+            yield from _lost_attempts(store, round_, stage, before)
+        checkpoints = f"rounds/r{round_:04d}/train/checkpoints"
+        if store.commit(round_, "train") and (files := store.storage.files(checkpoints)):
+            yield Leftover(checkpoints, "checkpoints of members that are committed", files)
+        if store.is_closed(round_):
+            for path, size in store.storage.files(f"rounds/r{round_:04d}").items():
+                if is_temporary(path) and "/attempts/" not in path:
+                    yield Leftover(path, "a file that was never finished", {path: size})
+
+
+def _lost_attempts(store: Store, round_: int, stage: str, before: datetime) -> Iterator[Leftover]:
+    commit = store.commit(round_, stage)
+    for id_ in store.storage.children(f"rounds/r{round_:04d}/{stage}/attempts"):
+        attempt = Attempt(round_, stage, id_)
+        open_ = (store.storage.exists(f"{attempt.path}/{name}") for name in (DONE, LAUNCHED))
+        kept = commit.attempt == id_ if commit else any(open_)
+        if not kept and begun(attempt) < before:
+            yield Leftover(attempt.path, "an attempt that was not committed", store.storage.files(attempt.path))
+
+
+def begun(attempt: Attempt) -> datetime:
+    """When an attempt began, from its id; an id of another form counts as begun just now."""
+    try:
+        return datetime.strptime(attempt.id.partition("-")[0], STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.now(UTC)
+
+
+def remove(store: Store, leftover: Leftover) -> None:
+    for path in leftover.files:
+        store.storage.delete(path)

@@ -1,0 +1,201 @@
+"""A snapshot's crystals -> entries on the evaluator's scale, with an elemental reference for every element."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dft.tables import DONE, JOB_SCHEMA, job_digest
+from gnome_core.compositions.formulas import SYMBOLS, chemsys, reduced_formula
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
+from gnome_core.crystals.crystal import invalid_reason
+from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, read_snapshot
+from gnome_core.stability.references import ElementalReferences
+from pipelines.beam import tags
+from pipelines.beam.dead_letters import DeadLetter
+from pipelines.stages.ingest import corrections, formation_energies, unusable
+from pipelines.store.store import Store
+
+UNLABELLED_SCHEMA = pa.schema(
+    [
+        *CRYSTAL_FIELDS,  # id = job digest
+        pa.field("entry", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("reference_e_form_per_atom", pa.float64()),
+    ]
+)
+
+
+def unlabelled_crystals(source: str, protocol: str) -> tuple[pa.Table, list[DeadLetter], int]:
+    """(crystals to evaluate, letters of the broken rows, crystals that repeat another one exactly)."""
+    found: dict[str, Entry] = {}
+    letters: list[DeadLetter] = []
+    repeated = 0
+    for item in read_snapshot(source):
+        if isinstance(item, Rejected):
+            letters.append(DeadLetter("snapshot", item.key, item.reason, item.message[:2000], item.payload))
+            continue
+        digest = job_digest(item.crystal, protocol)
+        repeated += digest in found
+        found.setdefault(digest, item)
+    entries = list(found.values())
+    batch = record_batch(
+        UNLABELLED_SCHEMA,
+        list(found),
+        [entry.crystal for entry in entries],
+        entry=[entry.id for entry in entries],
+        source=[entry.source for entry in entries],
+        reference_e_form_per_atom=[entry.e_form_per_atom for entry in entries],
+    )
+    return pa.Table.from_batches([batch]), letters, repeated
+
+
+def added_references(crystals: pa.Table, scale: str) -> pa.Table:
+    """Elemental entries shipped with the package, for the elements that `crystals` hold in compounds only.
+
+    Elements that the package has no entry of on `scale` stay without reference.
+    """
+    held = [set(numbers) for numbers in crystals["numbers"].to_pylist()]
+    wanted = set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
+    if not wanted:
+        return ENTRY_SCHEMA.empty_table()
+    shipped = as_entries(elemental_entries())
+    shipped = shipped.filter(pc.equal(shipped["scale"], scale))
+    shipped = shipped.filter(pa.array([numbers[0] in wanted for numbers in shipped["numbers"].to_pylist()], pa.bool_()))
+    # Ids of their own, which no snapshot uses.
+    ids = pa.array([f"element-{symbol}" for symbol in shipped["chemsys"].to_pylist()], pa.string())
+    return shipped.set_column(0, ENTRY_SCHEMA.field("id"), ids)
+
+
+def missing_reference(numbers: Iterable[int], elements: Collection[int]) -> str | None:
+    """The reason why a crystal has no formation energy ("missing_reference_Kr_Xe"), or None."""
+    missing = sorted(SYMBOLS[z] for z in set(numbers) - set(elements))
+    return "_".join(["missing_reference", *missing]) if missing else None
+
+
+def as_jobs(crystals: pa.Table, evaluator: str, protocol: str) -> pa.Table:
+    """JOB_SCHEMA rows of UNLABELLED_SCHEMA crystals."""
+    numbers = crystals["numbers"].to_pylist()
+    columns = {
+        **{name: crystals[name] for name in ("id", "lattice", "frac_coords", "numbers")},
+        "formula": pa.array([reduced_formula(row) for row in numbers], pa.string()),
+        "chemsys": pa.array([chemsys(row) for row in numbers], pa.string()),
+        "evaluator": pa.repeat(evaluator, len(crystals)),
+        "protocol": pa.repeat(protocol, len(crystals)),
+    }
+    return pa.table([columns[name] for name in JOB_SCHEMA.names], schema=JOB_SCHEMA)
+
+
+def results_of_elements(results: pa.RecordBatch) -> pa.RecordBatch:
+    """The finished results of one element each: what references are chosen from."""
+    element = pa.array([len(set(numbers)) == 1 for numbers in results["numbers"].to_pylist()], pa.bool_())
+    return results.filter(pc.and_(element, pc.equal(results["status"], DONE)))
+
+
+def references_of(
+    elements: Iterable[pa.RecordBatch], added: Iterable[pa.RecordBatch], scale: str
+) -> ElementalReferences:
+    """The lowest energy of each element, of the snapshot's own crystals and of the added references."""
+    own = [(batch["numbers"], batch["energy_per_atom"].to_numpy() + corrections(batch)) for batch in elements]
+    more = [(batch["numbers"], total_energies(batch)) for batch in added]
+    numbers = [row for column, _ in own + more for row in column.to_pylist()]
+    energies = np.concatenate([np.zeros(0), *(energy for _, energy in own + more)])
+    return ElementalReferences.lowest([np.array(row) for row in numbers], energies, scale)
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ToSnapshotEntries(beam.DoFn):
+    """RESULT_SCHEMA -> ENTRY_SCHEMA of round 0, once all elements' results are known (a side input).
+
+    crystals: store-relative path of the UNLABELLED_SCHEMA table that was evaluated. originals: entries of a snapshot on
+    the evaluator's scale that were evaluated again: the lower of the two stays. elemental: entries that references are
+    chosen from beside the results.
+    """
+
+    def __init__(self, root: str, crystals: str, originals: pa.Table, elemental: pa.Table, scale: str):
+        self.root, self.path, self.scale = root, crystals, scale
+        self.originals, self.elemental = originals, elemental.to_batches()
+
+    def setup(self) -> None:
+        table = pq.read_table(pa.BufferReader(Store(self.root).storage.read(self.path)))
+        self.crystals = table.cast(UNLABELLED_SCHEMA).combine_chunks()
+        self.rows = {id_: row for row, id_ in enumerate(self.originals["id"].to_pylist())}
+
+    def process(self, results: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator:
+        references = references_of(elements, self.elemental, self.scale)
+        relaxed = crystals_from_batch(results)
+        e_form = formation_energies(results, references)
+        reasons = [
+            (status == DONE and missing_reference(crystal.numbers.tolist(), references.elements))
+            or unusable(status, energy, invalid_reason(crystal))
+            for status, energy, crystal in zip(results["status"].to_pylist(), e_form, relaxed, strict=True)
+        ]
+        given = self.crystals.take(pc.index_in(results["id"], self.crystals["id"].combine_chunks()))
+        originals = [self.rows.get(entry) for entry in given["entry"].to_pylist()]
+        for reason, original in zip(reasons, originals, strict=True):
+            if reason and original is None:
+                yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        lower = self._lower_originals(results, reasons, originals)
+        if lower:
+            yield from relabelled(self.originals.take(pa.array(lower)).to_batches(), references)
+        stays = [original in lower for original in originals]
+        good = [row for row, reason in enumerate(reasons) if reason is None and not stays[row]]
+        if not good:
+            return
+        kept = [relaxed[row] for row in good]
+        given = given.take(pa.array(good))
+        yield record_batch(
+            ENTRY_SCHEMA,
+            given["entry"].to_pylist(),
+            kept,
+            formula=[reduced_formula(crystal.numbers) for crystal in kept],
+            chemsys=[chemsys(crystal.numbers) for crystal in kept],
+            energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
+            correction_per_atom=corrections(results)[good],
+            e_form_per_atom=e_form[good],
+            energy_kind="total",
+            scale=self.scale,
+            source=given["source"],
+            reference_e_form_per_atom=given["reference_e_form_per_atom"],
+            round=0,
+            job=given["id"],
+        )
+
+    def _lower_originals(self, results: pa.RecordBatch, reasons: list, originals: list[int | None]) -> list[int]:
+        """Rows of the originals that the evaluation did not go below."""
+        energies = results["energy_per_atom"].to_numpy(zero_copy_only=False) + corrections(results)
+        before = total_energies(self.originals)
+        return [
+            original
+            for row, original in enumerate(originals)
+            if original is not None and (reasons[row] or before[original] <= energies[row])
+        ]
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class KeepEntries(beam.DoFn):
+    """Entries that were not evaluated again, their formation energies against the references found now."""
+
+    def __init__(self, elemental: pa.Table, scale: str):
+        self.elemental, self.scale = elemental.to_batches(), scale
+
+    def process(self, entries: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from relabelled([entries], references_of(elements, self.elemental, self.scale))
+
+
+def relabelled(batches: Iterable[pa.RecordBatch], references: ElementalReferences) -> Iterator[pa.RecordBatch]:
+    """ENTRY_SCHEMA batches with their formation energies against other references."""
+    for batch in batches:
+        e_form = references.formation_energy_per_atom(batch["numbers"], total_energies(batch))
+        columns = [pa.array(e_form) if name == "e_form_per_atom" else batch[name] for name in ENTRY_SCHEMA.names]
+        yield pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA)
+
+
+def total_energies(entries: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """(n,) corrected total energies, eV/atom."""
+    return np.add(entries["energy_per_atom"].to_numpy(), entries["correction_per_atom"].to_numpy())

@@ -1,1 +1,0 @@
-"""Beam transforms that stages are built from; each wraps a pure function of `gnome_core` or `dft`."""

@@ -1,0 +1,222 @@
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from zipfile import ZipFile
+
+import apache_beam as beam
+import pytest
+
+from pipelines.beam import job_servers as engines
+from pipelines.beam import runners
+from pipelines.beam.job_servers import find_engine, install_engine, installed_beam, runner_states
+from pipelines.beam.runners import RUNNERS, expand_runner, run_pipeline, runner_flags
+from pipelines.errors import UserError
+
+# 127.0.0.1, the same in IPv6, and ::1, as the kernel writes them
+LOOPBACK = {"0100007F", "0" * 16 + "FFFF0000" + "0100007F", "0" * 24 + "01000000"}
+MANIFEST = "META-INF/MANIFEST.MF"
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "gnome-flywheel" / "runners"
+
+
+def put_engine(folder: Path, name: str, beam_version: str) -> None:
+    (folder / f"{name}-{beam_version}").mkdir(parents=True)
+    (folder / f"{name}-{beam_version}" / "launch").touch()
+
+
+def put_program(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_the_engine_is_pinned_and_the_user_overrides_it():
+    quiet = "--default_sdk_harness_log_level=ERROR"
+    assert runner_flags([]) == ["--runner=FnApiRunner", "--direct_running_mode=in_memory", quiet]
+    flags = runner_flags(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
+    assert flags == ["--runner=FnApiRunner", quiet, "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    assert runner_flags(["--runner=FlinkRunner"])[-1] == "--runner=FlinkRunner"
+
+
+def test_what_would_answer_wrongly_is_refused():
+    with pytest.raises(UserError, match="loses outputs"):
+        runner_flags(["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"])
+    with pytest.raises(UserError, match="not a Beam option"):
+        runner_flags(["workers=2"])
+
+
+def test_a_runner_is_the_options_it_stands_for_and_the_users_win(cache_home):
+    assert expand_runner(None, ["--x=1"]) == ["--x=1"]
+    assert expand_runner("multi", ["--direct_num_workers=3"]) == [
+        "--runner=FnApiRunner",
+        "--direct_running_mode=multi_processing",
+        "--direct_num_workers=3",
+    ]
+    assert expand_runner("dataflow", ["--experiments=x"]).count("--experiments=no_use_multiple_sdk_containers") == 1
+    put_engine(cache_home, "flink", "2.62.0")
+    flags = expand_runner("flink", ["--parallelism=4", "--flink_master=127.0.0.1:8081"])
+    assert f"--flink_job_server_jar={cache_home}/flink-2.62.0/job-server.jar" in flags
+    assert [flag for flag in flags if flag.startswith(("--parallelism", "--flink_master"))] == [
+        "--parallelism=4",
+        "--flink_master=127.0.0.1:8081",
+    ]
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_every_option_is_one_that_beam_has(name, cache_home):
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    for engine in engines.ENGINES:
+        put_engine(cache_home, engine, installed_beam())
+    flags = expand_runner(name, ["--project=p", "--region=r", "--temp_location=gs://b/t"] if name == "dataflow" else [])
+    known = PipelineOptions(flags).get_all_options(drop_default=False)
+    unknown = [flag for flag in flags if flag[2:].partition("=")[0] not in known]
+    assert not unknown
+
+
+def test_a_missing_engine_is_named_with_the_command_that_gets_it():
+    for name in engines.ENGINES:
+        with pytest.raises(UserError, match=f"`gnome runners install {name}`"):
+            expand_runner(name, [])
+    with pytest.raises(UserError, match="must be one of local"):
+        expand_runner("dask", [])
+    # A job server that runs already is all that is needed.
+    assert "--job_endpoint=127.0.0.1:8099" in expand_runner("flink", ["--job_endpoint=127.0.0.1:8099"])
+    missing = {state.name: state.what for state in runner_states() if not state.ready}
+    assert missing["prism"] == "not installed: gnome runners install prism"
+
+
+def test_the_engine_of_the_installed_beam_is_preferred(cache_home):
+    assert find_engine("spark") is None
+    for version in ("2.9.0", "2.62.0", installed_beam(), "2.99.0"):
+        put_engine(cache_home, "spark", version)
+    assert find_engine("spark").beam == installed_beam()
+    (cache_home / f"spark-{installed_beam()}" / "launch").unlink()
+    assert find_engine("spark").beam == "2.99.0"
+
+
+def test_prism_is_built_at_beams_version_and_nothing_is_left_of_a_failure(cache_home, tmp_path, monkeypatch):
+    path = tmp_path / "bin"
+    monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
+    put_program(path, "go", 'echo "$2" > "$GOBIN/prism"')
+    installed = install_engine("prism")
+    assert Path(installed.folder, "prism").read_text().strip() == (
+        f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{installed_beam()}"
+    )
+    assert find_engine("prism") == installed
+    put_program(path, "go", 'echo "go: no such module"; exit 1')
+    with pytest.raises(UserError, match="no such module"):
+        install_engine("prism", "2.1.0")
+    assert [folder.name for folder in cache_home.iterdir()] == [f"prism-{installed_beam()}"]
+    with pytest.raises(UserError, match="not a version"):
+        install_engine("prism", "../../x")
+    with pytest.raises(UserError, match="not an engine"):
+        install_engine("hadoop")
+
+
+def test_a_job_server_that_no_registry_has_is_made_of_its_parts(cache_home, tmp_path, monkeypatch):
+    """A stand-in for Maven that has the libraries of one version of Beam, and no job server."""
+    for name in ("b", "a"):
+        with ZipFile(tmp_path / f"{name}.jar", "w") as jar:
+            for file in (MANIFEST, "META-INF/X.SF", "META-INF/services/Registrar", "Same.class", "ui/"):
+                jar.writestr(file, name)
+    path = tmp_path / "bin"
+    monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
+    put_program(path, "java", "exit 0")
+    put_program(
+        path,
+        "mvn",
+        'case "$*" in *dependency:get*) echo "[ERROR] not found"; exit 1;; esac\n'
+        'for word; do case "$word" in -DoutputDirectory=*) out="${word#*=}";; *pom.xml) pom="$word";; esac; done\n'
+        'grep -q 2.62.0 "$pom" || { echo "[ERROR] no parts"; exit 1; }\n'
+        f'mkdir -p "$out"; cp {tmp_path}/*.jar "$out"',
+    )
+    with pytest.raises(UserError, match=r"not found.*--beam VERSION"):
+        install_engine("flink")
+    installed = install_engine("flink", "2.62.0")
+    with ZipFile(installed.jar) as jar:
+        assert "Main-Class: org.apache.beam.runners.flink.FlinkJobServerDriver\r\n" in jar.read(MANIFEST).decode()
+        assert jar.read("Same.class") == b"a", "the first of a name, as on a class path"
+        assert jar.read("META-INF/services/Registrar").split() == [b"a", b"b"]
+        assert sorted(jar.namelist()) == [MANIFEST, "META-INF/services/Registrar", "Same.class", "ui/"]
+    assert "127.0.0.1" in Path(installed.folder, "conf", "config.yaml").read_text()
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="apt-get install maven"):
+        install_engine("flink", "2.62.0")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_driver_of_worker_processes_listens_on_this_machine_alone():
+    seen, done = set(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            seen.update(listening())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
+    try:
+        run_pipeline(runner_flags(flags), lambda pipeline: pipeline | beam.Create([0.5]) | beam.Map(time.sleep))
+    finally:
+        done.set()
+        watcher.join()
+    assert seen, "the worker reaches its driver by sockets"
+    assert {address.rpartition(":")[0] for address in seen} <= LOOPBACK
+
+
+def listening() -> set[str]:
+    """Local addresses (hexadecimal) of this process's listening TCP sockets."""
+    sockets = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sockets.add(os.readlink(link))
+    rows = [line.split() for table in ("tcp", "tcp6") for line in Path("/proc/net", table).read_text().splitlines()[1:]]
+    return {row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_that_dies_ends_the_run_with_a_message():
+    """Beam itself would wait for it without end."""
+
+    def kill_worker() -> None:
+        while not (found := workers()):
+            time.sleep(0.1)
+        time.sleep(1)
+        os.kill(found[0], signal.SIGKILL)
+
+    threading.Thread(target=kill_worker, daemon=True).start()
+    flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    with pytest.raises(UserError, match=r"a worker process died .*return code -9.*resume"):
+        run_pipeline(runner_flags(flags), lambda pipeline: pipeline | beam.Create([600]) | beam.Map(time.sleep))
+    assert workers() == []
+
+
+def test_a_lost_worker_is_noticed_even_when_an_interrupt_is_swallowed(monkeypatch):
+    monkeypatch.setattr(runners, "WAKE_AGAIN", 0.2)
+
+    def die() -> None:
+        raise RuntimeError("Worker subprocess exited with return code -9")
+
+    def swallow_the_first_interrupt() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Thread(target=die).start()
+            time.sleep(60)
+        time.sleep(60)
+
+    with pytest.raises(UserError, match="a worker process died"), runners._noticing_lost_workers():
+        swallow_the_first_interrupt()
+
+
+def workers() -> list[int]:
+    """Worker processes of this one."""
+    children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+    return [int(pid) for pid in children if "pipelines.beam.worker" in Path("/proc", pid, "cmdline").read_text()]

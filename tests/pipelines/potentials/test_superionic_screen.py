@@ -1,0 +1,101 @@
+"""Who is a candidate for a superionic conductor, what its runs say, and the page about them."""
+
+import re
+
+import pyarrow as pa
+import pytest
+
+from gnome_core.models.config import NequIPConfig
+from gnome_core.potentials.frames import frames_without_stress
+from gnome_core.potentials.md_config import MDConfig
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.loop import train_potential
+from pipelines.beam.runners import runner_flags
+from pipelines.errors import UserError
+from pipelines.potentials import superionic_screen as screen
+from pipelines.potentials.conductivity import CONDUCTIVITY_SCHEMA, md_task, run_tasks
+from tests.gnome_core.potentials.samples import ROCKSALT
+
+
+def entries() -> pa.Table:
+    rows = [
+        ("a", "Li2S", "Li-S", True, 0),
+        ("b", "LiCu", "Cu-Li", True, 1),  # a metal
+        ("c", "MgO", "Mg-O", False, 0),  # above the hull
+        ("d", "Li", "Li", True, 0),  # an element
+        ("e", "AgI", "Ag-I", True, 0),  # another ion
+        ("f", "CaF2", "Ca-F", True, 1),
+    ]
+    names = ("id", "formula", "chemsys", "on_hull", "round")
+    return pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+
+
+def test_candidates_are_stable_insulators_with_the_papers_ions(monkeypatch, tmp_path):
+    monkeypatch.setattr(screen, "measured_entries", lambda _: entries())
+
+    def found(*args):
+        table = screen.candidates(None, *args)
+        return list(zip(table["id"].to_pylist(), table["ion"].to_pylist(), strict=True))
+
+    assert found(None) == [("a", "Li"), ("f", "Ca")]
+    assert found(None, True) == [("f", "Ca")]
+    (tmp_path / "gaps.csv").write_text("id,band_gap\na,0.9\nb,1.5\ne,3\n")
+    assert found(screen.read_band_gaps(str(tmp_path / "gaps.csv"))) == [("b", "Li")]
+    (tmp_path / "gaps.csv").write_text("id,gap\na,0.9\n")
+    with pytest.raises(UserError, match="columns id and band_gap"):
+        screen.read_band_gaps(str(tmp_path / "gaps.csv"))
+
+
+def row(**values) -> dict:
+    base = dict.fromkeys(CONDUCTIVITY_SCHEMA.names) | {"id": "a", "ion": "Li", "trajectory": "x.parquet"}
+    return base | {"temperature": 1000.0, "conductivity": 100.0, "diffusivity": 1e-5, "framework_msd": 0.3} | values
+
+
+def test_verdicts_follow_the_threshold_and_never_hide_a_run_that_went_wrong():
+    assert screen.verdict(row()) == "superionic"
+    assert screen.verdict(row(conductivity=15.0)) == "not superionic"
+    assert screen.verdict(row(framework_msd=40.0)) == "melted"
+    assert screen.verdict(row(stopped="exploded at 3 ps")) == "uncertain: exploded at 3 ps"
+    assert screen.verdict(row(conductivity=None, stopped="run longer")) == "no answer: run longer"
+
+
+def test_the_page_holds_the_table_and_both_plots(tmp_path):
+    lags = {"lags": [1.0, 2.0, 3.0], "msd": [1.0, 2.1, 2.9]}
+    rows = [
+        row(**lags),
+        row(temperature=800.0, conductivity=30.0, **lags),
+        row(id="b<", conductivity=None, stopped="x"),
+    ]
+    results = pa.Table.from_pylist(rows, schema=CONDUCTIVITY_SCHEMA)
+    screen.write_page(results, {"a": "Li2S", "b<": "CaF2"}, tmp_path / "screen.html", "A note & more")
+    text = (tmp_path / "screen.html").read_text()
+    assert "A note &amp; more" in text
+    assert "<td>superionic</td>" in text
+    assert "no answer: x" in text
+    assert "b&lt;" in text
+    assert "Li2S: 0." in text  # the activation energy of the fit
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", text.split("</head>")[1])
+    assert text.startswith("<!DOCTYPE html>")
+
+
+def test_materials_run_in_a_pipeline_and_are_not_run_twice(tmp_path, monkeypatch):
+    import numpy as np
+
+    from gnome_core.potentials import md
+
+    frames = frames_without_stress([ROCKSALT], np.array([-6.0]), [np.zeros((2, 3))], "still")
+    model = NequIPConfig(layers=1, hidden_irreps="4x0e", edge_irreps="0e", cutoff=4.0, elements=(11, 17))
+    training = PotentialTrainingConfig(epochs=1, batch_size=1)
+    path = train_potential(frames, np.ones(1, bool), seed=0, out_dir=tmp_path, model=model, training=training).path
+    config = MDConfig(ramp=0.0, duration=0.1, start_temperature=20.0)
+    tasks = [md_task("salt", ROCKSALT, "Na", 20.0), md_task("salt", ROCKSALT, "Na", 30.0)]
+    found = run_tasks(tasks, str(tmp_path / "out"), path, config, 0.0, runner_flags([]))
+    assert found["temperature"].to_pylist() == [20.0, 30.0]
+    assert all("run longer" in reason for reason in found["stopped"].to_pylist())
+
+    def never(*_, **__):
+        raise AssertionError("run again")
+
+    monkeypatch.setattr(md, "run_md", never)
+    again = run_tasks(tasks, str(tmp_path / "out"), path, config, 0.0, runner_flags([]))
+    assert again.equals(found)

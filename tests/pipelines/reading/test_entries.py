@@ -1,0 +1,53 @@
+"""What `gnome export` and `gnome show` say of a store."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from pipelines.reading.entries import export_entries, measured_entries
+from pipelines.store.store import Store
+from tests.pipelines.conftest import gnome
+
+
+def test_an_export_holds_raw_and_corrected_energies_and_reactions(two_rounds, tmp_path):
+    store = Store(str(two_rounds))
+    n = export_entries(store, tmp_path / "all.csv", stable_only=False, format="csv")
+    with (tmp_path / "all.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert n == len(rows) == len(measured_entries(store))
+    for row in rows:
+        raw, correction = float(row["energy_per_atom"]), float(row["correction_per_atom"])
+        assert float(row["corrected_energy_per_atom"]) == pytest.approx(raw + correction)
+        assert row["correction_version"] == ""  # the embedded evaluator's energies need none
+        left, arrow, right = row["reaction"].partition(" -> ")
+        if "-" not in row["chemsys"]:  # only an element above its lowest form has a reaction
+            continue
+        assert arrow
+        assert left.split()[-1] == row["formula"]
+        if row["on_hull"] == "true":
+            assert row["formula"] not in right.replace("+", " ").split()
+            assert float(row["phase_separation_energy"]) <= 5e-5
+        else:
+            assert float(row["e_above_hull"]) >= 0
+
+
+def test_phase_separation_is_the_depth_below_all_other_compositions(two_rounds):
+    entries = measured_entries(Store(str(two_rounds)))
+    depth = entries["phase_separation_energy"].to_numpy()
+    others = entries["e_above_hull_others"].to_numpy()
+    compound = ~np.isnan(depth)
+    assert compound.sum() > 5
+    # A second polymorph can only bring the rivals closer.
+    assert (depth[compound] <= others[compound] + 1e-9).all()
+
+
+def test_show_names_what_an_entry_competes_with(two_rounds):
+    entries = measured_entries(Store(str(two_rounds))).to_pylist()
+    compound = next(row for row in entries if row["on_hull"] and "-" in row["chemsys"])
+    shown = gnome("show", str(two_rounds), compound["id"])
+    assert shown.returncode == 0, shown.stderr
+    assert "competes with" in shown.stdout
+    above = next((row for row in entries if row["e_above_hull"] > 0.01), None)
+    if above is not None:
+        assert "decomposes" in gnome("show", str(two_rounds), above["id"]).stdout

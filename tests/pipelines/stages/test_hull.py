@@ -1,0 +1,40 @@
+"""The hull stage: what it commits equals a hull made anew from all entries, and later stages map its file."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gnome_core.stability.hull import Hull
+from pipelines.reading.committed import HULL_FILE, entries_until, hull_until
+from pipelines.reading.schemas import HULL_SCHEMA
+from pipelines.store.records import table_files
+from pipelines.store.store import Store
+
+
+@pytest.mark.parametrize("round_", [0, 1, 2])
+def test_an_updated_hull_equals_one_made_anew(two_rounds, round_):
+    store = Store(str(two_rounds))
+    rows = store.read_table(store.commit(round_, "hull"), "hull", HULL_SCHEMA).to_pydict()
+    entries = entries_until(store, round_)
+    hull, snapshot = Hull.from_table(entries), Hull.from_table(entries_until(store, 0))
+    order = [rows["id"].index(id_) for id_ in hull.ids.to_pylist()]
+    compositions = hull.compositions(range(len(hull)))
+    for column, expected in (
+        ("e_above_hull", hull.entry_e_above_hull()),
+        ("e_above_hull_others", hull.entry_e_above_others()),
+        ("phase_separation_energy", hull.entry_e_above_others(without_polymorphs=True)),
+        ("e_above_hull_snapshot", snapshot.e_above_hull(compositions, hull.e_form)),
+        ("on_hull", hull.stable_mask()),
+    ):
+        committed = np.array(rows[column], float)[order]
+        np.testing.assert_allclose(committed, expected.astype(float), atol=1e-9, equal_nan=True)
+
+
+def test_workers_map_the_committed_file(two_rounds):
+    store = Store(str(two_rounds))
+    (file,) = table_files(store.commit(2, "hull"), HULL_FILE)
+    before = pa.total_allocated_bytes()
+    hull = hull_until.__wrapped__(store.root, 2)  # not what this process holds already
+    assert pa.total_allocated_bytes() - before < file.bytes
+    assert hull.ids.to_pylist() == entries_until(store, 2, ["id"])["id"].to_pylist()
+    np.testing.assert_array_equal(hull.e_form, entries_until(store, 2)["e_form_per_atom"].to_numpy())
