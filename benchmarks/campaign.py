@@ -32,7 +32,7 @@ from gnome_core.analysis import discovery, growth
 from gnome_core.crystals.readers import embedded_entries
 from gnome_core.models.shipped import Framework
 from pipelines.analyses import Inputs
-from pipelines.report.collect import evaluated_jobs
+from pipelines.reading.outcomes import evaluated_jobs
 from pipelines.store.store import Store
 
 REPO = Path(__file__).parents[1]

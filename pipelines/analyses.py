@@ -1,16 +1,10 @@
-"""Analyses of a store: what each of gnome_core.analysis is given, where its outcome is kept, how it is exported.
-
-STORE/analysis/NAME.json       summary, notes, the round of the hull it was made of, and the names of its tables
-STORE/analysis/NAME-TABLE.parquet
-"""
+"""Analyses of a store: what each of gnome_core.analysis is given. `reading.analyses` keeps what comes out."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -23,15 +17,13 @@ from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.compositions.dense import MissingReference
 from gnome_core.stability.hull import Hull
 from pipelines.errors import UserError
+from pipelines.reading.analyses import keep_analysis
 from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
 from pipelines.reading.schemas import HULL_SCHEMA, MEMBER_SCHEMA
-from pipelines.report.data import StoredAnalysis
 from pipelines.store.store import Store
 
-FOLDER = "analysis"
 SHIPPED_CLASSIFIER = Path(str(resources.files("gnome_core.data") / "superionic.json"))
-EXPORT_FORMATS = ("csv", "parquet")
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class Inputs:
 
 def _discovery(inputs: Inputs, options: Options, track: Track) -> Analysis:
     from gnome_core.analysis.discovery import analyse
-    from pipelines.report.collect import evaluated_jobs
+    from pipelines.reading.outcomes import evaluated_jobs
 
     return analyse(evaluated_jobs(inputs.store))
 
@@ -186,84 +178,8 @@ def run_analysis(inputs: Inputs, name: str, options: Options, track: Track = unt
         analysis = ANALYSES[name](inputs, options, track)
     except (MissingReference, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
-    _keep(inputs.store, analysis, inputs.round)
+    keep_analysis(inputs.store, analysis, inputs.round)
     return analysis
-
-
-def _keep(store: Store, analysis: Analysis, round_: int) -> None:
-    for table, rows in analysis.tables.items():
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
-        store.storage.write(f"{FOLDER}/{analysis.name}-{table}.parquet", sink.getvalue().to_pybytes())
-    document = {
-        "title": analysis.title,
-        "round": round_,
-        "summary": dict(analysis.summary),
-        "notes": list(analysis.notes),
-        "tables": list(analysis.tables),
-    }
-    # Last: an analysis exists once this does.
-    store.storage.write(f"{FOLDER}/{analysis.name}.json", (json.dumps(document, indent=1) + "\n").encode())
-
-
-def load_analyses(store: Store) -> list[StoredAnalysis]:
-    """What earlier calls of `run_analysis` kept, in the order of ANALYSES."""
-    kept = []
-    for name in ANALYSES:
-        if not store.storage.exists(f"{FOLDER}/{name}.json"):
-            continue
-        document = json.loads(store.storage.read(f"{FOLDER}/{name}.json"))
-        tables = {
-            table: pq.read_table(pa.BufferReader(store.storage.read(f"{FOLDER}/{name}-{table}.parquet")))
-            for table in document["tables"]
-        }
-        analysis = Analysis(name, document["title"], tables, document["summary"], tuple(document["notes"]))
-        kept.append(StoredAnalysis(analysis, document["round"]))
-    return kept
-
-
-def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]:
-    """Write every table as FOLDER/NAME-TABLE.FORMAT and the pictures as FOLDER/NAME.html; the paths."""
-    from pipelines.report.analysis_plots import figures
-    from pipelines.report.labels import cell
-
-    if format not in EXPORT_FORMATS:
-        raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for table, rows in analysis.tables.items():
-        paths.append(folder / f"{analysis.name}-{table}.{format}")
-        write = pyarrow.csv.write_csv if format == "csv" else pq.write_table
-        write(rows, paths[-1])
-    pictures = figures(analysis)
-    if pictures:
-        body = "".join(
-            f"<h2>{escape(caption)}</h2>{figure.to_html(full_html=False, include_plotlyjs=not i)}"
-            for i, (caption, figure) in enumerate(pictures)
-        )
-        summary = "".join(f"<tr><th>{escape(str(k))}</th><td>{cell(v)}</td></tr>" for k, v in analysis.summary.items())
-        notes = "".join(f"<p>{escape(note)}</p>" for note in analysis.notes)
-        title = escape(analysis.title)
-        paths.append(folder / f"{analysis.name}.html")
-        paths[-1].write_text(
-            f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-            '<body style="font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto">'
-            f"<h1>{title}</h1><table>{summary}</table>{notes}{body}</body></html>"
-        )
-    return paths
-
-
-def export_poscars(inputs: Inputs, folder: Path) -> str:
-    """Write the new stable crystals as POSCAR files; the command that compares them with XtalFinder."""
-    from gnome_core.analysis.prototypes import xtalfinder_command
-    from gnome_core.crystals.arrow import crystals_from_batch
-    from gnome_core.crystals.convert import to_structure
-
-    folder.mkdir(parents=True, exist_ok=True)
-    new = new_on_hull(inputs.entries)
-    for id_, crystal in zip(new["id"].to_pylist(), crystals_from_batch(new), strict=True):
-        to_structure(crystal).get_sorted_structure().to(filename=str(folder / f"POSCAR.{id_}"), fmt="poscar")
-    return xtalfinder_command(str(folder))
 
 
 def fit_classifier(path: Path, output: Path, holdout: str) -> list[str]:

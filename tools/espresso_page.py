@@ -31,7 +31,7 @@ from pipelines.reading.entries import measured_entries
 from pipelines.report.collect import collect
 from pipelines.report.hull_plots import lower_hull
 from pipelines.report.summary import summarize
-from pipelines.rounds.driver import load_round_config
+from pipelines.rounds.config import load_round_config
 from pipelines.rounds.plan import stages_of
 from pipelines.store.records import Commit
 from pipelines.store.store import Store

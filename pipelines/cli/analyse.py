@@ -66,7 +66,7 @@ def prototypes(
     """Prototypes that the snapshot does not hold (a lower bound)."""
     inputs = _run(context, ["prototypes"], export, format)
     if poscars is not None:
-        from pipelines.analyses import export_poscars
+        from pipelines.report.exports import export_poscars
 
         typer.echo(export_poscars(inputs, poscars))
 
@@ -145,8 +145,9 @@ def _run(context: typer.Context, names: list[str], export: Path | None, format: 
     from rich.console import Console
     from rich.progress import track
 
-    from pipelines.analyses import Inputs, Options, export_analysis, run_analysis
+    from pipelines.analyses import Inputs, Options, run_analysis
     from pipelines.report.collect import collect
+    from pipelines.report.exports import export_analysis
     from pipelines.report.page import write_report
     from pipelines.store.store import Store
 

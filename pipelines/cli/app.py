@@ -283,7 +283,7 @@ def show(
     ] = None,
 ):
     """Show an entry: energies, decomposition, how it was made. Without an id: the origins of all discoveries."""
-    from pipelines.reading.entries import print_entry, print_origins
+    from pipelines.cli.show import print_entry, print_origins
     from pipelines.store.store import Store
 
     if id is None:
@@ -303,7 +303,7 @@ def export(
     format: Annotated[str, typer.Option(help="csv | cif | parquet")] = "csv",
 ) -> None:
     """Write entries (structures, energies, distance to the hull) for other programs."""
-    from pipelines.reading.entries import export_entries
+    from pipelines.cli.export import export_entries
     from pipelines.store.store import Store
 
     opened = Store.open(store)
@@ -459,7 +459,7 @@ def _generation(path: Path | None, formulas: list[str] | None = None, elements: 
 
 
 def _next_config(store, path: Path | None, evaluator: str | None):
-    from pipelines.rounds.driver import load_round_config
+    from pipelines.rounds.config import load_round_config
 
     return _config(path, base=load_round_config(store, store.rounds()[-1]), evaluator=evaluator)
 

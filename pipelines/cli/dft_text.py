@@ -26,8 +26,7 @@ def engines_of(store: str, config: Path | None) -> list[tuple[str, JobFolders, D
     Settings: those of `config`, else of the store's newest round, else the defaults. Raises UserError where there are
     no jobs.
     """
-    from pipelines.rounds.config import load_config
-    from pipelines.rounds.driver import load_round_config
+    from pipelines.rounds.config import load_config, load_round_config
     from pipelines.store.store import Store
 
     if "://" in store:

@@ -45,7 +45,7 @@ def train(
         settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
     from gnome_core.ensembles.rows import labelled_rows
     from gnome_core.ensembles.workflows import train_ensemble
-    from pipelines.reading.ensembles import check_framework
+    from pipelines.cli.model_text import check_framework
 
     console = Console(stderr=True)
     kind = check_framework(framework)
@@ -106,12 +106,13 @@ def predict(
 
     from gnome_core.ensembles.rows import read_rows
     from gnome_core.ensembles.workflows import predict_rows, snapshot_hull
+    from pipelines.cli.model_text import check_framework, write_predictions
     from pipelines.errors import UserError
-    from pipelines.reading import ensembles as energy_models
+    from pipelines.reading.ensembles import open_ensemble
 
     if over_volumes not in ("minimum", "median"):
         raise UserError(f"--over-volumes {over_volumes}: must be minimum or median")
-    ensemble = energy_models.open_ensemble(model, store, energy_models.check_framework(framework))
+    ensemble = open_ensemble(model, store, check_framework(framework))
     if hull:
         ensemble = dataclasses.replace(ensemble, hull=snapshot_hull(hull))
     rows = read_rows(source, ensemble.framework)
@@ -120,7 +121,7 @@ def predict(
         typer.echo(f"{n} rows left out: {reason}", err=True)
     for id_, reason in failed.items():
         typer.echo(f"{id_}: {reason}", err=True)
-    energy_models.write_predictions(table, output)
+    write_predictions(table, output)
 
 
 def evaluate(
@@ -138,8 +139,9 @@ def evaluate(
     prepare(verbose=False)
     from gnome_core.ensembles.rows import labelled_rows, split_rows
     from gnome_core.ensembles.workflows import evaluate_rows
-    from pipelines.reading import ensembles as energy_models
+    from pipelines.cli.model_text import check_framework, print_quality
+    from pipelines.reading.ensembles import open_ensemble
 
-    ensemble = energy_models.open_ensemble(model, store, energy_models.check_framework(framework))
+    ensemble = open_ensemble(model, store, check_framework(framework))
     rows = split_rows(labelled_rows(source, ensemble.framework, "none"), split)
-    energy_models.print_quality(evaluate_rows(ensemble, rows), len(rows), source)
+    print_quality(evaluate_rows(ensemble, rows), len(rows), source)

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from gnome_core.analysis.replay import Dataset, ReplayConfig, Round, read_dataset, replay, summarise
 from gnome_core.analysis.result import Analysis
-from pipelines.analyses import export_analysis
 from pipelines.errors import UserError
+from pipelines.report.exports import export_analysis
 
 
 def parse_config(**settings) -> ReplayConfig:

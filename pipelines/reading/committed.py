@@ -158,3 +158,9 @@ def all_proposals(store: Store, round_: int) -> pa.Table:
         store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA) for earlier in range(1, round_ + 1)
     ]
     return pa.concat_tables([PROPOSAL_SCHEMA.empty_table(), *tables]).combine_chunks()
+
+
+def newest_commit(store: Store, stage: str) -> Commit | None:
+    """The last round's commit of a stage that has one."""
+    commits = (store.commit(round_, stage) for round_ in reversed(store.rounds()))
+    return next((commit for commit in commits if commit), None)

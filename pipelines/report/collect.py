@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dft.tables import DONE
-from gnome_core.compositions.dense import atom_counts
-from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
-from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
 from gnome_core.models.shipped import Framework
-from pipelines.analyses import load_analyses
-from pipelines.reading.committed import committed, committed_statuses, hull_until, proposals
-from pipelines.reading.entries import ancestries, measured_entries, new_on_hull, recipe_of_job
+from pipelines.analyses import ANALYSES
+from pipelines.reading.analyses import load_analyses
+from pipelines.reading.committed import committed
+from pipelines.reading.discoveries import stable_crystals
+from pipelines.reading.entries import measured_entries
 from pipelines.reading.members import weights_of
+from pipelines.reading.outcomes import all_outcomes, by_composition, jobs_of
 from pipelines.reading.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
 from pipelines.report.data import (
-    JOBS,
     CompositionShare,
     Generated,
     LearningCurve,
     MemberError,
-    ProvenanceStep,
     ReportData,
     SearchedComposition,
     Searches,
-    StableCrystal,
     StageCounts,
 )
-from pipelines.rounds.driver import load_round_config
+from pipelines.rounds.config import load_round_config
 from pipelines.rounds.plan import stages_of
 from pipelines.store.records import Commit, table_files
 from pipelines.store.store import Store
@@ -52,12 +46,12 @@ def collect(store: Store) -> ReportData:
         for stage in stages_of(round_)
         if (commit := store.commit(round_, stage)) is not None
     ]
-    entries, outcomes = measured_entries(store), _outcomes(store)
+    entries, outcomes = measured_entries(store), all_outcomes(store)
     return ReportData(
         title="GNoME flywheel",
         scale=entries["scale"][0].as_py(),
         stages=tuple(_stage_counts(commit) for commit in commits),
-        jobs=_jobs(outcomes),
+        jobs=jobs_of(outcomes),
         hull_entries=entries,
         stable=tuple(stable_crystals(store, entries)),
         generated=tuple(row for commit in commits if commit.stage == "generate" for row in _generated(commit)),
@@ -70,19 +64,8 @@ def collect(store: Store) -> ReportData:
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
         config=store.round_config(store.rounds()[-1]),
         versions={name: metadata.version(name) for name in PACKAGES},
-        analyses=tuple(load_analyses(store)),
+        analyses=tuple(load_analyses(store, ANALYSES)),
     )
-
-
-def evaluated_jobs(store: Store) -> pa.Table:
-    """JOBS of every round whose hull is there."""
-    return _jobs(_outcomes(store))
-
-
-def _outcomes(store: Store) -> dict[int, pa.Table]:
-    """What `_outcomes_of` says of every round whose hull is there."""
-    rounds = [round_ for round_ in store.rounds()[1:] if store.commit(round_, "hull")]
-    return {round_: _outcomes_of(store, round_, rounds[-1]) for round_ in rounds}
 
 
 def _stage_counts(commit: Commit) -> StageCounts:
@@ -100,60 +83,6 @@ def _stage_counts(commit: Commit) -> StageCounts:
     )
 
 
-def _jobs(outcomes: Mapping[int, pa.Table]) -> pa.Table:
-    """JOBS of all rounds. A composition that was searched is one row: its lowest structure."""
-    parts = [JOBS.empty_table()]
-    for own in outcomes.values():
-        lowest = [rows[0] for rows in _of_compositions(own).values()]
-        rows = np.flatnonzero(~own["searched"].to_numpy()).tolist() + lowest
-        parts.append(own.take(pa.array(rows, pa.int64())).select(JOBS.names))
-    return pa.concat_tables(parts)
-
-
-def _of_compositions(outcomes: pa.Table) -> dict[str, list[int]]:
-    """Formula -> rows of its random structures, the lowest first, of compositions that were searched."""
-    energies = np.nan_to_num(outcomes["e_form"].to_numpy(), nan=np.inf)
-    found: dict[str, list[int]] = {}
-    for row in np.lexsort((np.array(outcomes["id"].to_pylist(), object), energies)).tolist():
-        if outcomes["searched"][row].as_py():
-            found.setdefault(outcomes["formula"][row].as_py(), []).append(row)
-    return found
-
-
-def _outcomes_of(store: Store, round_: int, last: int) -> pa.Table:
-    """JOBS columns, `searched` and `volume_factor` of one round's jobs whose results rounds up to `last` took in.
-
-    Distances are to the hull that the round started from.
-    """
-    jobs = proposals(store.root, round_)
-    status = committed_statuses(store, last)
-    jobs = jobs.filter(pc.is_in(jobs["id"], pa.array(list(status), pa.string())))
-    energies: dict[str, float] = {}
-    for later in range(round_, last + 1):
-        columns = store.read_table(
-            committed(store, later, "ingest"), "entries", ENTRY_SCHEMA, ["job", "e_form_per_atom"]
-        )
-        energies |= dict(zip(columns["job"].to_pylist(), columns["e_form_per_atom"].to_pylist(), strict=True))
-    ids = jobs["id"].to_pylist()
-    e_form = np.array([energies.get(job, np.nan) for job in ids])
-    above = hull_until(store.root, round_ - 1).e_above_hull(atom_counts(jobs["numbers"]), e_form)
-    states = [status[job] if job in energies or status[job] != DONE else "rejected" for job in ids]
-    random = np.equal(jobs["generator"].to_numpy(), RANDOM_SEARCH)
-    return pa.table(
-        {
-            "round": pa.array([round_] * len(ids), pa.int32()),
-            **{name: jobs[name] for name in ("id", "formula", "chemsys", "selected_by_model", "selected_by_random")},
-            "predicted_e_form": jobs["median"],
-            "predicted_iqr": jobs["iqr"],
-            "e_form": pa.array(e_form, from_pandas=True),
-            "e_above_hull": pa.array(above, from_pandas=True),
-            "status": pa.array(states, pa.string()),
-            "searched": pa.array(random & load_round_config(store, round_).searches),
-            "volume_factor": jobs["volume_factor"],
-        }
-    )
-
-
 def _searches(store: Store, round_: int, outcomes: pa.Table) -> Searches | None:
     """What a round's random structures came to, if it searched compositions."""
     config = load_round_config(store, round_)
@@ -161,7 +90,7 @@ def _searches(store: Store, round_: int, outcomes: pa.Table) -> Searches | None:
         return None
     packing = store.read_table(committed(store, round_, "emit"), "packing", PACKING_SCHEMA)
     begun = dict(zip(packing["formula"].to_pylist(), packing["begun"].to_pylist(), strict=True))
-    found = {formula: outcomes.take(pa.array(rows)) for formula, rows in _of_compositions(outcomes).items()}
+    found = {formula: outcomes.take(pa.array(rows)) for formula, rows in by_composition(outcomes).items()}
     compositions = [
         SearchedComposition(
             formula=formula,
@@ -230,32 +159,6 @@ def _unpacked(store: Store, commit: Commit) -> list[tuple[int, str]]:
     """Compositions of which no random structure could be packed."""
     packing = store.read_table(commit, "packing", PACKING_SCHEMA)
     return [(commit.round, row["formula"]) for row in packing.to_pylist() if row["failed"] == row["begun"]]
-
-
-def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
-    """The new crystals on the newest hull, deepest first. entries: those of `measured_entries`."""
-    new = new_on_hull(entries).sort_by([("e_above_hull_others", "ascending"), ("id", "ascending")])
-    return [
-        StableCrystal(
-            id=row["id"],
-            formula=row["formula"],
-            chemsys=row["chemsys"],
-            round=row["round"],
-            crystal=crystal,
-            e_form=row["e_form_per_atom"],
-            e_above_hull=row["e_above_hull_others"],
-            chain=tuple(_step(store, step) for step in chain),
-        )
-        for row, crystal, chain in zip(
-            new.to_pylist(), crystals_from_batch(new), ancestries(entries, new["id"].to_pylist()), strict=True
-        )
-    ]
-
-
-def _step(store: Store, row: dict) -> ProvenanceStep:
-    if row["round"] == 0:
-        return ProvenanceStep(row["id"], row["formula"], 0)
-    return ProvenanceStep(row["id"], row["formula"], row["round"], *recipe_of_job(store, row["round"], row["job"]))
 
 
 def _members(store: Store, commit: Commit) -> list[MemberError]:

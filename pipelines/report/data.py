@@ -11,24 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from gnome_core.analysis.result import Analysis
-from gnome_core.crystals.crystal import Crystal
+from pipelines.reading.analyses import StoredAnalysis
+from pipelines.reading.discoveries import StableCrystal
+from pipelines.reading.outcomes import JOBS
 
-JOBS = pa.schema(
-    [
-        pa.field("round", pa.int32()),
-        pa.field("id", pa.string()),  # candidate or job digest
-        pa.field("formula", pa.string()),
-        pa.field("chemsys", pa.string()),
-        pa.field("selected_by_model", pa.bool_()),  # chosen by the ensemble's ranking
-        pa.field("selected_by_random", pa.bool_()),  # chosen by the random baseline; both may be true
-        pa.field("predicted_e_form", pa.float64()),  # ensemble median, eV/atom
-        pa.field("predicted_iqr", pa.float64()),  # interquartile range over the members, eV/atom
-        pa.field("e_form", pa.float64()),  # evaluated, eV/atom; null when the evaluation failed
-        pa.field("e_above_hull", pa.float64()),  # evaluated, against the hull before this round; negative = below it
-        pa.field("status", pa.string()),  # "done", or why there is no energy
-    ]
-)
 """One row a job whose evaluation has ended, of every round; a composition that was searched is one row, its lowest."""
 
 HULL_ENTRIES = pa.schema(
@@ -149,44 +135,6 @@ class LearningCurve:
     epochs: tuple[int, ...]
     train_loss: tuple[float, ...]
     val_mae: tuple[float | None, ...]
-
-
-@dataclass(frozen=True)
-class ProvenanceStep:
-    """One crystal of a chain and how it was made.
-
-    mapping: old symbol -> new symbol of the recipe that made it from its parent, the next step; empty for a root.
-    """
-
-    id: str
-    formula: str
-    round: int  # 0 = snapshot
-    generator: str = ""  # "substitution", "saps"; empty for a root
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    n_replaced_sites: int | None = None  # None = all sites of the mapped ions
-    cell: str = ""  # what was built where there was no parent: "Li30Si8, space group 14, ..."
-
-
-@dataclass(frozen=True)
-class StableCrystal:
-    """A new crystal on the newest hull. `chain` runs from the crystal itself to its root parent in the snapshot."""
-
-    id: str
-    formula: str
-    chemsys: str
-    round: int
-    crystal: Crystal
-    e_form: float  # eV/atom
-    e_above_hull: float  # eV/atom, against the newest hull without itself: negative = how far it lowers the hull
-    chain: tuple[ProvenanceStep, ...]
-
-
-@dataclass(frozen=True)
-class StoredAnalysis:
-    """An analysis that `gnome analyse` kept in the store, and the round whose hull it was made of."""
-
-    analysis: Analysis
-    round: int
 
 
 @dataclass(frozen=True)

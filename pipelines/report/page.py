@@ -16,9 +16,11 @@ import plotly.graph_objects as go
 import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
+from pipelines.reading.analyses import StoredAnalysis
+from pipelines.reading.discoveries import ProvenanceStep, StableCrystal
 from pipelines.report import plots
 from pipelines.report.analysis_plots import figures
-from pipelines.report.data import ProvenanceStep, ReportData, StableCrystal, StageCounts, StoredAnalysis
+from pipelines.report.data import ReportData, StageCounts
 from pipelines.report.hull_plots import hull_diagrams
 from pipelines.report.labels import NOTHING, cell, count, duration, formula_html, mapping_text, milli, number
 from pipelines.report.structure_view import cell_view, space_group

@@ -17,7 +17,8 @@ from gnome_core.analysis.discovery import (
     regression_metrics,
 )
 from gnome_core.stability.hull import ON_HULL
-from pipelines.report.data import ReportData, Searches, StableCrystal
+from pipelines.reading.discoveries import StableCrystal
+from pipelines.report.data import ReportData, Searches
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.training.members.config import TrainingConfig
 from pipelines.rounds.toml import Section, parse_settings, read_toml
+from pipelines.store.store import Store
 
 SEARCH = "random_search"  # the generator of the compositional framework
 
@@ -220,3 +221,7 @@ def load_config(path: str) -> RoundConfig:
 def parse_config(values: dict[str, Any], origin: str) -> RoundConfig:
     """Check plain values. `origin` is named in the UserError."""
     return parse_settings(RoundConfig, values, origin)
+
+
+def load_round_config(store: Store, round_: int) -> RoundConfig:
+    return parse_config(store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json")

@@ -15,7 +15,7 @@ from dft.names import is_engine
 from pipelines.beam.runners import Launched, runner_flags
 from pipelines.errors import StoreError, UserError
 from pipelines.logs import FIELDS
-from pipelines.rounds.config import RoundConfig, parse_config
+from pipelines.rounds.config import RoundConfig, load_round_config
 from pipelines.rounds.job import Job
 from pipelines.rounds.plan import inputs_of, stages_of
 from pipelines.store.records import Attempt, Commit, Counts, JobFile, stage_key, table_digests
@@ -189,10 +189,6 @@ def _crash_point(stage: str, point: str) -> None:
 # Which round comes next
 
 
-def load_round_config(store: Store, round_: int) -> RoundConfig:
-    return parse_config(store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json")
-
-
 def open_round(store: Store) -> int | None:
     """The round that was started and is not closed."""
     newest = store.rounds()[-1]
@@ -219,9 +215,3 @@ def init_store(root: str, config: RoundConfig) -> Store:
     next(read_snapshot(config.snapshot), None)  # a wrong source must not leave half a store behind
     store.start_round(0, config.document())
     return store
-
-
-def newest_commit(store: Store, stage: str) -> Commit | None:
-    """The last round's commit of a stage that has one."""
-    commits = (store.commit(round_, stage) for round_ in reversed(store.rounds()))
-    return next((commit for commit in commits if commit), None)

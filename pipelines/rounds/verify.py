@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipelines.errors import StoreError, UserError
-from pipelines.rounds.driver import load_round_config
+from pipelines.rounds.config import load_round_config
 from pipelines.rounds.plan import inputs_of, stages_of
 from pipelines.store.digests import json_digest
 from pipelines.store.records import Commit, FileStat, stage_key, table_digests

@@ -23,7 +23,7 @@ from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA, result_batch
 from gnome_core.crystals.readers import embedded_entries
 from pipelines.reading.committed import proposals
 from pipelines.report.collect import collect
-from pipelines.rounds.driver import load_round_config
+from pipelines.rounds.config import load_round_config
 from pipelines.store.store import Store
 from tests.dft.toy import START
 from tests.pipelines.conftest import gnome

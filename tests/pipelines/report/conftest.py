@@ -11,18 +11,17 @@ from scipy.optimize import linprog
 
 from gnome_core.compositions.formulas import NUMBERS, atomic_fractions, chemsys, reduced_formula
 from gnome_core.crystals.crystal import Crystal, crystal_digest
+from pipelines.reading.discoveries import ProvenanceStep, StableCrystal
+from pipelines.reading.outcomes import JOBS
 from pipelines.report.data import (
     HULL_ENTRIES,
-    JOBS,
     CompositionShare,
     Generated,
     LearningCurve,
     MemberError,
-    ProvenanceStep,
     ReportData,
     SearchedComposition,
     Searches,
-    StableCrystal,
     StageCounts,
 )
 

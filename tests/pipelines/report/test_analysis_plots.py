@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from pipelines.analyses import ANALYSES
+from pipelines.reading.analyses import StoredAnalysis
 from pipelines.report.analysis_plots import FIGURES, figures
-from pipelines.report.data import StoredAnalysis
 from pipelines.report.page import render
 from tests.pipelines.report.analyses import every_analysis
 

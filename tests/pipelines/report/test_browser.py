@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageStat
 
-from pipelines.report.data import StoredAnalysis
+from pipelines.reading.analyses import StoredAnalysis
 from pipelines.report.page import write_report
 from tests.pipelines.report.analyses import every_analysis
 

@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import plotly.graph_objects as go
 import pytest
 
-from pipelines.report.data import ProvenanceStep, ReportData, StageCounts
+from pipelines.reading.discoveries import ProvenanceStep
+from pipelines.report.data import ReportData, StageCounts
 from pipelines.report.page import render, write_report
 from pipelines.report.summary import search_hits
 

@@ -9,7 +9,8 @@ from pymatgen.core import Composition
 
 from gnome_core.compositions.formulas import chemsys
 from gnome_core.crystals.crystal import Crystal
-from pipelines.report.data import JOBS, ReportData
+from pipelines.reading.outcomes import JOBS
+from pipelines.report.data import ReportData
 from pipelines.report.hull_plots import hull_diagrams, lower_hull
 from pipelines.report.structure_view import cell_view, space_group
 

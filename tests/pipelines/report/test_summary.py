@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.report.data import JOBS, ProvenanceStep
+from pipelines.reading.discoveries import ProvenanceStep
+from pipelines.reading.outcomes import JOBS
 from pipelines.report.summary import origins, summarize
 
 # model, random, predicted, iqr, e_form, e_above_hull

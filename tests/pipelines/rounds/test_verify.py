@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dft.jobs.folders import JobFolders
+from pipelines.cli.show import print_entry
 from pipelines.errors import StoreError, UserError
-from pipelines.reading.entries import print_entry
 from pipelines.reading.schemas import SCORED_SCHEMA
 from pipelines.rounds import driver
 from pipelines.rounds.gc import leftovers, remove

@@ -1,0 +1,69 @@
+"""The new crystals on the hull, and how each came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.crystal import Crystal
+from pipelines.reading.entries import ancestries, new_on_hull, recipe_of_job
+from pipelines.store.store import Store
+
+
+@dataclass(frozen=True)
+class ProvenanceStep:
+    """One crystal of a chain and how it was made.
+
+    mapping: old symbol -> new symbol of the recipe that made it from its parent, the next step; empty for a root.
+    """
+
+    id: str
+    formula: str
+    round: int  # 0 = snapshot
+    generator: str = ""  # "substitution", "saps"; empty for a root
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    n_replaced_sites: int | None = None  # None = all sites of the mapped ions
+    cell: str = ""  # what was built where there was no parent: "Li30Si8, space group 14, ..."
+
+
+@dataclass(frozen=True)
+class StableCrystal:
+    """A new crystal on the newest hull. `chain` runs from the crystal itself to its root parent in the snapshot."""
+
+    id: str
+    formula: str
+    chemsys: str
+    round: int
+    crystal: Crystal
+    e_form: float  # eV/atom
+    e_above_hull: float  # eV/atom, against the newest hull without itself: negative = how far it lowers the hull
+    chain: tuple[ProvenanceStep, ...]
+
+
+def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
+    """The new crystals on the newest hull, deepest first. entries: those of `measured_entries`."""
+    new = new_on_hull(entries).sort_by([("e_above_hull_others", "ascending"), ("id", "ascending")])
+    return [
+        StableCrystal(
+            id=row["id"],
+            formula=row["formula"],
+            chemsys=row["chemsys"],
+            round=row["round"],
+            crystal=crystal,
+            e_form=row["e_form_per_atom"],
+            e_above_hull=row["e_above_hull_others"],
+            chain=tuple(_step(store, step) for step in chain),
+        )
+        for row, crystal, chain in zip(
+            new.to_pylist(), crystals_from_batch(new), ancestries(entries, new["id"].to_pylist()), strict=True
+        )
+    ]
+
+
+def _step(store: Store, row: dict) -> ProvenanceStep:
+    if row["round"] == 0:
+        return ProvenanceStep(row["id"], row["formula"], 0)
+    return ProvenanceStep(row["id"], row["formula"], row["round"], *recipe_of_job(store, row["round"], row["job"]))

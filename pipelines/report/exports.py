@@ -1,0 +1,60 @@
+"""Analyses written out: tables, pictures, structures."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from gnome_core.analysis.result import Analysis
+from pipelines.analyses import Inputs
+from pipelines.errors import UserError
+from pipelines.reading.entries import new_on_hull
+
+EXPORT_FORMATS = ("csv", "parquet")
+
+
+def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]:
+    """Write every table as FOLDER/NAME-TABLE.FORMAT and the pictures as FOLDER/NAME.html; the paths."""
+    from pipelines.report.analysis_plots import figures
+    from pipelines.report.labels import cell
+
+    if format not in EXPORT_FORMATS:
+        raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for table, rows in analysis.tables.items():
+        paths.append(folder / f"{analysis.name}-{table}.{format}")
+        write = pyarrow.csv.write_csv if format == "csv" else pq.write_table
+        write(rows, paths[-1])
+    pictures = figures(analysis)
+    if pictures:
+        body = "".join(
+            f"<h2>{escape(caption)}</h2>{figure.to_html(full_html=False, include_plotlyjs=not i)}"
+            for i, (caption, figure) in enumerate(pictures)
+        )
+        summary = "".join(f"<tr><th>{escape(str(k))}</th><td>{cell(v)}</td></tr>" for k, v in analysis.summary.items())
+        notes = "".join(f"<p>{escape(note)}</p>" for note in analysis.notes)
+        title = escape(analysis.title)
+        paths.append(folder / f"{analysis.name}.html")
+        paths[-1].write_text(
+            f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            '<body style="font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto">'
+            f"<h1>{title}</h1><table>{summary}</table>{notes}{body}</body></html>"
+        )
+    return paths
+
+
+def export_poscars(inputs: Inputs, folder: Path) -> str:
+    """Write the new stable crystals as POSCAR files; the command that compares them with XtalFinder."""
+    from gnome_core.analysis.prototypes import xtalfinder_command
+    from gnome_core.crystals.arrow import crystals_from_batch
+    from gnome_core.crystals.convert import to_structure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    new = new_on_hull(inputs.entries)
+    for id_, crystal in zip(new["id"].to_pylist(), crystals_from_batch(new), strict=True):
+        to_structure(crystal).get_sorted_structure().to(filename=str(folder / f"POSCAR.{id_}"), fmt="poscar")
+    return xtalfinder_command(str(folder))
