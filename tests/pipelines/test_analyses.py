@@ -27,7 +27,7 @@ def store(two_rounds, tmp_path_factory):
 def test_everything_that_needs_the_store_alone(store, tmp_path):
     done = gnome("analyse", str(store), "all", "--export", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    kept = load_analyses(Store(str(store)))
+    kept = load_analyses(Store(str(store)), ANALYSES)
     assert [stored.analysis.name for stored in kept] == list(FROM_STORE)
     assert {stored.round for stored in kept} == {2}
     page = (store / "report.html").read_text()
@@ -54,7 +54,7 @@ def test_novelty_against_a_table_and_against_the_store_itself(store, tmp_path):
     assert done.returncode == 0, done.stderr
     itself = gnome("analyse", str(store), "novelty", "--against", str(store), "--all")
     assert itself.returncode == 0, itself.stderr
-    novelty = next(s.analysis for s in load_analyses(Store(str(store))) if s.analysis.name == "novelty")
+    novelty = next(s.analysis for s in load_analyses(Store(str(store)), ANALYSES) if s.analysis.name == "novelty")
     assert novelty.summary["known"] == novelty.summary["crystals"] > 0
 
 
