@@ -1,10 +1,11 @@
 """A tiny real flywheel: a few dozen crystals of the embedded snapshot and settings that make a round take seconds."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,33 +51,54 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, stage: str, point: str) -> Genera
             yield
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory) -> Path:
-    """A folder with snapshot.parquet and round.toml."""
-    folder = tmp_path_factory.mktemp("tiny")
-    write_inputs(folder)
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the whole run, which the first of its processes to come here makes and the others wait for."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = root / name, root / f"{name}.made"
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            make(folder)
+            done.touch()
     return folder
 
 
 @pytest.fixture(scope="session")
-def initialised(tiny) -> Path:
-    """A store after `gnome init`; copy it before changing it."""
-    store = tiny / "initialised"
-    result = gnome(
-        "init", str(store), "--snapshot", str(tiny / "snapshot.parquet"), "--config", str(tiny / "round.toml")
-    )
-    assert result.returncode == 0, result.stderr
-    return store
+def tiny(tmp_path_factory) -> Path:
+    """A folder with snapshot.parquet and round.toml."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        write_inputs(folder)
+
+    return made_once(tmp_path_factory, "tiny", make)
 
 
 @pytest.fixture(scope="session")
-def two_rounds(tiny, initialised) -> Path:
+def initialised(tmp_path_factory, tiny) -> Path:
+    """A store after `gnome init`; copy it before changing it."""
+
+    def make(store: Path) -> None:
+        result = gnome(
+            "init", str(store), "--snapshot", str(tiny / "snapshot.parquet"), "--config", str(tiny / "round.toml")
+        )
+        assert result.returncode == 0, result.stderr
+
+    return made_once(tmp_path_factory, "initialised", make)
+
+
+@pytest.fixture(scope="session")
+def two_rounds(tmp_path_factory, initialised) -> Path:
     """A store after two undisturbed rounds, run in this process."""
-    path = tiny / "two_rounds"
-    shutil.copytree(initialised, path)
-    store = Store(str(path))
-    for _ in range(2):
-        round_ = driver.start_round(store, None)
-        for _ in driver.run_stages(store, round_, stages_of(round_)):
-            pass
-    return path
+
+    def make(path: Path) -> None:
+        shutil.copytree(initialised, path)
+        store = Store(str(path))
+        for _ in range(2):
+            round_ = driver.start_round(store, None)
+            for _ in driver.run_stages(store, round_, stages_of(round_)):
+                pass
+
+    return made_once(tmp_path_factory, "two_rounds", make)
