@@ -15,6 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="First-principles jobs: run, submit
 
 JobsFolderArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or of unpacked jobs.")]
 JobsArg = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Job ids; their start is enough.")]
+ProjectOption = Annotated[str | None, typer.Option(help="jobflow-remote: project.")]
 DftConfigOption = Annotated[Path | None, typer.Option("--config", help="round.toml with other [dft] settings.")]
 
 
@@ -77,7 +78,7 @@ def submit(
     tasks: Annotated[int, typer.Option(min=1, help="slurm: tasks of the array; they share the jobs.")] = 10,
     header: Annotated[Path | None, typer.Option(help="slurm: file of #SBATCH lines and module loads.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: write the script, submit nothing.")] = False,
-    project: Annotated[str | None, typer.Option(help="jobflow-remote: project.")] = None,
+    project: ProjectOption = None,
     worker: Annotated[str | None, typer.Option(help="jobflow-remote: worker.")] = None,
     config: DftConfigOption = None,
 ) -> None:
@@ -94,7 +95,7 @@ def submit(
 def fetch(
     store: JobsFolderArg,
     job_store: Annotated[Path | None, typer.Option(help="jobflow's JobStore as YAML or JSON.")] = None,
-    project: Annotated[str | None, typer.Option(help="jobflow-remote: project.")] = None,
+    project: ProjectOption = None,
 ) -> None:
     """Take the results of flows out of their job store, into the job folders."""
     from dft.vasp.jobflow import fetch_flows

@@ -25,6 +25,7 @@ FramesArg = Annotated[
 ]
 POTENTIALS = "embedded | pretrained | stillinger-weber | FILE.npz | ase:MODULE:FUNCTION"
 PotentialOption = Annotated[str, typer.Option("--potential", help="pretrained | FILE.npz")]
+SeedOption = Annotated[int, typer.Option(min=0)]
 
 
 @app.command()
@@ -105,7 +106,7 @@ def label(
     rattle: Annotated[float, typer.Option(min=0, help="Largest standard deviation of atoms in copies, Å.")] = 0.2,
     strain: Annotated[float, typer.Option(min=0, help="Largest standard deviation of strains in copies.")] = 0.05,
     elements: Annotated[str | None, typer.Option(help="Only crystals of these, comma-separated.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: SeedOption = 0,
     beam_options: BeamOptions = None,
 ) -> None:
     """Label crystals, and distorted copies of them, with a teacher: frames for synthetic pre-training."""
@@ -137,7 +138,7 @@ def md(
     potential: PotentialOption = "pretrained",
     config: PotentialConfigOption = None,
     temperature: Annotated[float | None, typer.Option(help="K; overrides md.temperature.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: SeedOption = 0,
 ) -> None:
     """Run molecular dynamics on one crystal. An interrupted run goes on when called again."""
     _set_up()
