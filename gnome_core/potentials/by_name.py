@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib
 from importlib import resources
 
+from gnome_core.errors import GnomeError
 from gnome_core.potentials.potential import Potential
 
 NAMES = "embedded, pretrained, stillinger-weber, FILE.npz, ase:MODULE:FUNCTION"
+
+
+class UnknownPotential(GnomeError, ValueError):
+    """A name that no potential has, or of an ASE calculator that cannot be made."""
 
 
 def make_potential(name: str) -> Potential:
     """embedded: CHGNet 0.3.0. pretrained: the small NequIP that this package ships. stillinger-weber: silicon only.
     FILE.npz: one that `gnome potential train` wrote. ase:MODULE:FUNCTION: the ASE calculator that the function returns.
 
-    Raises ValueError naming the choices, or BadPotential.
+    Raises UnknownPotential naming the choices, or BadPotential.
     """
     if name == "embedded":
         from gnome_core.potentials.chgnet_potential import EmbeddedPotential
@@ -35,9 +40,11 @@ def make_potential(name: str) -> Potential:
         try:
             make = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"{name}: {error}; the function must be importable and return a calculator") from error
+            raise UnknownPotential(
+                f"{name}: {error}; the function must be importable and return a calculator"
+            ) from error
         return CalculatorPotential(make(), scale=name)
-    raise ValueError(f"no potential {name!r}; there are: {NAMES}")
+    raise UnknownPotential(f"no potential {name!r}; there are: {NAMES}")
 
 
 def pretrained_path() -> str:

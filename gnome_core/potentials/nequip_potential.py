@@ -13,16 +13,11 @@ from flax.traverse_util import flatten_dict
 
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.errors import GnomeError
 from gnome_core.graphs.edges import EdgeGraph, EdgeShape, edge_graph, fitting_shape, pack, split
 from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.files import PotentialRecord, load_potential
 from gnome_core.potentials.gradients import Prediction, predict_compiled
-from gnome_core.potentials.potential import Evaluation
-
-
-class UnknownElement(GnomeError, ValueError):
-    """A crystal with an element that the potential was never shown."""
+from gnome_core.potentials.potential import Evaluation, UnknownElement
 
 
 class TrainedPotential:

@@ -9,6 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.errors import GnomeError
+
+
+class UnknownElement(GnomeError, ValueError):
+    """A crystal with an element that the potential was never shown."""
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,32 @@
-"""`gnome analyse STORE ...`: a command an analysis, all of them without one. Imports stay inside the commands."""
+"""`gnome analyse STORE ...`: a command an analysis, all of them without one. `gnome fit-superionic` serves one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-analyse = typer.Typer(
+from pipelines.cli.options import HoldoutOption, StoreFolderArg
+
+app = typer.Typer(
     help="Analyse a store. Without a command: everything that needs the store alone. Outcomes go into the report.",
     subcommand_metavar="[COMMAND]",
 )
 
-ExportOption = Annotated[Optional[Path], typer.Option("--export", help="Folder for tables and pictures.")]  # noqa: UP045
+ExportOption = Annotated[Path | None, typer.Option("--export", help="Folder for tables and pictures.")]
 FormatOption = Annotated[str, typer.Option("--format", help="csv | parquet: of the exported tables.")]
 AllOption = Annotated[bool, typer.Option("--all", help="The snapshot's stable crystals too.")]
 
 
-@analyse.callback(invoke_without_command=True)
-def choose(
-    context: typer.Context,
-    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")],
-) -> None:
+@app.callback(invoke_without_command=True)
+def choose(context: typer.Context, store: StoreFolderArg) -> None:
     context.obj = store
     if context.invoked_subcommand is None:
         everything(context)
 
 
-@analyse.command("all")
+@app.command("all")
 def everything(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
     """Everything that needs the store alone (what happens without a command too)."""
     from pipelines.analyses import FROM_STORE
@@ -35,29 +34,29 @@ def everything(context: typer.Context, export: ExportOption = None, format: Form
     _run(context, list(FROM_STORE), export, format)
 
 
-@analyse.command()
+@app.command()
 def discovery(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
     """Precision, recall, F1, acceleration and hit rates by round and number of elements."""
     _run(context, ["discovery"], export, format)
 
 
-@analyse.command()
+@app.command()
 def growth(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
     """Stable crystals by round and number of elements."""
     _run(context, ["growth"], export, format)
 
 
-@analyse.command()
+@app.command()
 def displaced(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
     """Snapshot entries that new crystals pushed off the hull."""
     _run(context, ["displaced"], export, format)
 
 
-@analyse.command()
+@app.command()
 def prototypes(
     context: typer.Context,
     poscars: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder for POSCAR files to compare with XtalFinder; the command is printed."),
     ] = None,
     export: ExportOption = None,
@@ -71,7 +70,7 @@ def prototypes(
         typer.echo(export_poscars(inputs, poscars))
 
 
-@analyse.command()
+@app.command()
 def layered(
     context: typer.Context, all: AllOption = False, export: ExportOption = None, format: FormatOption = "csv"
 ) -> None:
@@ -79,11 +78,11 @@ def layered(
     _run(context, ["layered"], export, format, all_stable=all)
 
 
-@analyse.command("li-conductors")
+@app.command("li-conductors")
 def li_conductors(
     context: typer.Context,
-    gaps: Annotated[Optional[Path], typer.Option(help="Table of band gaps: id or formula, band_gap in eV.")] = None,  # noqa: UP045
-    classifier: Annotated[Optional[Path], typer.Option(help="Model file of `gnome fit-superionic`.")] = None,  # noqa: UP045
+    gaps: Annotated[Path | None, typer.Option(help="Table of band gaps: id or formula, band_gap in eV.")] = None,
+    classifier: Annotated[Path | None, typer.Option(help="Model file of `gnome fit-superionic`.")] = None,
     all: AllOption = False,
     export: ExportOption = None,
     format: FormatOption = "csv",
@@ -92,19 +91,19 @@ def li_conductors(
     _run(context, ["li-conductors"], export, format, gaps=gaps, classifier=classifier, all_stable=all)
 
 
-@analyse.command("li-mn-oxides")
+@app.command("li-mn-oxides")
 def li_mn_oxides(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
     """Oxides of lithium, manganese and another transition metal."""
     _run(context, ["li-mn-oxides"], export, format)
 
 
-@analyse.command()
+@app.command()
 def scaling(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
     """Validation error against training-set size, with a power law."""
     _run(context, ["scaling"], export, format)
 
 
-@analyse.command()
+@app.command()
 def experimental(
     context: typer.Context,
     cifs: Annotated[Path, typer.Option(help="Folder of CIF files.")],
@@ -116,7 +115,7 @@ def experimental(
     _run(context, ["experimental"], export, format, cifs=cifs, all_stable=all)
 
 
-@analyse.command()
+@app.command()
 def r2scan(
     context: typer.Context,
     results: Annotated[Path, typer.Option(help="Table of r2SCAN entries: id, numbers, e_form_per_atom, scale.")],
@@ -128,7 +127,7 @@ def r2scan(
     _run(context, ["r2scan"], export, format, results=results, all_stable=all)
 
 
-@analyse.command()
+@app.command()
 def novelty(
     context: typer.Context,
     against: Annotated[Path, typer.Option(help="Another store, or a table of crystals.")],
@@ -138,6 +137,18 @@ def novelty(
 ) -> None:
     """Which stable crystals another collection does not hold."""
     _run(context, ["novelty"], export, format, against=against, all_stable=all)
+
+
+def fit_superionic(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Measured conductivities, Parquet or CSV (OBELiX).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file.")] = Path("superionic.json"),
+    holdout: HoldoutOption = "none",
+) -> None:
+    """Fit the classifier that `gnome analyse STORE li-conductors --classifier` uses."""
+    from pipelines.analyses import fit_classifier
+
+    for line in fit_classifier(table, output, holdout):
+        typer.echo(line)
 
 
 def _run(context: typer.Context, names: list[str], export: Path | None, format: str, **options):

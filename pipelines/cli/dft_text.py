@@ -165,7 +165,7 @@ def submit_jobs(
     **options: Any,
 ) -> str:
     """Hand what waits to a queue and say what was done."""
-    from dft.jobs.slurm import SubmitError, submit_slurm
+    from dft.jobs.slurm import submit_slurm
     from dft.vasp.jobflow import submit_flows
 
     folders.unpack()
@@ -173,27 +173,14 @@ def submit_jobs(
     waiting = [id_ for id_ in asked if folders[id_].state in (State.EMITTED, State.STALE)]
     if not waiting:
         return f"no {evaluator} job waits; `gnome dft retry` asks for those that failed again"
-    try:
-        if to == "slurm":
-            header, tasks, dry = options["header"], options["tasks"], options["dry_run"]
-            command = ["dft", "run", os.path.abspath(store), "--submitted"]
-            command += ["--config", os.path.abspath(config)] if config else []
-            return submit_slurm(folders, waiting, command, tasks, header.read_text() if header else "", dry)
-        if to == "jobflow-remote":
-            return submit_flows(folders, waiting, evaluator, dft, options["project"], options["worker"])
-    except (SubmitError, EngineMissing) as error:
-        raise UserError(str(error)) from None
+    if to == "slurm":
+        header, tasks, dry = options["header"], options["tasks"], options["dry_run"]
+        command = ["dft", "run", os.path.abspath(store), "--submitted"]
+        command += ["--config", os.path.abspath(config)] if config else []
+        return submit_slurm(folders, waiting, command, tasks, header.read_text() if header else "", dry)
+    if to == "jobflow-remote":
+        return submit_flows(folders, waiting, evaluator, dft, options["project"], options["worker"])
     raise UserError(f"--to {to}: must be slurm or jobflow-remote")
-
-
-def fetch_results(folders: JobFolders, job_store: Path | None, project: str | None) -> str:
-    from dft.jobs.slurm import SubmitError
-    from dft.vasp.jobflow import fetch_flows
-
-    try:
-        return fetch_flows(folders, job_store, project)
-    except SubmitError as error:
-        raise UserError(str(error)) from None
 
 
 def status_table(evaluator: str, folders: JobFolders):

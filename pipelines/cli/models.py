@@ -1,26 +1,22 @@
-"""The commands about ensembles outside rounds. Imports are inside the commands, as in cli.py."""
+"""`gnome train`, `gnome predict` and `gnome evaluate`: ensembles outside rounds."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
+from pipelines.cli.config import round_config
+from pipelines.cli.options import ConfigOption
+
 SourceArg = Annotated[str, typer.Argument(metavar="FILE", help="A snapshot (see `gnome init`); or CSV with `formula`.")]
 FrameworkOption = Annotated[str, typer.Option("--framework", help="structural | compositional")]
-ConfigOption = Annotated[Optional[Path], typer.Option("--config", help="round.toml; `gnome config` prints one.")]  # noqa: UP045
 ModelOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--model", help="Folder that `gnome train` made; else the members that come with the package."),
 ]
-StoreOption = Annotated[Optional[str], typer.Option("--store", help="Newest members and hull of this store.")]  # noqa: UP045
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Add train, predict and evaluate to the command line."""
-    for command in (train, predict, evaluate):
-        app.command()(command)
+StoreOption = Annotated[str | None, typer.Option("--store", help="Newest members and hull of this store.")]
 
 
 def train(
@@ -28,7 +24,7 @@ def train(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the members; a rerun resumes.")],
     framework: FrameworkOption = "structural",
     config: ConfigOption = None,
-    members: Annotated[Optional[int], typer.Option(min=1, help="Overrides the settings' number.")] = None,  # noqa: UP045
+    members: Annotated[int | None, typer.Option(min=1, help="Overrides the settings' number.")] = None,
 ) -> None:
     """Train an ensemble on the labelled crystals, or formulas, of a file."""
     from rich.console import Console
@@ -36,10 +32,9 @@ def train(
 
     from pipelines.beam.environment import prepare
     from pipelines.errors import UserError
-    from pipelines.rounds.config import RoundConfig, load_config
 
     prepare(verbose=False)
-    settings = load_config(str(config)) if config else RoundConfig()
+    settings = round_config(config)
     if members:
         table = "scoring" if framework == "structural" else "compositional"
         settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
@@ -92,11 +87,11 @@ def predict(
     store: StoreOption = None,
     framework: FrameworkOption = "structural",
     hull: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--hull", help="Labelled snapshot whose hull the energies are measured against."),
     ] = None,
     over_volumes: Annotated[str, typer.Option(help="minimum | median of 20 volumes; see `gnome config`.")] = "median",
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="CSV or Parquet; else printed.")] = None,  # noqa: UP045
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV or Parquet; else printed.")] = None,
 ) -> None:
     """Predict formation energies: median and interquartile range of an ensemble, distance to the hull."""
     from pipelines.beam.environment import prepare

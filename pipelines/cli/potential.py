@@ -1,17 +1,19 @@
-"""`gnome potential`: train, test, label, md, screen. Imports are inside the commands, as in `pipelines.cli.app`."""
+"""`gnome potential`: train, test, label, md, screen."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
+from pipelines.cli.options import BeamOptions, StoreFolderArg
+
 app = typer.Typer(no_args_is_help=True, help="Train potentials, run molecular dynamics, screen conductors.")
 
-ConfigOption = Annotated[
-    Optional[Path],  # noqa: UP045
+PotentialConfigOption = Annotated[
+    Path | None,
     typer.Option("--config", help="potential.toml; `gnome potential config` prints one."),
 ]
 FramesArgs = Annotated[
@@ -23,7 +25,7 @@ FramesArg = Annotated[
 ]
 POTENTIALS = "embedded | pretrained | stillinger-weber | FILE.npz | ase:MODULE:FUNCTION"
 PotentialOption = Annotated[str, typer.Option("--potential", help="pretrained | FILE.npz")]
-BeamOptions = Annotated[Optional[list[str]], typer.Argument(metavar="[-- BEAM OPTIONS]", help="As Beam has them.")]  # noqa: UP045
+SeedOption = Annotated[int, typer.Option(min=0)]
 
 
 @app.command()
@@ -39,8 +41,8 @@ def config() -> None:
 def train(
     frames: FramesArgs,
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npz; a .json is written beside it.")],
-    config: ConfigOption = None,
-    init_from: Annotated[Optional[Path], typer.Option("--from", help="Potential to fine-tune.")] = None,  # noqa: UP045
+    config: PotentialConfigOption = None,
+    init_from: Annotated[Path | None, typer.Option("--from", help="Potential to fine-tune.")] = None,
 ) -> None:
     """Train a potential on energies, forces and stresses. An interrupted training goes on when called again."""
     _set_up()
@@ -90,13 +92,9 @@ def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL", help=POTE
     _set_up()
     from gnome_core.potentials.by_name import make_potential
     from gnome_core.potentials.errors import potential_errors
-    from pipelines.errors import UserError
     from pipelines.potentials.read_frames import read_frames
 
-    try:
-        _print_errors(potential_errors(make_potential(potential), read_frames(frames)))
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    _print_errors(potential_errors(make_potential(potential), read_frames(frames)))
 
 
 @app.command()
@@ -107,8 +105,8 @@ def label(
     copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each crystal beside itself.")] = 0,
     rattle: Annotated[float, typer.Option(min=0, help="Largest standard deviation of atoms in copies, Å.")] = 0.2,
     strain: Annotated[float, typer.Option(min=0, help="Largest standard deviation of strains in copies.")] = 0.05,
-    elements: Annotated[Optional[str], typer.Option(help="Only crystals of these, comma-separated.")] = None,  # noqa: UP045
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    elements: Annotated[str | None, typer.Option(help="Only crystals of these, comma-separated.")] = None,
+    seed: SeedOption = 0,
     beam_options: BeamOptions = None,
 ) -> None:
     """Label crystals, and distorted copies of them, with a teacher: frames for synthetic pre-training."""
@@ -126,10 +124,7 @@ def label(
     wanted = frozenset(NUMBERS[symbol] for symbol in symbols)
     with shown(Console(stderr=True)) as begin:
         begin("label")
-        try:
-            manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags, wanted)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags, wanted)
     counts = manifest.counts
     typer.echo(
         f"{counts.n_out} of {counts.n_in} labelled in {output}; rejected {counts.n_rejected}, dead {counts.n_dead}"
@@ -141,9 +136,9 @@ def md(
     crystal: Annotated[Path, typer.Argument(help="A structure file (CIF, POSCAR, extxyz, ...)")],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet or FILE.extxyz")],
     potential: PotentialOption = "pretrained",
-    config: ConfigOption = None,
-    temperature: Annotated[Optional[float], typer.Option(help="K; overrides md.temperature.")] = None,  # noqa: UP045
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    config: PotentialConfigOption = None,
+    temperature: Annotated[float | None, typer.Option(help="K; overrides md.temperature.")] = None,
+    seed: SeedOption = 0,
 ) -> None:
     """Run molecular dynamics on one crystal. An interrupted run goes on when called again."""
     _set_up()
@@ -163,9 +158,9 @@ def md(
     try:
         atoms = read(crystal)
         start = from_atoms(atoms[-1] if isinstance(atoms, list) else atoms)
-        made = make_potential(potential)
     except (OSError, ValueError) as error:
         raise UserError(f"{crystal}: {error}") from None
+    made = make_potential(potential)
     if not isinstance(made, TrainedPotential):
         raise UserError(f"--potential {potential}: molecular dynamics needs a trained potential (pretrained, FILE.npz)")
     with _progress("molecular dynamics", settings.n_steps, "steps") as show:
@@ -184,13 +179,13 @@ def md(
 
 @app.command()
 def screen(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")],
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Folder; STORE/screen.")] = None,  # noqa: UP045
+    store: StoreFolderArg,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; STORE/screen.")] = None,
     potential: PotentialOption = "pretrained",
-    config: ConfigOption = None,
-    band_gaps: Annotated[Optional[str], typer.Option(help="CSV with columns id, band_gap (eV).")] = None,  # noqa: UP045
+    config: PotentialConfigOption = None,
+    band_gaps: Annotated[str | None, typer.Option(help="CSV with columns id, band_gap (eV).")] = None,
     temperatures: Annotated[str, typer.Option(help="K, comma-separated; 1000 classifies.")] = "1000",
-    only: Annotated[Optional[str], typer.Option(help="Formulas or ids, comma-separated.")] = None,  # noqa: UP045
+    only: Annotated[str | None, typer.Option(help="Formulas or ids, comma-separated.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Candidates at most, in order of their ids.")] = 20,
     new: Annotated[bool, typer.Option("--new", help="Only crystals that rounds found.")] = False,
     skip: Annotated[float, typer.Option(min=0, help="ps left out at the start of each run.")] = 10.0,

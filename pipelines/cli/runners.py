@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ def show(context: typer.Context) -> None:
 def install(
     engine: Annotated[str, typer.Argument(metavar="ENGINE", help="prism | flink | spark")],
     beam: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Another version of Beam, where a registry lacks the installed one's engine."),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The commands that look after a store: verify, gc, migrate."""
+"""`gnome verify`, `gnome gc` and `gnome migrate`: they look after a store."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from typing import Annotated
 
 import typer
 
-StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
+from pipelines.cli.options import StoreFolderArg
 
 
-def add_commands(app: typer.Typer) -> None:
-    app.command()(verify)
-    app.command()(gc)
-    app.command()(migrate)
-
-
-def verify(store: StoreArg) -> None:
+def verify(store: StoreFolderArg) -> None:
     """Read everything committed and name what is damaged: checksums, counts, lineage, foreign files."""
     from pipelines.rounds.verify import verify as complaints
     from pipelines.store.store import Store
@@ -30,7 +24,7 @@ def verify(store: StoreArg) -> None:
 
 
 def gc(
-    store: StoreArg,
+    store: StoreFolderArg,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, it is listed.")] = False,
     older_than: Annotated[float, typer.Option(min=0, help="Hours since an attempt began: one may be running.")] = 24.0,
 ) -> None:
@@ -51,7 +45,7 @@ def gc(
     typer.echo(f"{total:,} bytes {done}" if total else "nothing to do")
 
 
-def migrate(store: StoreArg) -> None:
+def migrate(store: StoreFolderArg) -> None:
     """Bring a store that an older version made to the format of this one."""
     from pipelines.rounds.verify import migrate as bring
     from pipelines.store.store import Store

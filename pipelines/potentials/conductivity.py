@@ -71,7 +71,7 @@ class RunMD(beam.DoFn):
 
     def process(self, task: MDTask) -> Iterator[pa.RecordBatch]:
         from gnome_core.potentials.md import run_md
-        from gnome_core.potentials.nequip_potential import UnknownElement
+        from gnome_core.potentials.potential import UnknownElement
         from pipelines.potentials.trajectories import read_trajectory, write_trajectory
 
         (crystal,) = crystals_from_batch(task.crystal)

@@ -8,7 +8,8 @@ from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.frames import split_groups
 from gnome_core.potentials.md import NeighborSearch, edge_vectors, energy_and_forces, repeated, run_md
 from gnome_core.potentials.md_config import MDConfig
-from gnome_core.potentials.nequip_potential import TrainedPotential, UnknownElement
+from gnome_core.potentials.nequip_potential import TrainedPotential
+from gnome_core.potentials.potential import UnknownElement
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
 from tests.gnome_core.potentials.pair_frames import pair_frames

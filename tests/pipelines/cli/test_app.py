@@ -1,9 +1,22 @@
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.io import write
+
+from dft.jobs.engine import EngineMissing
+from gnome_core.crystals.cif import format_cif
+from gnome_core.crystals.convert import to_atoms
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.errors import GnomeError
+from gnome_core.potentials.frames import BadFrames
+from gnome_core.training.members.loop import TrainingDiverged
+from pipelines.cli import app
+from pipelines.errors import StoreError
 
 GNOME = str(Path(sys.executable).with_name("gnome"))
 
@@ -24,14 +37,25 @@ def test_help_answers_within_a_second():
     assert min(times) < 1.0
 
 
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; from pipelines.cli.app import app\n"
-        "from typer.testing import CliRunner; assert CliRunner().invoke(app, ['round', '--help']).exit_code == 0\n"
-        "print([m for m in ('apache_beam', 'jax', 'pyarrow', 'pymatgen', 'numpy') if m in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+ALL_HELP = """
+import sys
+from typer.main import get_command
+from typer.testing import CliRunner
+from pipelines.cli.app import app
+
+def ask(command, words):
+    assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, words
+    store = ["STORE"] if words == ["analyse"] else []
+    return 1 + sum(ask(c, [*words, *store, name]) for name, c in getattr(command, "commands", {}).items())
+
+asked = ask(get_command(app), [])
+print(asked > 50, [m for m in ("apache_beam", "jax", "pyarrow", "pymatgen", "numpy") if m in sys.modules])
+"""
+
+
+def test_help_of_every_command_imports_nothing_heavy():
+    result = subprocess.run([sys.executable, "-c", ALL_HELP], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "True []"
 
 
 @pytest.mark.parametrize(
@@ -43,16 +67,48 @@ def test_help_imports_nothing_heavy():
         (("init", "new", "--snapshot", "none.parquet"), "none.parquet"),
         (("init", "s3://bucket/x"), "local folder"),
         (("init", "new", "--", "--runner=DaskRunner"), "DaskRunner"),
+        (("potential", "test", "garbage.npz", "bare.extxyz"), "garbage.npz: not a potential"),
+        (("potential", "test", "stillinger-weber", "bare.extxyz"), "bare.extxyz: configuration 0: "),
+        (("potential", "test", "stillinger", "bare.extxyz"), "no potential 'stillinger'; there are: "),
+        (("predict", "bare.cif", "--hull", "bare.cif"), "bare.cif has no labelled crystal"),
+        (("compositions", "--elements", "Li,O", "-o", "none/all.txt"), "none/all.txt: No such file or directory"),
+        (("compositions", "--elements", "Li,O", "-o", "/dev/full"), "No space left on device"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "garbage.npz").write_bytes(b"no arrays")
+    silicon = Crystal(2.7 * (np.ones((3, 3)) - np.eye(3)), [[0, 0, 0], [0.25] * 3], [14, 14])
+    (tmp_path / "bare.cif").write_text(format_cif(silicon, "silicon"))  # neither has energies
+    write(tmp_path / "bare.extxyz", to_atoms(silicon))
     result = gnome(*arguments)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("gnome: ")]
     assert len(lines) == 1
     assert message in lines[0]
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("kind", [GnomeError, BadFrames, TrainingDiverged, EngineMissing, StoreError])
+def test_every_error_of_the_project_is_one_line(kind, monkeypatch, capsys):
+    def command():
+        raise kind("frame 3: no forces; drop it")
+
+    monkeypatch.setattr(app, "app", command)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "gnome: frame 3: no forces; drop it\n"
+
+
+@pytest.mark.parametrize("defect", [ValueError("shapes differ"), OSError("no file is named"), OSError(5, "I/O error")])
+def test_a_defect_keeps_its_traceback(defect, monkeypatch):
+    def command():
+        raise defect
+
+    monkeypatch.setattr(app, "app", command)
+    with pytest.raises(type(defect), match=re.escape(str(defect))):
+        app.main()
 
 
 def test_config_prints_toml():

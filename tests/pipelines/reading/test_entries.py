@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from pipelines.cli.export import export_entries
+from pipelines.cli.export_files import export_entries
 from pipelines.reading.entries import measured_entries
 from pipelines.store.store import Store
 from tests.pipelines.conftest import gnome

@@ -57,7 +57,10 @@ def test_seeds_differ_by_purpose_and_fit_63_bits():
     ("modules", "heavy"),
     [
         ("pipelines.rounds.config", ("jax", "apache_beam", "pymatgen", "scipy", "pyarrow")),
-        ("pipelines.cli.status, pipelines.rounds.driver, pipelines.report.collect", ("jax", "apache_beam", "pymatgen")),
+        (
+            "pipelines.cli.status_text, pipelines.rounds.driver, pipelines.report.collect",
+            ("jax", "apache_beam", "pymatgen"),
+        ),
     ],
 )
 def test_reading_settings_and_status_loads_nothing_heavy(modules, heavy):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dft.jobs.folders import JobFolders
-from pipelines.cli.show import print_entry
+from pipelines.cli.show_text import print_entry
 from pipelines.errors import StoreError, UserError
 from pipelines.reading.schemas import SCORED_SCHEMA
 from pipelines.rounds import driver
@@ -266,7 +266,7 @@ def test_ids_cannot_leave_their_folder(id_, tmp_path, store):
 def test_status_shows_a_running_attempt(store):
     from rich.console import Console
 
-    from pipelines.cli.status import watched
+    from pipelines.cli.status_text import watched
 
     round_ = driver.start_round(store, None)
     attempt = store.new_attempt(round_, "generate", driver.JobFile(stage="generate", inputs={}, config="", code=""))

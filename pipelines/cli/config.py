@@ -1,0 +1,41 @@
+"""`gnome config`, and the settings that a command works with: a file's, with what the command line overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pipelines.rounds.config import RoundConfig
+
+
+def config() -> None:
+    """Print a round.toml with every setting, its default and what it means."""
+    from pipelines.rounds.config import RoundConfig
+    from pipelines.rounds.toml import config_toml
+
+    typer.echo(config_toml(RoundConfig()), nl=False)
+
+
+def round_config(
+    path: Path | None,
+    base: RoundConfig | None = None,
+    snapshot: str | None = None,
+    evaluator: str | None = None,
+    recompute: bool = False,
+) -> RoundConfig:
+    """The settings in the file, else `base`, else the defaults; then what else is given. Raises UserError."""
+    from pipelines.rounds.config import RoundConfig, load_config, parse_config
+
+    settings = load_config(str(path)) if path else base or RoundConfig()
+    if snapshot:
+        settings = settings.model_copy(update={"snapshot": snapshot})
+    if recompute:
+        settings = settings.model_copy(update={"recompute": True})
+    if evaluator:
+        document = settings.document()
+        document["evaluation"]["evaluator"] = evaluator
+        settings = parse_config(document, "--evaluator")
+    return settings

@@ -1,0 +1,63 @@
+"""`gnome report`, `gnome show` and `gnome export`: what has come of a store, to be read here or in other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import StoreArg
+
+
+def report(
+    store: StoreArg,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file; STORE/report.html.")] = None,
+) -> None:
+    """Write one self-contained HTML file about all rounds and print its path."""
+    from pipelines.report.collect import collect
+    from pipelines.report.page import render, write_report
+    from pipelines.store.store import Store
+
+    opened = Store.open(store)
+    if output is None and opened.storage.local_path("") is None:  # a bucket's report goes into the bucket
+        opened.storage.write("report.html", render(collect(opened)).encode())
+        typer.echo(opened.storage.address("report.html"))
+    else:
+        typer.echo(write_report(collect(opened), output or opened.output_path("report.html")))
+
+
+def show(
+    store: StoreArg,
+    id: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="Entry or job id; its start is enough. None: where discoveries come from."),
+    ] = None,
+) -> None:
+    """Show an entry: energies, decomposition, how it was made. Without an id: the origins of all discoveries."""
+    from pipelines.cli.show_text import print_entry, print_origins
+    from pipelines.store.store import Store
+
+    if id is None:
+        print_origins(Store.open(store))
+    else:
+        print_entry(Store.open(store), id)
+
+
+def export(
+    store: StoreArg,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File, or folder for cif; STORE/export.FORMAT."),
+    ] = None,
+    stable: Annotated[bool, typer.Option("--stable", help="Only new crystals on the hull.")] = False,
+    format: Annotated[str, typer.Option(help="csv | cif | parquet")] = "csv",
+) -> None:
+    """Write entries (structures, energies, distance to the hull) for other programs."""
+    from pipelines.cli.export_files import export_entries
+    from pipelines.store.store import Store
+
+    opened = Store.open(store)
+    output = output or opened.output_path(f"export.{format}")
+    n = export_entries(opened, output, stable_only=stable, format=format)
+    typer.echo(f"{n} entries written to {output}")

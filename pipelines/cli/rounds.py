@@ -1,0 +1,216 @@
+"""`gnome init` and `gnome round`: what runs stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.cli.config import round_config
+from pipelines.cli.options import BeamOptions, ConfigOption, EvaluatorOption, RunnerOption, StoreArg, VerboseOption
+from pipelines.cli.outcomes import report
+
+if TYPE_CHECKING:
+    from pipelines.rounds.config import RoundConfig
+    from pipelines.store.store import Store
+
+app = typer.Typer(no_args_is_help=True, help="Run the rounds of a store.")
+
+
+def init(
+    store: StoreArg,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | mp-api | optimade:URL"),
+    ] = None,
+    config: ConfigOption = None,
+    evaluator: EvaluatorOption = None,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute", help="Evaluate only the snapshot's stable entries and the elements, for one scale."
+        ),
+    ] = False,
+    emit_only: Annotated[
+        bool, typer.Option("--emit-only", help="espresso, vasp: emit the snapshot's jobs, to be run elsewhere.")
+    ] = False,
+    runner: RunnerOption = None,
+    verbose: VerboseOption = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Make a store: read a snapshot of known crystals, build its hull, train the first ensemble."""
+    from pipelines.beam.runners import runner_flags
+    from pipelines.errors import JobsPending
+    from pipelines.rounds import driver
+    from pipelines.rounds.plan import stages_of
+
+    flags = _prepare(verbose, beam_options, runner)
+    runner_flags(flags)  # complain before anything is made
+    made = driver.init_store(store, round_config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
+    try:
+        _follow(driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))
+    except JobsPending as pending:
+        if not emit_only:
+            raise
+        typer.echo(str(pending))
+
+
+@app.command()
+def run(
+    store: StoreArg,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to run; a round that was interrupted counts.")] = 1,
+    config: ConfigOption = None,
+    evaluator: EvaluatorOption = None,
+    runner: RunnerOption = None,
+    verbose: VerboseOption = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Run whole rounds, then show the status and write the report."""
+    from pipelines.rounds import driver
+    from pipelines.rounds.plan import stages_of
+    from pipelines.store.store import Store
+
+    flags = _prepare(verbose, beam_options, runner)
+    opened = Store.open(store)
+    for _ in range(rounds):
+        round_ = driver.open_round(opened)
+        if round_ is None:
+            round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
+        _follow(driver.run_stages(opened, round_, stages_of(round_), flags))
+    status(store)
+    report(store)
+
+
+@app.command()
+def propose(
+    store: StoreArg,
+    config: ConfigOption = None,
+    evaluator: EvaluatorOption = None,
+    runner: RunnerOption = None,
+    verbose: VerboseOption = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Generate, score, select and emit jobs; evaluate them when you like, then `gnome round learn`."""
+    from pipelines.rounds import driver
+    from pipelines.rounds.plan import PROPOSE
+    from pipelines.store.store import Store
+
+    flags = _prepare(verbose, beam_options, runner)
+    opened = Store.open(store)
+    round_ = driver.open_round(opened)
+    if round_ is None:
+        round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
+    _follow(driver.run_stages(opened, round_, PROPOSE, flags))
+
+
+@app.command()
+def learn(
+    store: StoreArg,
+    runner: RunnerOption = None,
+    verbose: VerboseOption = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Evaluate what was proposed, ingest the results, update the hull, retrain, report.
+
+    Of first-principles jobs it takes the results that are there; later ones come in with the next round.
+    """
+    from pipelines.errors import UserError
+    from pipelines.rounds import driver
+    from pipelines.rounds.plan import LEARN
+    from pipelines.store.store import Store
+
+    flags = _prepare(verbose, beam_options, runner)
+    opened = Store.open(store)
+    round_ = driver.open_round(opened)
+    if not round_ or opened.commit(round_, "emit") is None:
+        raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
+    _follow(driver.run_stages(opened, round_, LEARN, flags, run_jobs=False))
+    status(store)
+    report(store)
+
+
+@app.command()
+def resume(
+    store: StoreArg,
+    runner: RunnerOption = None,
+    verbose: VerboseOption = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Finish the round that was interrupted; committed stages are kept as they are."""
+    from pipelines.rounds import driver
+    from pipelines.rounds.plan import stages_of
+    from pipelines.store.store import Store
+
+    flags = _prepare(verbose, beam_options, runner)
+    opened = Store.open(store)
+    round_ = driver.open_round(opened)
+    if round_ is None:
+        typer.echo(f"nothing to resume: round {opened.rounds()[-1]} is finished")
+        return
+    _follow(driver.run_stages(opened, round_, stages_of(round_), flags))
+
+
+@app.command()
+def plan(store: StoreArg) -> None:
+    """Show which stages the next `run` will run and what they read."""
+    from pipelines.rounds import driver
+    from pipelines.rounds.plan import inputs_of, stages_of
+    from pipelines.store.records import stage_key
+    from pipelines.store.store import Store
+
+    opened = Store.open(store)
+    round_ = driver.open_round(opened)
+    if round_ is None:
+        round_ = opened.rounds()[-1] + 1
+    for stage in stages_of(round_):
+        state = "committed" if opened.commit(round_, stage) else "to run"
+        reads = ", ".join(stage_key(*key) for key in inputs_of(round_, stage)) or "the snapshot"
+        typer.echo(f"{stage_key(round_, stage):16} {state:10} reads {reads}")
+
+
+@app.command()
+def status(
+    store: StoreArg,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing the newest round, until Ctrl-C.")] = False,
+) -> None:
+    """Show every stage's counts, and each round's hit rates and errors."""
+    from pipelines.cli.status_text import print_status, watch_status
+    from pipelines.store.store import Store
+
+    (watch_status if watch else print_status)(Store.open(store))
+
+
+def _next_config(store: Store, path: Path | None, evaluator: str | None) -> RoundConfig:
+    """The settings of a new round: those of the last one, or the file's."""
+    from pipelines.rounds.config import load_round_config
+
+    return round_config(path, base=load_round_config(store, store.rounds()[-1]), evaluator=evaluator)
+
+
+def _prepare(verbose: bool, beam_options: list[str] | None, runner: str | None) -> list[str]:
+    """Set this process up and give the Beam options; before anything loads Beam or jax."""
+    from pipelines.beam.environment import prepare
+    from pipelines.beam.runners import VERBOSE_FLAG, expand_runner
+
+    prepare(verbose)
+    return expand_runner(runner, [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])])
+
+
+def _follow(events: Iterable) -> None:
+    """Show the stages as they run: how far the running one is, and one line for each that ended."""
+    from rich.console import Console
+
+    from pipelines.beam.progress import shown
+    from pipelines.cli.status_text import stage_line
+    from pipelines.rounds.driver import Started
+    from pipelines.store.records import stage_key
+
+    console = Console(stderr=True)
+    with shown(console) as begin:
+        for event in events:
+            if isinstance(event, Started):
+                begin(stage_key(event.round, event.stage))
+            else:
+                console.print(stage_line(event.commit, event.reused), highlight=False, soft_wrap=True)
