@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -16,7 +16,9 @@ from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.training.members.config import TrainingConfig
 from pipelines.rounds.toml import Section, parse_settings, read_toml
-from pipelines.store.store import Store
+
+if TYPE_CHECKING:  # settings are read in a moment, without pyarrow
+    from pipelines.store.store import Store
 
 SEARCH = "random_search"  # the generator of the compositional framework
 
