@@ -35,7 +35,7 @@ def reads(monkeypatch) -> Counter[str]:
 
 
 def test_each_commit_and_each_file_is_read_once_for_a_report(two_rounds, tmp_path, reads):
-    store = Store(shutil.copytree(two_rounds, tmp_path / "store"))  # one that this process has not read
+    store = Store(str(shutil.copytree(two_rounds, tmp_path / "store")))  # one that this process has not read
     first = render(collect(store))
     rounds = store.rounds()
     assert rounds == [0, 1, 2]
