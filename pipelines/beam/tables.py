@@ -72,8 +72,11 @@ class _ReadGroup(beam.DoFn):
 
 @lru_cache(maxsize=8)
 def verified_file(root: str, stat: str) -> pa.Buffer:
-    """A committed file's bytes, from FileStat JSON: kept, since a worker reads many row groups of few files."""
-    return pa.py_buffer(Store(root).read_file(FileStat.model_validate_json(stat)))
+    """A committed file's bytes, from FileStat JSON: kept, since a worker reads many row groups of few files.
+
+    The store's own keeping would ask a bucket for the file's version with each of them.
+    """
+    return pa.py_buffer(Store(root, keep=False).read_file(FileStat.model_validate_json(stat)))
 
 
 class WriteTable(beam.PTransform):

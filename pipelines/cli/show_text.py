@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
 from pipelines.errors import UserError
 from pipelines.reading.committed import hull_until
-from pipelines.reading.entries import ancestries, measured_entries, newest_hull, recipe_of_job
+from pipelines.reading.entries import ancestries, measured_entries, newest_hull, recipes_of_jobs
 from pipelines.store.store import Store
 
 
@@ -43,12 +43,13 @@ def print_entry(store: Store, id_: str) -> None:
     elif against := equilibrium_reaction(hull, position):
         depth = row["phase_separation_energy"]
         console.print(f"competes with      {against}  ({depth:+.4f} eV/atom)")
-    for step in ancestries(entries, [row["id"]])[0]:
+    chain = ancestries(entries, [row["id"]])[0]
+    made = recipes_of_jobs(store, round_, (step["job"] for step in chain if step["round"] > 0))
+    for step in chain:
         if step["round"] == 0:
             console.print(f"from {step['id']}  {step['formula']}  (snapshot)")
         else:
-            made = recipe_of_job(store, step["round"], step["job"])
-            console.print(f"made {step['id']}  {step['formula']}  by {made}")
+            console.print(f"made {step['id']}  {step['formula']}  by {made[step['job']]}")
 
 
 def print_origins(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, wraps
 from threading import Lock
 from typing import ParamSpec, TypeVar
@@ -41,6 +41,33 @@ def once_per_process(load: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def once_per_commit(made_of: Callable[..., Iterable[tuple[int, str]]]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """`once_per_process` of what is loaded from a store, whose root is the first argument.
+
+    made_of: arguments -> (round, stage) of the last commits that it is made of, which hold the digests of those before
+    them: a store that was made again at the same root is loaded again.
+    """
+
+    def decorate(load: Callable[P, T]) -> Callable[P, T]:
+        @once_per_process
+        def cached(digests: tuple[str | None, ...], *args: P.args, **kwargs: P.kwargs) -> T:
+            return load(*args, **kwargs)
+
+        @wraps(load)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            commits = [Store(str(args[0])).commit(*key) for key in made_of(*args)]
+            return cached(tuple(commit.digest if commit else None for commit in commits), *args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def labels_of(round_: int) -> tuple[int, str]:
+    """(round, stage) of the commit that added a round's labelled entries."""
+    return (round_, "ingest") if round_ else (0, "snapshot")
+
+
 def committed(store: Store, round_: int, stage: str) -> Commit:
     commit = store.commit(round_, stage)
     if commit is None:
@@ -71,14 +98,14 @@ def proposed_entries(store: Store, round_: int) -> list[pa.Table]:
     return tables
 
 
-@once_per_process
+@once_per_commit(lambda root, round_: [(round_, "hull")])
 def parent_table(root: str, round_: int) -> ParentTable:
     """Parents that the hull of `round_` offers to the next round."""
     store = Store(root)
     return ParentTable.from_batch(store.read_table(committed(store, round_, "hull"), "parents", PARENT_SCHEMA))
 
 
-@once_per_process
+@once_per_commit(lambda root, round_: [labels_of(round_), (round_, "hull")])
 def hull_until(root: str, round_: int) -> Hull:
     """The hull of all entries up to a round: mapped from the file that its stage committed, once there is one."""
     store = Store(root)
@@ -88,7 +115,7 @@ def hull_until(root: str, round_: int) -> Hull:
     return Hull.from_table(entries_until(store, round_, ["id", "numbers", "e_form_per_atom", "scale"]))
 
 
-@once_per_process
+@once_per_commit(lambda root: [labels_of(0)])
 def references(root: str) -> ElementalReferences:
     """The store's elemental references: fixed by its snapshot."""
     elements = entries_until(Store(root), 0, ["numbers", "energy_per_atom", "correction_per_atom", "scale"])
@@ -116,7 +143,7 @@ def known_compositions(root: str, path: str) -> KnownCompositions:
     return KnownCompositions.map_file(Store(root).storage.fetch(path))
 
 
-@once_per_process
+@once_per_commit(lambda root, round_: [(round_, "emit")])
 def proposals(root: str, round_: int) -> pa.Table:
     """The jobs of a round, sorted by id."""
     store = Store(root)
@@ -152,12 +179,14 @@ def committed_statuses(store: Store, round_: int) -> dict[str, str]:
     return statuses
 
 
-def all_proposals(store: Store, round_: int) -> pa.Table:
+def all_proposals(store: Store, round_: int, columns: list[str] | None = None) -> pa.Table:
     """The jobs of rounds 1..round_ (PROPOSAL_SCHEMA)."""
     tables = [
-        store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA) for earlier in range(1, round_ + 1)
+        store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA, columns)
+        for earlier in range(1, round_ + 1)
     ]
-    return pa.concat_tables([PROPOSAL_SCHEMA.empty_table(), *tables]).combine_chunks()
+    empty = PROPOSAL_SCHEMA.empty_table()
+    return pa.concat_tables([empty if columns is None else empty.select(columns), *tables]).combine_chunks()
 
 
 def newest_commit(store: Store, stage: str) -> Commit | None:

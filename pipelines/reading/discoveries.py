@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
-from pipelines.reading.entries import ancestries, new_on_hull, recipe_of_job
+from pipelines.reading.entries import Made, ancestries, new_on_hull, recipes_of_jobs
 from pipelines.store.store import Store
 
 
@@ -46,6 +46,10 @@ class StableCrystal:
 def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
     """The new crystals on the newest hull, deepest first. entries: those of `measured_entries`."""
     new = new_on_hull(entries).sort_by([("e_above_hull_others", "ascending"), ("id", "ascending")])
+    chains = ancestries(entries, new["id"].to_pylist())
+    made_by_rounds = [step for chain in chains for step in chain if step["round"] > 0]
+    newest = max((step["round"] for step in made_by_rounds), default=0)
+    recipes = recipes_of_jobs(store, newest, (step["job"] for step in made_by_rounds))
     return [
         StableCrystal(
             id=row["id"],
@@ -55,15 +59,13 @@ def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
             crystal=crystal,
             e_form=row["e_form_per_atom"],
             e_above_hull=row["e_above_hull_others"],
-            chain=tuple(_step(store, step) for step in chain),
+            chain=tuple(_step(step, recipes) for step in chain),
         )
-        for row, crystal, chain in zip(
-            new.to_pylist(), crystals_from_batch(new), ancestries(entries, new["id"].to_pylist()), strict=True
-        )
+        for row, crystal, chain in zip(new.to_pylist(), crystals_from_batch(new), chains, strict=True)
     ]
 
 
-def _step(store: Store, row: dict) -> ProvenanceStep:
+def _step(row: dict, recipes: Mapping[str, Made]) -> ProvenanceStep:
     if row["round"] == 0:
         return ProvenanceStep(row["id"], row["formula"], 0)
-    return ProvenanceStep(row["id"], row["formula"], row["round"], *recipe_of_job(store, row["round"], row["job"]))
+    return ProvenanceStep(row["id"], row["formula"], row["round"], *recipes[row["job"]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -57,12 +57,17 @@ class Made(NamedTuple):
         return f"{self.generator}: {swaps} on {'all sites' if self.n_sites is None else f'{self.n_sites} sites'}"
 
 
-def recipe_of_job(store: Store, round_: int, job: str) -> Made:
-    """How the recipe behind a job that `round_` took in says that its crystal is made."""
-    jobs = all_proposals(store, round_)
-    row = jobs.slice(pc.index(jobs["id"], job).as_py(), 1).to_pylist()[0]
-    recipe = Recipe(*(row[name] for name in Recipe._fields))
+def recipes_of_jobs(store: Store, round_: int, jobs: Iterable[str]) -> dict[str, Made]:
+    """Job id -> how the recipe behind it says that its crystal is made, of jobs that rounds 1..round_ emitted."""
+    ids = pa.array(list(dict.fromkeys(jobs)), pa.string())
+    proposed = all_proposals(store, round_, ["id", *Recipe._fields])
+    rows = proposed.take(pc.index_in(ids, proposed["id"].combine_chunks())).to_pylist()
     names = {generator.code: name for name, generator in installed_generators().items()}
+    return {row["id"]: _made(Recipe(*(row[name] for name in Recipe._fields)), names) for row in rows}
+
+
+def _made(recipe: Recipe, names: Mapping[int, str]) -> Made:
+    """names: generator's code -> name, of those that are installed."""
     mapping = {SYMBOLS[old]: SYMBOLS[new] for old, new in recipe.replacements.items()}
     n_sites = sum(byte.bit_count() for byte in recipe.sites) or None
     cell = ""

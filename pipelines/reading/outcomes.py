@@ -41,7 +41,20 @@ def evaluated_jobs(store: Store) -> pa.Table:
 def all_outcomes(store: Store) -> dict[int, pa.Table]:
     """What `round_outcomes` says of every round whose hull is there."""
     rounds = [round_ for round_ in store.rounds()[1:] if store.commit(round_, "hull")]
-    return {round_: round_outcomes(store, round_, rounds[-1]) for round_ in rounds}
+    last = max(rounds, default=0)
+    status, energies = committed_statuses(store, last), _committed_energies(store, last)
+    return {round_: round_outcomes(store, round_, status, energies) for round_ in rounds}
+
+
+def _committed_energies(store: Store, round_: int) -> dict[str, float]:
+    """Job id -> eV/atom, of results that rounds 1..round_ took in."""
+    energies: dict[str, float] = {}
+    for earlier in range(1, round_ + 1):
+        entries = store.read_table(
+            committed(store, earlier, "ingest"), "entries", ENTRY_SCHEMA, ["job", "e_form_per_atom"]
+        )
+        energies |= dict(zip(entries["job"].to_pylist(), entries["e_form_per_atom"].to_pylist(), strict=True))
+    return energies
 
 
 def jobs_of(outcomes: Mapping[int, pa.Table]) -> pa.Table:
@@ -64,20 +77,13 @@ def by_composition(outcomes: pa.Table) -> dict[str, list[int]]:
     return found
 
 
-def round_outcomes(store: Store, round_: int, last: int) -> pa.Table:
-    """JOBS columns, `searched` and `volume_factor` of one round's jobs whose results rounds up to `last` took in.
+def round_outcomes(store: Store, round_: int, status: Mapping[str, str], energies: Mapping[str, float]) -> pa.Table:
+    """JOBS columns, `searched` and `volume_factor` of one round's jobs that have a status, an energy or not (eV/atom).
 
     Distances are to the hull that the round started from.
     """
     jobs = proposals(store.root, round_)
-    status = committed_statuses(store, last)
     jobs = jobs.filter(pc.is_in(jobs["id"], pa.array(list(status), pa.string())))
-    energies: dict[str, float] = {}
-    for later in range(round_, last + 1):
-        columns = store.read_table(
-            committed(store, later, "ingest"), "entries", ENTRY_SCHEMA, ["job", "e_form_per_atom"]
-        )
-        energies |= dict(zip(columns["job"].to_pylist(), columns["e_form_per_atom"].to_pylist(), strict=True))
     ids = jobs["id"].to_pylist()
     e_form = np.array([energies.get(job, np.nan) for job in ids])
     above = hull_until(store.root, round_ - 1).e_above_hull(atom_counts(jobs["numbers"]), e_form)

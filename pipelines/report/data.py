@@ -1,4 +1,4 @@
-"""What the report shows, as plain data: the round driver fills `ReportData` from committed stages, html.py draws it.
+"""What the report shows, as plain data: the round driver fills `ReportData` from committed stages, page.py draws it.
 
 Nothing here reads a store. Energies are eV/atom on one `scale`; times are seconds.
 """

@@ -25,7 +25,7 @@ CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0.5, 3**0.5 / 2, 0], [0.5, 3**0.5 / 6
 
 
 def hull_diagrams(data: ReportData, chemsys: str) -> list[tuple[str, go.Figure]]:
-    """(what it shows, figure) of the pictures of one system; html.py has the key.
+    """(what it shows, figure) of the pictures of one system; `sections.discoveries` has the key.
 
     Binary systems: the hulls of the snapshot and of all rounds in one. Ternary and quaternary ones: before and after
     the last round that put a crystal of the system on the newest hull. Raises ValueError for other systems.

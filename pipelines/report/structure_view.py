@@ -1,4 +1,4 @@
-"""A crystal's unit cell as a plotly scatter3d figure, and its space group. Called by html.py, once a stable crystal."""
+"""A crystal's unit cell as a plotly scatter3d figure, and its space group. Called once a stable crystal."""
 
 from __future__ import annotations
 

@@ -107,6 +107,11 @@ def over_all(shares: Iterable[Share]) -> Share:
     return _share(sum(share.hits for share in shares), sum(share.n for share in shares))
 
 
+def hits_together(rounds: Sequence[RoundSummary]) -> tuple[Share, Share]:
+    """Hits of all rounds: the model's and the random baseline's."""
+    return over_all(r.model for r in rounds), over_all(r.random for r in rounds)
+
+
 def summarize(data: ReportData) -> list[RoundSummary]:
     """One summary for each round that evaluated anything, ascending."""
     return [_summarize_round(data, round_) for round_ in sorted(set(data.jobs["round"].to_pylist()))]

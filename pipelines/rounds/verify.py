@@ -31,6 +31,7 @@ def verify(store: Store) -> Iterator[Complaint]:
 
     Reads all committed data once. What attempts that never committed have left is no damage (`gnome gc` removes it).
     """
+    store = Store(store.root, keep=False)  # what is there now, not what this process has read
     rounds = sorted(name for name in store.storage.children("rounds") if _round_of(name) is not None)
     for name in rounds:
         yield from _verify_round(store, name)
@@ -193,7 +194,7 @@ def migrate(store: Store) -> list[str]:
 
     Raises StoreError for data that its commit does not describe: only what is whole gets a seal.
     """
-    changed = []
+    store, changed = Store(store.root, keep=False), []
     for round_ in store.rounds():
         paths = [f"rounds/{stage_key(round_, stage)}/COMMIT.json" for stage in stages_of(round_)]
         for path in (*paths, f"rounds/r{round_:04d}/ROUND.json"):

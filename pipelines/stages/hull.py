@@ -16,7 +16,7 @@ from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
 from gnome_core.stability.hull import Hull
 from pipelines.beam import tags
 from pipelines.beam.tables import ReadTable, WriteTable
-from pipelines.reading.committed import HULL_FILE, committed, hull_until, once_per_process
+from pipelines.reading.committed import HULL_FILE, committed, hull_until, labels_of, once_per_commit
 from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import WriteManifest, run_job
@@ -67,7 +67,7 @@ class HullColumns:
     on_hull: np.ndarray
 
 
-@once_per_process
+@once_per_commit(lambda root, round_: [labels_of(round_)])
 def hull_columns(root: str, round_: int) -> HullColumns:
     """The columns of a round's hull: of entries in systems that the round changed made anew, of others taken over."""
     if not round_:

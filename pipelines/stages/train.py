@@ -26,7 +26,7 @@ from pipelines.beam.metrics import timer
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import WriteTable
 from pipelines.errors import UserError
-from pipelines.reading.committed import all_proposals, entries_until, once_per_process, proposed_entries
+from pipelines.reading.committed import all_proposals, entries_until, labels_of, once_per_commit, proposed_entries
 from pipelines.reading.members import local_member, member_addresses, shipped_addresses, weights_of
 from pipelines.reading.schemas import MEMBER_SCHEMA
 from pipelines.rounds.config import RoundConfig, derived_seed
@@ -130,7 +130,7 @@ class Dataset:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-@once_per_process
+@once_per_commit(lambda root, round_, *_: [labels_of(round_)])
 def composition_dataset(root: str, round_: int, holdout: str, least_converged: int) -> Dataset:
     """The lowest energies of all compositions labelled up to a round, less those a holdout withholds.
 
@@ -138,7 +138,7 @@ def composition_dataset(root: str, round_: int, holdout: str, least_converged: i
     """
     store = Store(root)
     entries = entries_until(store, round_, ["formula", "chemsys", "numbers", "e_form_per_atom", "job"])
-    jobs = all_proposals(store, round_).select(["id", "generator"])
+    jobs = all_proposals(store, round_, ["id", "generator"])
     labels = composition_labels(_kept(entries, holdout), jobs, least_converged)
     counts = {
         "composition_labels": len(labels.formulas),
@@ -155,7 +155,7 @@ def _kept(entries: pa.Table, holdout: str) -> pa.Table:
     return entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
 
 
-@once_per_process
+@once_per_commit(lambda root, round_, *_: [labels_of(round_)])
 def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
     """Everything labelled up to a round, less the withheld chemical systems under a holdout.
 

@@ -121,6 +121,12 @@ class Bucket:
             blob.reload(retry=_retry(), timeout=TIMEOUT)
         return blob.size, base64.b64decode(blob.crc32c).hex()
 
+    def version(self, path: str) -> int:
+        blob = self._blob(path)
+        with self._explained(path):
+            blob.reload(retry=_retry(), timeout=TIMEOUT)
+        return blob.generation
+
     def address(self, path: str) -> str:
         return f"gs://{self.name}/{self.prefix}{path}"
 

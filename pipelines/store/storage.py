@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,10 @@ class Storage(Protocol):
 
     def checksum(self, path: str) -> tuple[int, str]:
         """(bytes, CRC32C as 8 hex characters) of what is stored. Raises FileNotFoundError."""
+        ...
+
+    def version(self, path: str) -> Hashable:
+        """Another one when the file was replaced or changed, told without reading it. Raises FileNotFoundError."""
         ...
 
     def address(self, path: str) -> str:
@@ -117,6 +122,10 @@ class LocalFolder:
             for _ in crc.consume(file, READ_BYTES):
                 pass
             return file.tell(), crc.digest().hex()
+
+    def version(self, path: str) -> Hashable:
+        found = self._path(path).stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def address(self, path: str) -> str:
         return str(self._path(path))

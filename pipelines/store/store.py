@@ -11,9 +11,10 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import google_crc32c
 import pyarrow as pa
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import StoreError, UserError
 from pipelines.store.digests import json_digest, rows_digest
+from pipelines.store.kept import DOCUMENTS, FILES, Kept
 from pipelines.store.records import Attempt, Commit, FileStat, JobFile, Manifest, stage_path, table_files
 from pipelines.store.seals import json_document, sealed, unsealed
 from pipelines.store.storage import LocalFolder, storage_for
@@ -32,13 +34,20 @@ STAMP = "%Y%m%dT%H%M%S.%f"  # begins an attempt's id
 JOB, MANIFEST, DONE, LAUNCHED = "JOB.json", "MANIFEST.json", "DONE.json", "LAUNCHED.json"
 RESTORE = "restore it from a copy"
 
+T = TypeVar("T")
+
 
 class Store:
-    """A flywheel's data. Cheap to construct and to pickle; holds no open files."""
+    """A flywheel's data. Cheap to construct and to pickle; holds no open files.
 
-    def __init__(self, root: str):
+    Commits, configs and committed files are read once a process (`kept.py`), unless `keep` is false: then every read
+    is of the bytes that are there now.
+    """
+
+    def __init__(self, root: str, keep: bool = True):
         self.root = root.rstrip("/") or root
         self.storage = storage_for(root)
+        self.keep = keep
 
     def __repr__(self) -> str:
         return f"Store({self.root!r})"
@@ -84,7 +93,8 @@ class Store:
 
     def round_config(self, round_: int) -> dict:
         path = f"rounds/r{round_:04d}/config.json"
-        return json_document(self.storage.read(path), f"{self.root}/{path}")
+        data = self._once(DOCUMENTS, path, lambda: self.storage.read(path))
+        return json_document(data, f"{self.root}/{path}")
 
     def close_round(self, round_: int, commits: Iterable[Commit]) -> None:
         """Write ROUND.json, the round's last file."""
@@ -150,10 +160,12 @@ class Store:
         """None where the stage does not exist. Raises StoreError unless the commit is as it was written."""
         path = f"{stage_path(round_, stage)}/COMMIT.json"
         try:
-            data = self.storage.read(path)
+            return self._once(DOCUMENTS, path, lambda: self._read_commit(path, round_, stage))
         except FileNotFoundError:
             return None
-        where = f"{self.root}/{path}"
+
+    def _read_commit(self, path: str, round_: int, stage: str) -> Commit:
+        data, where = self.storage.read(path), f"{self.root}/{path}"
         try:
             commit = Commit.model_validate(unsealed(data, where, self.root))
         except ValidationError as error:
@@ -196,11 +208,30 @@ class Store:
     def read_file(self, stat: FileStat) -> bytes:
         """A committed file's bytes. Raises StoreError unless they are the committed ones."""
         try:
-            data = self.storage.read(stat.path)
+            return self._once(
+                FILES, stat.path, lambda: self._read_file(stat), committed=(stat.bytes, stat.crc32c), size=stat.bytes
+            )
         except FileNotFoundError:
             raise self._missing(stat) from None
+
+    def _read_file(self, stat: FileStat) -> bytes:
+        data = self.storage.read(stat.path)
         self._compare(stat, f"{self.root}/{stat.path}", len(data), f"{google_crc32c.value(data):08x}")
         return data
+
+    def _once(self, kept: Kept, path: str, read: Callable[[], T], *, committed: Hashable = None, size: int = 0) -> T:
+        """What `read` makes of a file, from when this process last read it if it is the same file still.
+
+        committed: what `read` compares it with. Raises FileNotFoundError, and what `read` does; neither is kept.
+        """
+        if not self.keep:
+            return read()
+        address, version = self.storage.address(path), (self.storage.version(path), committed)
+        value = kept.get(address, version)
+        if value is None:
+            value = read()
+            kept.put(address, version, value, size)
+        return value
 
     def check_file(self, stat: FileStat) -> None:
         """Raise StoreError unless the stored bytes are the committed ones; a bucket is asked, not read."""

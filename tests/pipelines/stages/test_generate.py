@@ -17,7 +17,7 @@ from gnome_core.generation.oxidation import can_be_neutral
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import NO_PARENT, recipe_compositions, recipe_digests, recipe_formulas
 from pipelines.reading.committed import entries_until, parent_table
-from pipelines.reading.entries import ancestries, measured_entries, recipe_of_job
+from pipelines.reading.entries import ancestries, measured_entries, recipes_of_jobs
 from pipelines.reading.schemas import CANDIDATE_SCHEMA, PACKING_SCHEMA, PROPOSAL_SCHEMA
 from pipelines.report.collect import collect
 from pipelines.report.page import render
@@ -182,7 +182,7 @@ def test_random_structures_are_their_own_roots(random_round):
     assert len(made) > 0
     for chain in ancestries(entries, made["id"].to_pylist()):
         assert len(chain) == 1
-        how = recipe_of_job(store, 1, chain[0]["job"])
+        how = recipes_of_jobs(store, 1, [chain[0]["job"]])[chain[0]["job"]]
         assert str(how).startswith("random_search: ")
         assert "space group" in how.cell
     shown = gnome("show", store.root, made["id"][0].as_py())

@@ -1,0 +1,191 @@
+"""The rounds: their figures of merit, rows through their stages, candidates, random search."""
+
+from __future__ import annotations
+
+from html import escape
+
+from pipelines.report import plots
+from pipelines.report.data import StageCounts
+from pipelines.report.labels import NOTHING, count, duration, formula_html, milli, number
+from pipelines.report.sections.elements import Page, gain_text, html_table, part_text, percent, share_text
+from pipelines.report.summary import RoundSummary, gain, hits_together, search_hits
+
+MAX_UNPACKED = 50
+MAX_SEARCHED = 500
+
+
+def summary(page: Page) -> str:
+    """The figures that tell most, as cards."""
+    by_round = ", ".join(
+        f"{sum(s.round == r for s in page.stable)} in round {r}" for r in sorted({s.round for s in page.stable})
+    )
+    evaluated = int(sum(page.data.jobs["e_form"].is_valid().to_pylist()))
+    generated = sum(s.n_out for s in page.data.stages if s.stage == "generate")
+    cards = [
+        ("new crystals on the hull", count(len(page.stable)), by_round),
+        ("candidates generated", count(generated), "in all rounds"),
+        ("candidates evaluated", count(evaluated), f"{count(len(page.data.jobs) - evaluated)} failed"),
+    ]
+    if page.rounds:
+        first, last = page.rounds[0], page.rounds[-1]
+        cards += [
+            (f"hit rate, round {last.round}", percent(last.model), f"random baseline {percent(last.random)}"),
+            ("gain over random", gain_text(gain(*hits_together(page.rounds))), "all rounds"),
+            (f"MAE, round {last.round}", f"{milli(last.mae)} <small>meV/atom</small>", _change(first, last)),
+        ]
+    total = sum(s.seconds for s in page.data.stages)
+    cards.append(("wall time of the stages", duration(total), f"{len(page.data.stages)} stages"))
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{note}</dd></div>" for name, value, note in cards)
+    return f'<dl class="cards">{items}</dl>'
+
+
+def funnel(page: Page) -> str:
+    """Rows through every stage, and why some were turned away."""
+    header = ("Round", "Stage", "In", "Out", "Rejected", "Dead", "In = out + rejected + dead", "Reasons")
+    rows = [
+        [
+            str(s.round),
+            escape(s.stage),
+            count(s.n_in),
+            count(s.n_out),
+            count(s.n_rejected),
+            count(s.n_dead),
+            "yes" if s.balanced else "<strong>no</strong>",
+            _reasons(s),
+        ]
+        for s in page.data.stages
+    ]
+    return (
+        "<p>Every row that enters a stage leaves it, is turned away by a named rule, or becomes a dead letter.</p>"
+        + page.figure("funnel", plots.funnel(page.data), "Rows that left each stage, by round")
+        + html_table("Rows through each stage", header, rows, numeric={2, 3, 4, 5}, wide={7})
+    )
+
+
+def candidates(page: Page) -> str:
+    """What each generator made, and how much of it was new and scored."""
+    if not page.data.generated:
+        return "<p>Nothing has been generated yet.</p>"
+    header = ("Round", "Generator", "Elements", "Recipes", "New", "Scored", "Charge-balanced")
+    rows = [
+        [
+            str(g.round),
+            escape(g.generator),
+            str(g.n_elements),
+            count(g.recipes),
+            count(g.new),
+            count(g.kept),
+            f"{number(100 * g.balanced / g.kept, 1)} %" if g.kept else NOTHING,
+        ]
+        for g in page.data.generated
+    ]
+    kept, balanced = (sum(getattr(g, name) for g in page.data.generated) for name in ("kept", "balanced"))
+    share = f" {number(100 * balanced / kept, 1)} % of the scored are." if kept else ""
+    return (
+        "<p>New: of a composition that no entry and no earlier proposal has, and that no rule turned away. "
+        "Charge-balanced: the elements, at one common charge each, add up to zero, and no cation is more "
+        f"electronegative than an anion.{share}</p>"
+        + page.figure("generated", plots.generated(page.data), "Recipes of new compositions by generator")
+        + html_table("Candidates by generator and number of elements", header, rows, numeric={2, 3, 4, 5, 6}, tall=True)
+        + _searched_compositions(page)
+    )
+
+
+def _searched_compositions(page: Page) -> str:
+    """Shares of the oxidation rule, and compositions that would not pack, where random structures were made."""
+    if not page.data.compositions:
+        return ""
+    header = ("Round", "Elements", "Compositions", "Pass the oxidation rule")
+    rows = [
+        [
+            str(c.round),
+            str(c.n_elements),
+            count(c.enumerated),
+            f"{count(c.passed)} ({number(100 * c.passed / c.enumerated, 1)} %)" if c.enumerated else NOTHING,
+        ]
+        for c in page.data.compositions
+    ]
+    table = html_table("Compositions taken for random structures", header, rows, numeric={1, 2, 3})
+    if not page.data.unpacked:
+        return table
+    names = ", ".join(formula_html(formula) for _, formula in page.data.unpacked[:MAX_UNPACKED])
+    more = len(page.data.unpacked) - MAX_UNPACKED
+    rest = f" and {count(more)} more" if more > 0 else ""
+    return f'{table}<p class="note">No random structure could be packed of {names}{rest}.</p>'
+
+
+def random_search(page: Page) -> str:
+    """Compositions that were searched with random structures; empty where none were."""
+    if not page.data.searches:
+        return ""
+    header = (
+        "Round",
+        "Compositions",
+        "Random structures",
+        "Packed",
+        "Converged",
+        "Compositions that became labels",
+        "Hit rate, model",
+        "Hit rate, random",
+        "Labels then trained on",
+    )
+    rows = [
+        [
+            str(s.round),
+            count(len(s.compositions)),
+            count(sum(c.begun for c in s.compositions)),
+            part_text(sum(c.packed for c in s.compositions), sum(c.begun for c in s.compositions)),
+            part_text(sum(c.converged for c in s.compositions), sum(c.packed for c in s.compositions)),
+            count(sum(c.converged >= s.least_converged for c in s.compositions)),
+            share_text(search_hits(s, by_random=False)),
+            share_text(search_hits(s, by_random=True)),
+            NOTHING if s.labels is None else f"{count(s.labels)}, {count(s.labels_searched or 0)} by search alone",
+        ]
+        for s in page.data.searches
+    ]
+    by_composition = [
+        [
+            formula_html(c.formula),
+            str(s.round),
+            count(c.packed),
+            count(c.converged),
+            "yes" if c.converged >= s.least_converged else "no",
+            number(c.predicted, 3),
+            NOTHING if c.e_form is None else number(c.e_form, 3),
+            NOTHING if c.e_above_hull is None else milli(c.e_above_hull, 1),
+        ]
+        for s in page.data.searches
+        for c in s.compositions
+    ][:MAX_SEARCHED]
+    names = (
+        "Composition",
+        "Round",
+        "Packed",
+        "Converged",
+        "Label",
+        "Predicted (eV/atom)",
+        "Lowest (eV/atom)",
+        "To the hull before the round (meV/atom)",
+    )
+    least = page.data.searches[-1].least_converged
+    return (
+        "<p>Compositions near the hull by the compositional ensemble, each searched with random structures. A hit: "
+        "the lowest structure lies at or below the hull as it was before the round. A composition's lowest energy "
+        f"is a label of the next ensemble where at least {least} of its structures converged.</p>"
+        + page.figure(
+            "search-volumes",
+            plots.search_volumes(page.data),
+            "Relaxations that converged, by the volume that the structure began with",
+        )
+        + html_table("Random search, by round", header, rows, numeric={1, 2, 3, 4, 5, 6, 7, 8})
+        + html_table("Searched compositions", names, by_composition, numeric={1, 2, 3, 5, 6, 7}, tall=True)
+    )
+
+
+def _reasons(stage: StageCounts) -> str:
+    named = [*sorted(stage.rejected.items()), *((f"dead: {reason}", n) for reason, n in sorted(stage.dead.items()))]
+    return ", ".join(f"{escape(reason.replace('_', ' '))} {count(n)}" for reason, n in named if n) or NOTHING
+
+
+def _change(first: RoundSummary, last: RoundSummary) -> str:
+    return "of the ensemble's median" if first is last else f"round {first.round}: {milli(first.mae)} meV/atom"
