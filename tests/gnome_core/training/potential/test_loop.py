@@ -10,7 +10,8 @@ from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_
 from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.training.potential.batches import FrameGraphs, epoch_order
 from gnome_core.training.potential.config import PotentialTrainingConfig
-from gnome_core.training.potential.loop import fit_shifts, train_potential
+from gnome_core.training.potential.loop import train_potential
+from gnome_core.training.potential.shifts import fit_shifts
 from tests.gnome_core.potentials.pair_frames import ALONE, pair_frames
 
 MODEL = NequIPConfig(layers=1, hidden_irreps="8x0e+4x1o", edge_irreps="0e+1o", cutoff=4.0, elements=(29, 47))
