@@ -96,9 +96,9 @@ def run_epochs(
 
 
 def diverged(name: str, what: str, learning_rate: float) -> TrainingDiverged:
-    """The error of a training whose `what` is not finite."""
+    """The error of a training of which `what` is not finite."""
     who = f"{name}: " if name else ""
-    return TrainingDiverged(f"{who}the {what} is not finite; lower training.learning_rate ({learning_rate:g})")
+    return TrainingDiverged(f"{who}{what} is not finite; lower training.learning_rate ({learning_rate:g})")
 
 
 def _refuse_divergence(training: Training, rows: list[Row]) -> None:
@@ -106,4 +106,4 @@ def _refuse_divergence(training: Training, rows: list[Row]) -> None:
         for key, value in row.items():
             if not math.isfinite(value):
                 what = key.replace("_", " ")
-                raise diverged(name, f"{what} of epoch {row['epoch']:.0f}", training.learning_rate)
+                raise diverged(name, f"the {what} of epoch {row['epoch']:.0f}", training.learning_rate)

@@ -203,7 +203,7 @@ def _export(of: _MemberTraining, trained: Trained[TrainState], out_dir: Path) ->
     results = []
     for index, member in enumerate(of.members):
         if not np.isfinite(train_mae[index]):
-            raise diverged(of.names[index], "error of the trained member", of.learning_rate)
+            raise diverged(of.names[index], "the error of the trained member", of.learning_rate)
         own = {"params": final, "statistics": of.statistics}
         own = jax.tree.map(lambda leaf, index=index: leaf[index], own)
         path = out_dir / f"{member_name(member)}.npz"

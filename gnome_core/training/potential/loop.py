@@ -21,19 +21,21 @@ from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.files import PotentialRecord, load_potential, save_potential
 from gnome_core.potentials.frames import LabelledFrames
 from gnome_core.potentials.gradients import predict_compiled
-from gnome_core.training.epochs import Row, Trained, run_epochs
+from gnome_core.training.epochs import Row, Trained, diverged, run_epochs
 from gnome_core.training.potential.batches import FrameGraphs, epoch_order
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.losses import frame_errors
-from gnome_core.training.potential.shifts import fit_shifts, starting_shifts
+from gnome_core.training.potential.shifts import explain_the_rest, starting_shifts
 from gnome_core.training.potential.step import PotentialState, initial_state, rate_factor, train_step
 
 
 @dataclass(frozen=True)
 class PotentialResult:
-    """A trained potential: `path` is its .npz (a .json beside it). errors: of the validation frames, by unit."""
+    """A trained potential: `path` is its .npz (a .json beside it). errors: of the n_val frames that validated."""
 
     path: str
+    n_train: int
+    n_val: int
     errors: dict[str, float]
     epochs: int
     curve: list[Row]
@@ -57,9 +59,10 @@ def train_potential(
 
     is_train: (n,) bool, the other frames validate. references: eV/atom by atomic number, for shifts = "references".
     init_from: a potential to fine-tune; its network is taken over (model must then be None or equal), all weights are
-    trained, and its shifts are fitted anew. progress gets each row of the curve.
+    trained, and its shifts are made anew. progress gets each row of the curve.
     An interrupted call with the same arguments resumes from its newest checkpoint and ends with the same bits.
-    Raises ValueError for an empty training set, elements the network has no weights for, or missing references.
+    Raises ValueError for an empty training set, elements the network has no weights for, missing references, or a
+    plateau schedule without validation frames, and TrainingDiverged.
     """
     training = training or PotentialTrainingConfig()
     of, state = _set_up(frames, np.asarray(is_train, bool), seed, model, training, references, init_from)
@@ -121,9 +124,9 @@ class _PotentialTraining:
             if row["loss"] < float(state.best_loss):
                 loss, best_epoch = jnp.float32(row["loss"]), jnp.int32(ended)
                 state = state._replace(best=state.average, best_loss=loss, best_epoch=best_epoch)
-        waited = ended - max(int(state.best_epoch), int(state.last_drop))
-        if settings.schedule == "plateau" and waited >= settings.plateau_epochs:
-            state = state._replace(drops=state.drops + 1, last_drop=jnp.int32(ended))
+            waited = ended - max(int(state.best_epoch), int(state.last_drop))
+            if settings.schedule == "plateau" and waited >= settings.plateau_epochs:
+                state = state._replace(drops=state.drops + 1, last_drop=jnp.int32(ended))
         return state, [row]
 
     def is_over(self, state: PotentialState, ended: int) -> bool:
@@ -152,6 +155,8 @@ def _set_up(
     if not is_train.any():
         raise ValueError("no training frames; check the split")
     train, val = frames.take(is_train), frames.take(~is_train)
+    if train.level.all():
+        raise ValueError("no training frame of the first level of theory, on which the potential answers")
     if training.hessian_weight and not frames.directions:
         raise ValueError("hessian_weight is set, but the frames have no Hessian rows")
     start = load_potential(init_from) if init_from is not None else None
@@ -164,16 +169,20 @@ def _set_up(
         raise ValueError(f"the network has no weights for atomic numbers {sorted(unknown)}; add them to model.elements")
 
     network = NequIP(model)
-    shifts = starting_shifts(train, training, references)
+    shifts = starting_shifts(train, model.levels, training, references)
     data = FrameGraphs(train, model.cutoff, shifts, training.batch_size)
     variables = start[0] if start is not None else _initial_variables(network, data, seed)
-    # What the shifts must explain is what the network does not, be it pretrained or random.
     residual = data.energy * data.n_atoms - _network_energies(network, variables, data)
-    shifts = shifts + fit_shifts(train, residual)
-    # An element that only validating crystals hold has no energy zero.
+    shifts = explain_the_rest(train, shifts, residual, training)
+    # An element, or a level of theory, that only validating frames have has no energy zero.
     val = val.take(
         np.array([np.isfinite(shifts[i, c.numbers]).all() for c, i in zip(val.crystals, val.level, strict=True)], bool)
     )
+    if training.schedule == "plateau" and not len(val):
+        raise ValueError(
+            'schedule = "plateau" waits for a better validation loss and no frame validates; '
+            "set val_fraction above 0, or another schedule"
+        )
     of = _PotentialTraining(
         frames,
         data.shifted(shifts),
@@ -186,16 +195,19 @@ def _set_up(
         jax.tree.map(jnp.asarray, variables["statistics"]),
         _run_digest(frames, is_train, model, training, seed, init_from, shifts),
     )
-    corrections = jnp.zeros_like(shifts, jnp.float32)  # eV, to the shifts, learnt with the network
+    corrections = jnp.zeros_like(shifts, jnp.float32)  # eV, to shifts that are trained with the network
     params = {"network": jax.tree.map(jnp.asarray, variables["params"]), "shifts": corrections}
     return of, initial_state(params, training)
 
 
 def _export(of: _PotentialTraining, trained: Trained[PotentialState], path: Path, origin: str) -> PotentialResult:
-    """Write the potential and its record."""
+    """Write the potential and its record. Raises TrainingDiverged for parameters that predict no number."""
     state, (curve,) = trained.state, trained.curves
     final = state.best if of.val is not None else state.average
-    errors = of.errors(final, of.val) if of.val is not None else {}
+    errors = of.errors(final, of.train if of.val is None else of.val)
+    if not np.isfinite(errors["loss"]):
+        raise diverged("", "the loss of the trained potential", of.learning_rate)
+    errors = errors if of.val is not None else {}
     shifts = of.train.shifts + np.asarray(final["shifts"], np.float64)
     record = PotentialRecord(
         config=of.model,
@@ -212,7 +224,7 @@ def _export(of: _PotentialTraining, trained: Trained[PotentialState], path: Path
         curve=curve,
     )
     save_potential(path, {"params": final["network"], "statistics": of.statistics}, record)
-    return PotentialResult(str(path), errors, trained.epochs, curve)
+    return PotentialResult(str(path), record.n_train, record.n_val, errors, trained.epochs, curve)
 
 
 def _initial_variables(network: NequIP, data: FrameGraphs, seed: int) -> dict:
@@ -253,7 +265,8 @@ def _run_digest(
     digest.update(json.dumps(settings, sort_keys=True).encode())
     if init_from is not None:
         digest.update(Path(init_from).read_bytes())
-    for array in (frames.energies, frames.stresses, frames.first, frames.level, is_train, shifts, *frames.forces):
+    rows = (*frames.forces, *frames.directions, *frames.responses)
+    for array in (frames.energies, frames.stresses, frames.first, frames.level, is_train, shifts, *rows):
         digest.update(np.ascontiguousarray(array).tobytes())
     for crystal in frames.crystals:
         digest.update(crystal.lattice.tobytes() + crystal.frac_coords.tobytes() + crystal.numbers.tobytes())

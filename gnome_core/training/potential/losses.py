@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,15 +16,22 @@ from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 
+def row_losses(training: PotentialTrainingConfig, errors: jax.Array) -> jax.Array:
+    """(n,) loss of each of n rows of errors, mean over its components."""
+    if training.loss == "l2":
+        values = optax.losses.l2_loss(errors)
+    else:
+        values = optax.losses.huber_loss(errors, delta=training.huber_delta)
+    return values.reshape(len(errors), -1).mean(1)
+
+
 def batch_loss(
     training: PotentialTrainingConfig, prediction: Prediction, batch: EdgeBatch, targets: Targets
 ) -> jax.Array:
     """The training loss of one batch, without that on Hessian rows."""
-    huber = partial(optax.losses.huber_loss, delta=training.huber_delta)
 
     def mean(errors: jax.Array, weights: jax.Array | np.ndarray) -> jax.Array:
-        per_row = huber(errors).reshape(len(errors), -1).mean(1)
-        return (per_row * weights).sum() / jnp.maximum(weights.sum(), 1)
+        return (row_losses(training, errors) * weights).sum() / jnp.maximum(weights.sum(), 1)
 
     n_graphs = len(batch.n_atoms)
     energy = segment_sum(prediction.atoms, batch.graph, n_graphs) / batch.n_atoms

@@ -1,4 +1,4 @@
-"""Energies of elements that a potential adds to its network's."""
+"""Energies of elements that a potential adds to its network's: (levels of theory, 256) eV by atomic number."""
 
 from __future__ import annotations
 
@@ -11,28 +11,46 @@ from gnome_core.training.potential.config import PotentialTrainingConfig
 
 
 def starting_shifts(
-    train: LabelledFrames, training: PotentialTrainingConfig, references: Mapping[int, float] | None
+    train: LabelledFrames, levels: int, training: PotentialTrainingConfig, references: Mapping[int, float] | None
 ) -> np.ndarray:
-    """(levels, 256) eV by atomic number that the network starts from; NaN for elements that the frames lack."""
+    """(levels, 256) eV by atomic number that the network starts from; NaN for elements that the frames lack.
+
+    Raises ValueError for references that are missing or stand for several levels of theory.
+    """
     if training.shifts == "fit":
-        return fit_shifts(train, train.energies)
+        return fit_shifts(train, train.energies, levels)
     references = references or {}
-    if missing := set(train.elements) - set(references):
+    known = {z for z, energy in references.items() if np.isfinite(energy)}
+    if missing := set(train.elements) - known:
         raise ValueError(f'shifts = "references" needs a reference energy of atomic numbers {sorted(missing)}')
     if train.level.any():
         raise ValueError('shifts = "references" is for frames of one level of theory; use "fit"')
-    table = np.full((1, 256), np.nan)
-    table[0, list(references)] = list(references.values())
+    table = np.full((levels, 256), np.nan)
+    table[0, list(train.elements)] = [references[z] for z in train.elements]
     return table
 
 
-def fit_shifts(frames: LabelledFrames, energies: np.ndarray) -> np.ndarray:
+def explain_the_rest(
+    train: LabelledFrames, shifts: np.ndarray, residual: np.ndarray, training: PotentialTrainingConfig
+) -> np.ndarray:
+    """The shifts with what they and the network before training leave unexplained, be it pretrained or random.
+
+    residual: (n,) eV of the cells. It is fitted element by element; above references only its mean per atom is added,
+    as the network's output has one constant in the paper (Nature 624, 80, 2023, Methods), so that differences between
+    elements stay those of the references.
+    """
+    if training.shifts == "references":
+        return shifts + np.mean(residual / [c.n_sites for c in train.crystals])
+    return shifts + fit_shifts(train, residual, len(shifts))
+
+
+def fit_shifts(frames: LabelledFrames, energies: np.ndarray, levels: int = 1) -> np.ndarray:
     """(levels, 256) eV by atomic number: least squares of the energies per atom over compositions, level by level; NaN
-    for elements that a level lacks.
+    for elements that a level lacks, and for levels that the frames lack.
 
     Least squares of smallest norm: frames of one composition share their energy out evenly.
     """
-    shifts = np.full((int(frames.level.max()) + 1, 256), np.nan)
+    shifts = np.full((levels, 256), np.nan)
     for level in np.unique(frames.level):
         rows = np.flatnonzero(frames.level == level)
         elements = np.array(frames.take(rows).elements)

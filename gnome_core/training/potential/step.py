@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.gradients import force_response, predict
 from gnome_core.training.potential.batches import Targets
 from gnome_core.training.potential.config import PotentialTrainingConfig
-from gnome_core.training.potential.losses import batch_loss
+from gnome_core.training.potential.losses import batch_loss, row_losses
 
 
 class PotentialState(NamedTuple):
@@ -44,6 +45,8 @@ def rate_factor(training: PotentialTrainingConfig, done: float, drops: int) -> f
         return max(1 - done, 0.0)
     if training.schedule == "steps":
         drops = sum(done >= share for share in training.drops)
+    if isinstance(training.factor, tuple):
+        return math.prod(training.factor[:drops])
     return training.factor**drops
 
 
@@ -68,12 +71,14 @@ def train_step(
 
     def loss(params: Any) -> jax.Array:
         prediction = predict(network, {"params": params["network"], "statistics": statistics}, batch)
-        atoms = prediction.atoms + params["shifts"][batch.level, batch.numbers]
+        atoms = prediction.atoms
+        if training.shifts == "fit":  # those of references stay as they are
+            atoms += params["shifts"][batch.level, batch.numbers]
         value = batch_loss(training, prediction._replace(atoms=atoms), batch, targets)
         if training.hessian_weight:
             variables = {"params": params["network"], "statistics": statistics}
             error = force_response(network, variables, batch, targets.direction) - targets.response
-            per_atom = optax.losses.huber_loss(error, delta=training.huber_delta).mean(1)
+            per_atom = row_losses(training, error)
             value += training.hessian_weight * (per_atom * targets.atom).sum() / jnp.maximum(targets.atom.sum(), 1)
         return value
 
