@@ -113,16 +113,16 @@ def plain_energies(variables: dict, graph: GraphBatch) -> jax.Array:
     """(n_graphs,) energies: every update sees [edge, sender, receiver, global] at once, as in the released code."""
     params, statistics = variables["params"], variables["statistics"]
     table = params["embedding"]["elements"] + element_properties() @ params["embedding"]["properties"]["kernel"]
-    nodes = table[graph.numbers]
-    edges = gaussian_basis(graph.lengths, WIDE.n_basis, WIDE.cutoff, WIDE.basis_width)
-    weights = (graph.weights / statistics["mean_adjacency"])[:, None]
-    n_nodes, n_graphs = graph.numbers.shape[0], graph.n_atoms.shape[0]
+    nodes = table[graph.nodes.numbers]
+    edges = gaussian_basis(graph.edges.lengths, WIDE.n_basis, WIDE.cutoff, WIDE.basis_width)
+    weights = (graph.edges.weights / statistics["mean_adjacency"])[:, None]
+    n_nodes, n_graphs = graph.nodes.numbers.shape[0], graph.globals.shape[0]
     state = jnp.zeros((n_graphs, WIDE.width))
-    edge_graphs = graph.node_graphs[graph.receivers]
-    share = (graph.multiplicities / graph.n_atoms[graph.node_graphs])[:, None]
+    edge_graphs = graph.nodes.graphs[graph.receivers]
+    share = (graph.nodes.multiplicities / graph.globals[graph.nodes.graphs])[:, None]
 
     def mean(x: jax.Array) -> jax.Array:
-        return jax.ops.segment_sum(x * share, graph.node_graphs, n_graphs)
+        return jax.ops.segment_sum(x * share, graph.nodes.graphs, n_graphs)
 
     def dense(step: dict, names: list[str], inputs: list[jax.Array]) -> jax.Array:
         kernel = jnp.concatenate([step[name]["kernel"] for name in names])
@@ -137,7 +137,7 @@ def plain_energies(variables: dict, graph: GraphBatch) -> jax.Array:
         )
         gathered = jax.ops.segment_sum(message * weights, graph.receivers, n_nodes)
         names = ["node_node", "node_edges", *["node_state"] * later]
-        update = dense(step, names, [nodes, gathered, *[state[graph.node_graphs]] * later])
+        update = dense(step, names, [nodes, gathered, *[state[graph.nodes.graphs]] * later])
         names = ["state_nodes", "state_edges", *["state_state"] * later]
         summary = dense(step, names, [mean(update), mean(gathered), *[state] * later])
         edges = edges + message if later else message

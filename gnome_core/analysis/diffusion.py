@@ -85,12 +85,6 @@ def diffusion(
     )
 
 
-def mobile_ion(crystal: Crystal) -> str | None:
-    """The first of the paper's ions that the crystal holds beside other elements, or None."""
-    symbols = {site.specie.symbol for site in to_structure(crystal)}
-    return next((ion for ion in IONS if ion in symbols and len(symbols) > 1), None)
-
-
 @dataclass(frozen=True)
 class Arrhenius:
     """sigma T = prefactor exp(-activation / k T). activation: eV; prefactor: mS/cm K."""

@@ -6,7 +6,6 @@ Energies are in eV/atom throughout; "stable" means e_above_hull <= threshold.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,17 +83,6 @@ def hit_rate(e_above_hull_true: np.ndarray, threshold: float = 0.0) -> float:
     """Share of the evaluated crystals (n,) found stable; a failed evaluation (NaN) is a miss. NaN for n = 0."""
     true = np.asarray(e_above_hull_true, np.float64)
     return _ratio(int((true <= threshold).sum()), len(true))
-
-
-def hit_rate_by(
-    e_above_hull_true: np.ndarray, groups: Sequence[Hashable] | np.ndarray, threshold: float = 0.0
-) -> dict[Hashable, tuple[float, int]]:
-    """(hit rate, evaluations) of each group, such as round or number of elements, in ascending order."""
-    true, groups = np.asarray(e_above_hull_true, np.float64), np.asarray(groups)
-    if len(true) != len(groups):
-        raise ValueError(f"{len(true)} energies but {len(groups)} groups; give one of each per crystal")
-    members = {group: true[groups == group] for group in np.unique(groups).tolist()}
-    return {group: (hit_rate(energies, threshold), len(energies)) for group, energies in members.items()}
 
 
 @dataclass(frozen=True)

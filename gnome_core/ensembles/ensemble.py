@@ -38,12 +38,6 @@ def _energies(network: nn.Module, variables: dict, graph: GraphBatch) -> jax.Arr
     return apply_model(network, variables, graph)
 
 
-@partial(jax.jit, static_argnums=0)
-def _energies_of_all(network: nn.Module, stacked: dict, graph: GraphBatch) -> jax.Array:
-    """(m, n_graphs) energies of stacked members."""
-    return jax.vmap(lambda member: apply_model(network, member, graph))(stacked)
-
-
 @dataclass(frozen=True, eq=False)
 class EnsemblePrediction:
     """Formation energies, eV/atom, of n crystals by m members; each member's is one number over all volumes.
@@ -69,22 +63,20 @@ class EnsembleModel:
         self,
         variables: Sequence[dict],
         records: Sequence[MemberRecord],
-        over_members: Literal["map", "vmap"] = "map",
         iqr_factor: float = 1.0,
     ):
-        """over_members: "map" runs one member after the other (faster on CPUs), "vmap" all at once (accelerators)."""
         self.iqr_factor = iqr_factor
         networks = [record.network() for record in records]
         if not networks or any(network != networks[0] for network in networks):
             raise BadMember(f"an ensemble needs members of one configuration, got {networks}")
-        self._network, self._over_members = networks[0], over_members
+        self._network = networks[0]
         self.records = tuple(records)
         self.elements = frozenset.intersection(*(frozenset(record.elements) for record in records))
         self.cutoff = self._network.config.cutoff
         self._members = [jax.tree.map(jnp.asarray, own) for own in variables]
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path], over_members: Literal["map", "vmap"] = "map") -> EnsembleModel:
+    def load(cls, paths: Sequence[str | Path]) -> EnsembleModel:
         """Members from their .npz files (each with its .json beside it), with the calibration in their folder.
 
         Raises BadMember.
@@ -94,7 +86,7 @@ class EnsembleModel:
             factor = read_factor(Path(paths[0]).parent) if paths else 1.0
         except ValueError as error:
             raise BadMember(str(error)) from error
-        return cls([variables for variables, _ in members], [record for _, record in members], over_members, factor)
+        return cls([variables for variables, _ in members], [record for _, record in members], factor)
 
     @property
     def n_members(self) -> int:
@@ -177,9 +169,6 @@ class EnsembleModel:
                 self._batch_energies(self._members, batch)
 
     def _batch_energies(self, members: list[dict], batch: GraphBatch) -> Sequence[jax.Array]:
-        if self._over_members == "vmap":
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-            return [*_energies_of_all(self._network, stacked, batch)]
         return [_energies(self._network, member, batch) for member in members]
 
     def _over_graphs(self, table: GraphTable, factors: np.ndarray, first: int) -> np.ndarray:

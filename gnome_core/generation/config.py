@@ -6,11 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
-from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 from gnome_core.generation.oxidation import OxidationRule
 from gnome_core.generation.species import Scoring, SpeciesMode
-
-AtomicNumber = Annotated[int, Field(ge=1, le=MAX_ATOMIC_NUMBER)]
 
 
 class CompositionConfig(BaseModel):

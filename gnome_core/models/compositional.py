@@ -27,9 +27,9 @@ class CompositionalGNN(nn.Module):
     @nn.compact
     def __call__(self, graph: GraphBatch) -> jax.Array:
         config = self.config
-        fraction = graph.multiplicities / rows(graph.n_atoms, graph.node_graphs)
+        fraction = graph.nodes.multiplicities / rows(graph.globals, graph.nodes.graphs)
         centres = jnp.linspace(0.0, 1.0, config.n_basis)
         ratio = gaussians(fraction, centres, 1.0 / config.n_basis)
-        nodes = ElementEmbedding(config.width, config.element_properties, name="embedding")(graph.numbers)
+        nodes = ElementEmbedding(config.width, config.element_properties, name="embedding")(graph.nodes.numbers)
         nodes += linear(config.width, name="ratio")(ratio)
         return energy_of_graphs(self, graph, None, nodes)

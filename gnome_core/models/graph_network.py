@@ -48,8 +48,8 @@ def energy_of_graphs(model: nn.Module, graph: GraphBatch, edges: jax.Array | Non
     mean_adjacency = model.variable("statistics", "mean_adjacency", lambda: jnp.ones(())).value
     shift = model.variable("statistics", "shift", lambda: jnp.zeros(())).value
     scale = model.variable("statistics", "scale", lambda: jnp.ones(())).value
-    weights = (graph.weights / mean_adjacency)[:, None]
-    state = jnp.zeros((graph.n_atoms.shape[0], config.width))
+    weights = (graph.edges.weights / mean_adjacency)[:, None]
+    state = jnp.zeros((graph.globals.shape[0], config.width))
     for step in range(config.steps):
         update = GraphNetworkStep(config, model.precision, first=step == 0, name=f"step_{step}")
         edges, nodes, state = update(graph, weights, edges, nodes, state)
@@ -78,7 +78,7 @@ class GraphNetworkStep(nn.Module):
             return Swish(self.config.trainable_swish, name=name)(x)
 
         def to_nodes(x: jax.Array) -> jax.Array:
-            return rows(x, graph.node_graphs)
+            return rows(x, graph.nodes.graphs)
 
         # The global state joins on the nodes: the ends of an edge belong to one graph.
         sent = linear(width, name="edge_sender")(nodes)
@@ -97,7 +97,7 @@ class GraphNetworkStep(nn.Module):
         update = swish(update, "node_swish")
 
         def mean(x: jax.Array) -> jax.Array:
-            return per_atom_mean(x, graph.multiplicities, graph.node_graphs, graph.n_atoms)
+            return per_atom_mean(x, graph.nodes.multiplicities, graph.nodes.graphs, graph.globals)
 
         summary = linear(width, use_bias=True, name="state_nodes")(mean(update))
         summary += linear(width, name="state_edges")(mean(gathered))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import jraph
 import numpy as np
 from flax import linen as nn
 
@@ -25,7 +26,7 @@ class Swish(nn.Module):
 
 def segment_sum(values: Array, segments: Array, n_segments: int) -> jax.Array:
     """Sum rows of one segment; segments must ascend. (r, f), (r,) -> (n_segments, f)."""
-    return jax.ops.segment_sum(values, segments, n_segments, indices_are_sorted=True)
+    return jraph.segment_sum(values, segments, n_segments, indices_are_sorted=True)
 
 
 def rows(values: Array, indices: Array) -> jax.Array:

@@ -24,6 +24,6 @@ class StructuralGNN(nn.Module):
     @nn.compact
     def __call__(self, graph: GraphBatch) -> jax.Array:
         config = self.config
-        edges = gaussian_basis(graph.lengths, config.n_basis, config.cutoff, config.basis_width)
-        nodes = ElementEmbedding(config.width, config.element_properties, name="embedding")(graph.numbers)
+        edges = gaussian_basis(graph.edges.lengths, config.n_basis, config.cutoff, config.basis_width)
+        nodes = ElementEmbedding(config.width, config.element_properties, name="embedding")(graph.nodes.numbers)
         return energy_of_graphs(self, graph, edges, nodes)

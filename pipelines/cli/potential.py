@@ -81,7 +81,7 @@ def train(
             )
         except ValueError as error:
             raise UserError(str(error)) from None
-    counts = f"{int(is_train.sum())} frames trained, {int((~is_train).sum())} validated, "
+    counts = f"{result.n_train} frames trained, {result.n_val} validated, "
     typer.echo(f"{result.path}: {counts}{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å")
     _print_errors(result.errors)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gnome_core.analysis.diffusion import TooShort, diffusion
-from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch
+from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.potentials.md_config import MDConfig
 from pipelines.beam import progress
 from pipelines.beam.runners import run_pipeline
@@ -135,10 +135,3 @@ def _write_rows(batches: Sequence[pa.RecordBatch], path: str) -> None:
         [("id", "ascending"), ("temperature", "ascending")]
     )
     pq.write_table(table, path, compression="zstd")
-
-
-def md_task(name: str, crystal, ion: str, temperature: float, seed: int = 0) -> MDTask:
-    """A task from a crystal."""
-    from gnome_core.crystals.arrow import record_batch
-
-    return MDTask(record_batch(pa.schema(CRYSTAL_FIELDS), [name], [crystal]), ion, temperature, seed)

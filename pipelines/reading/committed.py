@@ -159,17 +159,6 @@ def emitted_jobs(store: Store, round_: int) -> frozenset[str]:
     return frozenset(ids)
 
 
-def emitting_rounds(store: Store, round_: int) -> dict[str, int]:
-    """Job id -> the round that emitted it, of rounds 1..round_."""
-    return {
-        id_: earlier
-        for earlier in range(1, round_ + 1)
-        for id_ in store.read_table(committed(store, earlier, "emit"), "jobs", PROPOSAL_SCHEMA, ["id"])[
-            "id"
-        ].to_pylist()
-    }
-
-
 def committed_statuses(store: Store, round_: int) -> dict[str, str]:
     """Job id -> newest status that rounds 1..round_ committed; later rounds take late results and repeats in."""
     statuses: dict[str, str] = {}

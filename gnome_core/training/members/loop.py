@@ -7,35 +7,28 @@ members in front, and a second one of batch parts, which local devices share.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gnome_core.errors import GnomeError
 from gnome_core.graphs.batching import GraphBatch, batches
 from gnome_core.graphs.featurize import GraphTable
 from gnome_core.models.config import ModelConfig
 from gnome_core.models.members import MemberRecord, apply_model, load_member, member_name, model_of, save_member
-from gnome_core.training.checkpoint import Checkpoints
+from gnome_core.training.epochs import Row, Trained, diverged, run_epochs
 from gnome_core.training.members.batches import EpochPlan, Step, ahead
 from gnome_core.training.members.config import TrainingConfig
-from gnome_core.training.members.losses import energy_loss
+from gnome_core.training.members.step import TrainState, initial_state, train_step
 
-Progress = Callable[[int, dict[str, float]], None]
-
-
-class TrainingDiverged(GnomeError, ValueError):
-    """The loss is NaN or infinite."""
+Progress = Callable[[int, Row], None]
 
 
 @dataclass(frozen=True)
@@ -47,24 +40,7 @@ class MemberResult:
     train_mae: float
     val_mae: float | None
     epochs: int
-    curve: list[dict[str, float]]
-
-
-class TrainState(NamedTuple):
-    """What training resumes from; every leaf has the members' axis in front.
-
-    `best` is the exported candidate: the average, or the best one if patience is set. loss_sum, n_losses: (m,) training
-    loss of the running epoch.
-    """
-
-    params: Any
-    optimizer: Any
-    average: Any
-    best: Any
-    best_mae: jax.Array
-    best_epoch: jax.Array
-    loss_sum: jax.Array
-    n_losses: jax.Array
+    curve: list[Row]
 
 
 def train_members(
@@ -90,8 +66,91 @@ def train_members(
     Raises ValueError for labels that are not finite, an empty training set or a graph that no batch holds, and
     TrainingDiverged.
     """
+    training_of, state = _set_up(graphs, e_form, is_train, members, seed, model, training, init_from)
+    folder = Path(out_dir) / "checkpoints" / training_of.digest
+    show = progress or (lambda member, row: None)
+    trained = run_epochs(training_of, state, folder, lambda index, row: show(members[index], row))
+    return _export(training_of, trained, Path(out_dir))
+
+
+@dataclass(frozen=True, eq=False)
+class _MemberTraining:
+    """What one call trains, and how (see `gnome_core.training.epochs.Training`).
+
+    train, val: rows of the graphs; network: of validation and export, trained_network: of steps, in the precision of
+    training; statistics: stacked, with the members' axis in front; place: where a step's arrays go.
+    """
+
+    graphs: GraphTable
+    e_form: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
+    members: Sequence[int]
+    seed: int
+    model: ModelConfig
+    settings: TrainingConfig
+    starts: Sequence[str | None]
+    network: nn.Module
+    trained_network: nn.Module
+    statistics: dict
+    plan: EpochPlan
+    place: Callable[[Step], Step]
+    digest: str
+
+    @property
+    def names(self) -> list[str]:
+        return [f"member {member}" for member in self.members]
+
+    @property
+    def epochs(self) -> int:
+        return self.settings.epochs
+
+    @property
+    def learning_rate(self) -> float:
+        return self.settings.learning_rate
+
+    def steps(self, state: TrainState, epoch: int, first: int) -> Iterator[TrainState]:
+        for batch in ahead(self.plan.epoch(epoch, first)):
+            state = train_step(self.trained_network, self.settings, self.statistics, state, self.place(batch))
+            yield state
+
+    def end_epoch(self, state: TrainState, ended: int) -> tuple[TrainState, list[Row]]:
+        losses = np.asarray(state.loss_sum) / np.maximum(np.asarray(state.n_losses), 1)
+        rows: list[Row] = [{"epoch": ended, "train_loss": float(loss)} for loss in losses]
+        nothing = jnp.zeros(len(self.members))
+        state = state._replace(loss_sum=nothing, n_losses=nothing)
+        if len(self.val) and (ended % self.settings.validate_every == 0 or ended == self.epochs):
+            val_mae = self.errors(state.average, self.val)
+            for row, mae in zip(rows, val_mae, strict=True):
+                row["val_mae"] = float(mae)
+            state = _keep_best(state, jnp.asarray(val_mae, jnp.float32), ended)
+        return state, rows
+
+    def is_over(self, state: TrainState, ended: int) -> bool:
+        patience = self.settings.patience
+        return patience is not None and bool((ended - np.asarray(state.best_epoch) >= patience).all())
+
+    def checkpoint_due(self, ended: int, step: int, total: int) -> bool:
+        return step > 0 and total % self.settings.checkpoint_every == 0
+
+    def errors(self, params: Any, rows: np.ndarray) -> np.ndarray:
+        """(m,) mean absolute error of each member on these rows, eV/atom."""
+        variables = {"params": params, "statistics": self.statistics}
+        return _mean_errors(self.network, variables, self.graphs, rows, self.e_form)
+
+
+def _set_up(
+    graphs: GraphTable,
+    e_form: np.ndarray,
+    is_train: np.ndarray,
+    members: Sequence[int],
+    seed: int,
+    model: ModelConfig,
+    training: TrainingConfig,
+    init_from: Sequence[str | Path | None] | None,
+) -> tuple[_MemberTraining, TrainState]:
+    """What is to be trained and the state that it starts from. Raises ValueError, see `train_members`."""
     e_form, is_train = np.asarray(e_form, np.float64), np.asarray(is_train, bool)
-    out_dir = Path(out_dir)
     if not np.isfinite(e_form).all():
         raise ValueError(f"label {int(np.argmin(np.isfinite(e_form)))} is not finite; drop the row")
     train, val = np.flatnonzero(is_train), np.flatnonzero(~is_train)
@@ -99,13 +158,12 @@ def train_members(
         raise ValueError("no training crystals; check the split")
     starts = [str(path) if path else None for path in init_from or [None] * len(members)]
 
-    model_name, network = model_of(model)
+    network = model_of(model)[1]
     initial = [
         _initial_variables(network, graphs, train, e_form, np.random.default_rng([seed, member]), start)
         for member, start in zip(members, starts, strict=True)
     ]
     variables = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *initial)
-    params, statistics = variables["params"], variables["statistics"]
     plan = EpochPlan(
         graphs,
         train,
@@ -117,63 +175,36 @@ def train_members(
         volume_jitter=training.volume_jitter,
         n_parts=training.devices,
     )
-    trained_network = model_of(model, training.precision)[1]
-    place = _placement(training.devices)
-    n = len(members)
-    state = TrainState(
-        params=params,
-        optimizer=jax.vmap(_adam(training).init)(params),
-        average=params,
-        best=params,
-        best_mae=jnp.full(n, jnp.inf),
-        best_epoch=jnp.zeros(n, jnp.int32),
-        loss_sum=jnp.zeros(n),
-        n_losses=jnp.zeros(n),
+    training_of = _MemberTraining(
+        graphs,
+        e_form,
+        train,
+        val,
+        list(members),
+        seed,
+        model,
+        training,
+        starts,
+        network,
+        model_of(model, training.precision)[1],
+        variables["statistics"],
+        plan,
+        _placement(training.devices),
+        _run_digest(graphs, e_form, is_train, starts, model, training, list(members), seed),
     )
+    return training_of, initial_state(variables["params"], training)
 
-    def errors(params: Any, rows: np.ndarray) -> np.ndarray:
-        return _mean_errors(network, {"params": params, "statistics": statistics}, graphs, rows, e_form)
 
-    digest = _run_digest(graphs, e_form, is_train, model, training, list(members), seed, starts)
-    checkpoints = Checkpoints(out_dir / "checkpoints" / digest)
-    curve_file = out_dir / "checkpoints" / f"{digest}.json"
-    epoch, step, total, curves = 0, 0, 0, [[] for _ in members]
-    if (restored := checkpoints.restore_newest(state)) is not None:
-        total, state = restored
-        saved = json.loads(curve_file.read_text())[str(total)]
-        epoch, step, curves = saved["epoch"], saved["step"], saved["curves"]
-    while epoch < training.epochs and not _out_of_patience(epoch, state, training):
-        for batch in ahead(plan.epoch(epoch, step)):
-            state = _train_step(trained_network, training, statistics, state, place(batch))
-            step, total = step + 1, total + 1
-            if total % training.checkpoint_every == 0:
-                _save(checkpoints, curve_file, total, state, {"epoch": epoch, "step": step, "curves": curves})
-        epoch, step = epoch + 1, 0
-        losses = np.asarray(state.loss_sum) / np.maximum(np.asarray(state.n_losses), 1)
-        if not np.isfinite(losses).all():
-            checkpoints.close()
-            raise TrainingDiverged(
-                f"member {members[int(np.argmin(np.isfinite(losses)))]}: the loss of epoch {epoch} is not finite; "
-                f"lower training.learning_rate ({training.learning_rate})"
-            )
-        state = state._replace(loss_sum=jnp.zeros(n), n_losses=jnp.zeros(n))
-        rows = [{"epoch": epoch, "train_loss": float(loss)} for loss in losses]
-        if len(val) and (epoch % training.validate_every == 0 or epoch == training.epochs):
-            val_mae = errors(state.average, val)
-            for row, mae in zip(rows, val_mae, strict=True):
-                row["val_mae"] = float(mae)
-            state = _keep_best(state, jnp.asarray(val_mae, jnp.float32), epoch)
-        for member, curve, row in zip(members, curves, rows, strict=True):
-            curve.append(row)
-            if progress is not None:
-                progress(member, row)
-    checkpoints.close()
-
-    final = state.best if training.patience is not None and len(val) else state.average
-    train_mae, val_mae = errors(final, train), errors(final, val) if len(val) else None
+def _export(of: _MemberTraining, trained: Trained[TrainState], out_dir: Path) -> list[MemberResult]:
+    """Write the files of every member. Raises TrainingDiverged for parameters that predict no number."""
+    state = trained.state
+    final = state.best if of.settings.patience is not None and len(of.val) else state.average
+    train_mae, val_mae = of.errors(final, of.train), of.errors(final, of.val) if len(of.val) else None
     results = []
-    for index, member in enumerate(members):
-        own = {"params": final, "statistics": statistics}
+    for index, member in enumerate(of.members):
+        if not np.isfinite(train_mae[index]):
+            raise diverged(of.names[index], "the error of the trained member", of.learning_rate)
+        own = {"params": final, "statistics": of.statistics}
         own = jax.tree.map(lambda leaf, index=index: leaf[index], own)
         path = out_dir / f"{member_name(member)}.npz"
         result = MemberResult(
@@ -181,32 +212,28 @@ def train_members(
             str(path),
             float(train_mae[index]),
             None if val_mae is None else float(val_mae[index]),
-            epoch,
-            curves[index],
+            trained.epochs,
+            trained.curves[index],
         )
         record = MemberRecord(
-            model=model_name,
-            config=model.model_dump(),
+            model=model_of(of.model)[0],
+            config=of.model.model_dump(),
             member=member,
-            seed=seed,
-            elements=_elements(graphs, train),
+            seed=of.seed,
+            elements=_elements(of.graphs, of.train),
             **{name: float(value) for name, value in own["statistics"].items()},
-            n_train=len(train),
-            n_val=len(val),
+            n_train=len(of.train),
+            n_val=len(of.val),
             train_mae=result.train_mae,
             val_mae=result.val_mae,
-            epochs=epoch,
-            training=training.model_dump(),
-            init_from=starts[index],
-            curve=curves[index],
+            epochs=trained.epochs,
+            training=of.settings.model_dump(),
+            init_from=of.starts[index],
+            curve=result.curve,
         )
         save_member(path, own, record)
         results.append(result)
     return results
-
-
-def _out_of_patience(epoch: int, state: TrainState, training: TrainingConfig) -> bool:
-    return training.patience is not None and bool((epoch - np.asarray(state.best_epoch) >= training.patience).all())
 
 
 def _keep_best(state: TrainState, val_mae: jax.Array, epoch: int) -> TrainState:
@@ -220,14 +247,6 @@ def _keep_best(state: TrainState, val_mae: jax.Array, epoch: int) -> TrainState:
         best_mae=jnp.where(better, val_mae, state.best_mae),
         best_epoch=jnp.where(better, epoch, state.best_epoch),
     )
-
-
-def _save(checkpoints: Checkpoints, curve_file: Path, total: int, state: TrainState, position: dict) -> None:
-    """The state after `total` steps, and where in the training that is; the position is there before its state."""
-    positions = json.loads(curve_file.read_text()) if curve_file.exists() else {}
-    newest = {key: value for key, value in positions.items() if int(key) == max(map(int, positions))}
-    curve_file.write_text(json.dumps({**newest, str(total): position}))
-    checkpoints.save(total, state)
 
 
 def _elements(graphs: GraphTable, rows: np.ndarray) -> list[int]:
@@ -277,54 +296,6 @@ def _placement(devices: int) -> Callable[[Step], Step]:
     return place
 
 
-def _adam(training: TrainingConfig) -> optax.GradientTransformation:
-    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(training.weight_decay))
-
-
-# Compiled functions take everything that differs between members as arguments: members of a round share one trace.
-@partial(jax.jit, static_argnums=(0, 1))
-def _train_step(
-    network: nn.Module, training: TrainingConfig, statistics: dict, state: TrainState, step: Step
-) -> TrainState:
-    return _along_axis(partial(_member_step, network, training), statistics, state, step)
-
-
-def _along_axis(function: Callable, *trees: Any) -> Any:
-    """`function` of every slice along the first axis, as vmap does; one slice alone is taken out of its axis, since
-    XLA's gathers and scatters are slower with it."""
-    if jax.tree.leaves(trees)[0].shape[0] > 1:
-        return jax.vmap(function)(*trees)
-    result = function(*jax.tree.map(lambda leaf: leaf[0], trees))
-    return jax.tree.map(lambda leaf: leaf[None], result)
-
-
-def _member_step(
-    network: nn.Module, training: TrainingConfig, statistics: dict, state: TrainState, step: Step
-) -> TrainState:
-    """One step of one member; its arrays in `step` have the parts' axis in front."""
-
-    def loss(params: Any) -> jax.Array:
-        variables = {"params": params, "statistics": statistics}
-        predicted = _along_axis(lambda graph: apply_model(network, variables, graph), step.graphs)
-        return energy_loss(training.loss, predicted, step.labels, step.weights)
-
-    value, gradient = jax.value_and_grad(loss)(state.params)
-    updates, optimizer = _adam(training).update(gradient, state.optimizer, state.params)
-    # By the share that is over: the schedule needs no state and ends at zero whatever the packing.
-    learning_rate = training.learning_rate * (1 - step.progress)
-    params = jax.tree.map(lambda old, update: old - learning_rate * update, state.params, updates)
-    decay = training.ema_decay
-    average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.average, params)
-    stepped = state._replace(
-        params=params,
-        optimizer=optimizer,
-        average=average,
-        loss_sum=state.loss_sum + value,
-        n_losses=state.n_losses + 1,
-    )
-    return jax.tree.map(lambda new, old: jnp.where(step.active, new, old), stepped, state)
-
-
 @partial(jax.jit, static_argnums=0)
 def _predict(network: nn.Module, variables: dict, graph: GraphBatch) -> jax.Array:
     """(m, n_graphs) energies of stacked members."""
@@ -351,10 +322,14 @@ def _mean_errors(
     return np.sum(errors, axis=0) / len(rows)
 
 
-def _run_digest(graphs: GraphTable, e_form: np.ndarray, is_train: np.ndarray, *settings: Any) -> str:
-    """What a checkpoint belongs to: other data or settings start afresh instead of resuming."""
+def _run_digest(
+    graphs: GraphTable, e_form: np.ndarray, is_train: np.ndarray, starts: Sequence[str | None], *settings: Any
+) -> str:
+    """What a checkpoint belongs to: other data, members to start from or settings start afresh instead of resuming."""
     digest = hashlib.blake2b(digest_size=8)
-    for array in (graphs.numbers, graphs.senders, graphs.lengths, e_form, is_train):
+    for array in (*(getattr(graphs, field.name) for field in fields(graphs)), e_form, is_train):
         digest.update(np.ascontiguousarray(array).tobytes())
+    for start in starts:
+        digest.update(b"-" if start is None else Path(start).read_bytes())
     digest.update(repr(settings).encode())
     return digest.hexdigest()

@@ -8,52 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from gnome_core.graphs.edges import EdgeBatch
 from gnome_core.models.config import NequIPConfig
-from gnome_core.models.layers import segment_sum
 from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.files import PotentialRecord, load_potential, save_potential
 from gnome_core.potentials.frames import LabelledFrames
-from gnome_core.potentials.gradients import Prediction, force_response, predict, predict_compiled
-from gnome_core.training.checkpoint import Checkpoints
-from gnome_core.training.potential.batches import FrameGraphs, Targets, epoch_order
+from gnome_core.potentials.gradients import predict_compiled
+from gnome_core.training.epochs import Row, Trained, diverged, run_epochs
+from gnome_core.training.potential.batches import FrameGraphs, epoch_order
 from gnome_core.training.potential.config import PotentialTrainingConfig
-from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from gnome_core.training.potential.losses import frame_errors
+from gnome_core.training.potential.shifts import explain_the_rest, starting_shifts
+from gnome_core.training.potential.step import PotentialState, initial_state, rate_factor, train_step
 
 
 @dataclass(frozen=True)
 class PotentialResult:
-    """A trained potential: `path` is its .npz (a .json beside it). errors: of the validation frames, by unit."""
+    """A trained potential: `path` is its .npz (a .json beside it). errors: of the n_val frames that validated."""
 
     path: str
+    n_train: int
+    n_val: int
     errors: dict[str, float]
     epochs: int
-    curve: list[dict[str, float]]
-
-
-class PotentialState(NamedTuple):
-    """What training resumes from. `best` is the averaged parameters of the best validation loss."""
-
-    params: Any
-    optimizer: Any
-    average: Any
-    best: Any
-    step: jax.Array
-    best_loss: jax.Array
-    best_epoch: jax.Array
-    drops: jax.Array  # of the plateau schedule, so far
-    last_drop: jax.Array  # epoch
+    curve: list[Row]
 
 
 def train_potential(
@@ -68,23 +53,110 @@ def train_potential(
     references: Mapping[int, float] | None = None,
     init_from: str | Path | None = None,
     origin: str = "",
-    progress: Callable[[dict[str, float]], None] | None = None,
+    progress: Callable[[Row], None] | None = None,
 ) -> PotentialResult:
     """Train, export `out_dir`/`name`.npz and .json, and return where they are and how good.
 
     is_train: (n,) bool, the other frames validate. references: eV/atom by atomic number, for shifts = "references".
     init_from: a potential to fine-tune; its network is taken over (model must then be None or equal), all weights are
-    trained, and its shifts are fitted anew. progress gets each row of the curve.
+    trained, and its shifts are made anew. progress gets each row of the curve.
     An interrupted call with the same arguments resumes from its newest checkpoint and ends with the same bits.
-    Raises ValueError for an empty training set, elements the network has no weights for, or missing references.
+    Raises ValueError for an empty training set, elements the network has no weights for, missing references, or a
+    plateau schedule without validation frames, and TrainingDiverged.
     """
     training = training or PotentialTrainingConfig()
-    is_train, out_dir = np.asarray(is_train, bool), Path(out_dir)
-    train_rows, val_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
-    if not len(train_rows):
-        raise ValueError("no training frames; check the split")
-    train, val = frames.take(train_rows), frames.take(val_rows)
+    of, state = _set_up(frames, np.asarray(is_train, bool), seed, model, training, references, init_from)
+    folder = Path(out_dir) / "checkpoints" / of.digest
+    show = progress or (lambda row: None)
+    trained = run_epochs(of, state, folder, lambda _, row: show(row))
+    return _export(of, trained, Path(out_dir) / f"{name}.npz", origin)
 
+
+@dataclass(frozen=True, eq=False)
+class _PotentialTraining:
+    """What one call trains, and how (see `gnome_core.training.epochs.Training`).
+
+    train, val: the frames' graphs, val None without any. losses: of the running epoch, with the frames of each batch.
+    """
+
+    frames: LabelledFrames
+    train: FrameGraphs
+    val: FrameGraphs | None
+    seed: int
+    model: NequIPConfig
+    settings: PotentialTrainingConfig
+    start: str | None
+    network: NequIP
+    statistics: dict
+    digest: str
+    losses: list[tuple[jax.Array, int]] = field(default_factory=list)
+    names: tuple[str, ...] = ("",)
+
+    @property
+    def epochs(self) -> int:
+        return self.settings.epochs
+
+    @property
+    def learning_rate(self) -> float:
+        return self.settings.learning_rate
+
+    def steps(self, state: PotentialState, epoch: int, first: int) -> Iterator[PotentialState]:
+        settings, n = self.settings, len(self.train.frames)
+        first_frames = np.flatnonzero(self.train.frames.first)
+        order = epoch_order(n, first_frames, settings.first_frames, settings.batch_size, (self.seed, epoch))
+        self.losses.clear()  # checkpoints are between epochs, so `first` is 0
+        for batch, targets, indices in self.train.batches(order):
+            done = (epoch + (len(self.losses) * settings.batch_size) / n) / settings.epochs
+            rate = jnp.float32(settings.learning_rate * rate_factor(settings, done, int(state.drops)))
+            *trained, loss = train_step(
+                self.network, settings, self.statistics, rate, *state[:3], state.step, batch, targets
+            )
+            state = state._replace(params=trained[0], optimizer=trained[1], average=trained[2], step=state.step + 1)
+            self.losses.append((loss, len(indices)))
+            yield state
+
+    def end_epoch(self, state: PotentialState, ended: int) -> tuple[PotentialState, list[Row]]:
+        settings = self.settings
+        values, counts = (np.array(x, np.float64) for x in zip(*self.losses, strict=True))
+        row: Row = {"epoch": ended, "train_loss": float(np.average(values, weights=counts))}
+        if self.val is not None and (ended % settings.validate_every == 0 or ended == settings.epochs):
+            row |= self.errors(state.average, self.val)
+            if row["loss"] < float(state.best_loss):
+                loss, best_epoch = jnp.float32(row["loss"]), jnp.int32(ended)
+                state = state._replace(best=state.average, best_loss=loss, best_epoch=best_epoch)
+            waited = ended - max(int(state.best_epoch), int(state.last_drop))
+            if settings.schedule == "plateau" and waited >= settings.plateau_epochs:
+                state = state._replace(drops=state.drops + 1, last_drop=jnp.int32(ended))
+        return state, [row]
+
+    def is_over(self, state: PotentialState, ended: int) -> bool:
+        return False
+
+    def checkpoint_due(self, ended: int, step: int, total: int) -> bool:
+        return step == 0 and ended % self.settings.checkpoint_every == 0 and ended < self.settings.epochs
+
+    def errors(self, params: dict, data: FrameGraphs) -> dict[str, float]:
+        """Errors on frames, and the loss; see `frame_errors`."""
+        data = data.shifted(data.shifts + np.asarray(params["shifts"], np.float64))
+        variables = {"params": params["network"], "statistics": self.statistics}
+        return frame_errors(self.network, variables, data, self.settings)
+
+
+def _set_up(
+    frames: LabelledFrames,
+    is_train: np.ndarray,
+    seed: int,
+    model: NequIPConfig | None,
+    training: PotentialTrainingConfig,
+    references: Mapping[int, float] | None,
+    init_from: str | Path | None,
+) -> tuple[_PotentialTraining, PotentialState]:
+    """What is to be trained and the state that it starts from. Raises ValueError, see `train_potential`."""
+    if not is_train.any():
+        raise ValueError("no training frames; check the split")
+    train, val = frames.take(is_train), frames.take(~is_train)
+    if train.level.all():
+        raise ValueError("no training frame of the first level of theory, on which the potential answers")
     if training.hessian_weight and not frames.directions:
         raise ValueError("hessian_weight is set, but the frames have no Hessian rows")
     start = load_potential(init_from) if init_from is not None else None
@@ -95,152 +167,64 @@ def train_potential(
         raise ValueError(f"frames of {int(frames.level.max()) + 1} levels of theory; set model.levels")
     if unknown := set(frames.elements) - set(model.elements):
         raise ValueError(f"the network has no weights for atomic numbers {sorted(unknown)}; add them to model.elements")
+
     network = NequIP(model)
-    shifts = _shifts(train, training, references)
+    shifts = starting_shifts(train, model.levels, training, references)
     data = FrameGraphs(train, model.cutoff, shifts, training.batch_size)
     variables = start[0] if start is not None else _initial_variables(network, data, seed)
-    # What the shifts must explain is what the network does not, be it pretrained or random.
     residual = data.energy * data.n_atoms - _network_energies(network, variables, data)
-    shifts = shifts + fit_shifts(train, residual)
-    data = data.shifted(shifts)
-    # An element that only validating crystals hold has no energy zero.
+    shifts = explain_the_rest(train, shifts, residual, training)
+    # An element, or a level of theory, that only validating frames have has no energy zero.
     val = val.take(
         np.array([np.isfinite(shifts[i, c.numbers]).all() for c, i in zip(val.crystals, val.level, strict=True)], bool)
     )
-    val_data = FrameGraphs(val, model.cutoff, shifts, training.batch_size) if len(val) else None
-
-    statistics = jax.tree.map(jnp.asarray, variables["statistics"])
-    corrections = jnp.zeros_like(shifts, jnp.float32)  # eV, to the shifts, learnt with the network
+    if training.schedule == "plateau" and not len(val):
+        raise ValueError(
+            'schedule = "plateau" waits for a better validation loss and no frame validates; '
+            "set val_fraction above 0, or another schedule"
+        )
+    of = _PotentialTraining(
+        frames,
+        data.shifted(shifts),
+        FrameGraphs(val, model.cutoff, shifts, training.batch_size) if len(val) else None,
+        seed,
+        model,
+        training,
+        str(init_from) if init_from is not None else None,
+        network,
+        jax.tree.map(jnp.asarray, variables["statistics"]),
+        _run_digest(frames, is_train, model, training, seed, init_from, shifts),
+    )
+    corrections = jnp.zeros_like(shifts, jnp.float32)  # eV, to shifts that are trained with the network
     params = {"network": jax.tree.map(jnp.asarray, variables["params"]), "shifts": corrections}
-    zero = jnp.int32(0)
-    optimizer = _adam(training).init(params)
-    state = PotentialState(params, optimizer, params, params, zero, jnp.float32(jnp.inf), zero, zero, zero)
-    digest = _run_digest(frames, is_train, model, training, seed, init_from, shifts)
-    checkpoints = Checkpoints(out_dir / "checkpoints" / digest)
-    curve_file = out_dir / "checkpoints" / f"{digest}.json"
-    epoch, curve = 0, []
-    if (restored := checkpoints.restore_newest(state)) is not None:
-        epoch, state = restored
-        curve = [row for row in json.loads(curve_file.read_text()) if row["epoch"] <= epoch]
-    first = np.flatnonzero(train.first)
-    while epoch < training.epochs:
-        losses = []
-        order = epoch_order(len(train), first, training.first_frames, training.batch_size, (seed, epoch))
-        for batch, targets, indices in data.batches(order):
-            done = (epoch + (len(losses) * training.batch_size) / len(train)) / training.epochs
-            rate = jnp.float32(training.learning_rate * _rate_factor(training, done, int(state.drops)))
-            *trained, loss = _train_step(network, training, statistics, rate, *state[:3], state.step, batch, targets)
-            state = state._replace(params=trained[0], optimizer=trained[1], average=trained[2], step=state.step + 1)
-            losses.append((loss, len(indices)))
-        epoch += 1
-        values, counts = (np.array(x, np.float64) for x in zip(*losses, strict=True))
-        row = {"epoch": epoch, "train_loss": float(np.average(values, weights=counts))}
-        if val_data is not None and (epoch % training.validate_every == 0 or epoch == training.epochs):
-            row |= _errors(network, state.average, statistics, val_data, training)
-            if row["loss"] < float(state.best_loss):
-                best = state.average
-                state = state._replace(best=best, best_loss=jnp.float32(row["loss"]), best_epoch=jnp.int32(epoch))
-        waited = epoch - max(int(state.best_epoch), int(state.last_drop))
-        if training.schedule == "plateau" and waited >= training.plateau_epochs:
-            state = state._replace(drops=state.drops + 1, last_drop=jnp.int32(epoch))
-        curve.append(row)
-        if epoch % training.checkpoint_every == 0 and epoch < training.epochs:
-            curve_file.write_text(json.dumps(curve))  # before the state: rows beyond a restored epoch are dropped
-            checkpoints.save(epoch, state)
-        if progress is not None:
-            progress(row)
-    checkpoints.close()
+    return of, initial_state(params, training)
 
-    final = state.best if len(val) else state.average
-    errors = _errors(network, final, statistics, val_data, training) if val_data is not None else {}
-    shifts = shifts + np.asarray(final["shifts"], np.float64)
+
+def _export(of: _PotentialTraining, trained: Trained[PotentialState], path: Path, origin: str) -> PotentialResult:
+    """Write the potential and its record. Raises TrainingDiverged for parameters that predict no number."""
+    state, (curve,) = trained.state, trained.curves
+    final = state.best if of.val is not None else state.average
+    errors = of.errors(final, of.train if of.val is None else of.val)
+    if not np.isfinite(errors["loss"]):
+        raise diverged("", "the loss of the trained potential", of.learning_rate)
+    errors = errors if of.val is not None else {}
+    shifts = of.train.shifts + np.asarray(final["shifts"], np.float64)
     record = PotentialRecord(
-        config=model,
-        scale=frames.scale,
-        shifts={z: float(shifts[0, z]) for z in frames.elements if np.isfinite(shifts[0, z])},
-        n_train=len(train),
-        n_val=len(val),
+        config=of.model,
+        scale=of.frames.scale,
+        shifts={z: float(shifts[0, z]) for z in of.frames.elements if np.isfinite(shifts[0, z])},
+        n_train=len(of.train.frames),
+        n_val=len(of.val.frames) if of.val is not None else 0,
         errors=errors,
-        epochs=epoch,
-        seed=seed,
-        training=training.model_dump(),
+        epochs=trained.epochs,
+        seed=of.seed,
+        training=of.settings.model_dump(),
         origin=origin,
-        init_from=str(init_from) if init_from is not None else None,
+        init_from=of.start,
         curve=curve,
     )
-    path = out_dir / f"{name}.npz"
-    save_potential(path, {"params": final["network"], "statistics": statistics}, record)
-    return PotentialResult(str(path), errors, epoch, curve)
-
-
-def fit_shifts(frames: LabelledFrames, energies: np.ndarray) -> np.ndarray:
-    """(levels, 256) eV by atomic number: least squares of the energies per atom over compositions, level by level; NaN
-    for elements that a level lacks.
-
-    Least squares of smallest norm: frames of one composition share their energy out evenly.
-    """
-    shifts = np.full((int(frames.level.max()) + 1, 256), np.nan)
-    for level in np.unique(frames.level):
-        rows = np.flatnonzero(frames.level == level)
-        elements = np.array(frames.take(rows).elements)
-        counts = np.array([(frames.crystals[i].numbers[:, None] == elements).sum(0) for i in rows], float)
-        n_atoms = counts.sum(1, keepdims=True)
-        solution, *_ = np.linalg.lstsq(counts / n_atoms, energies[rows] / n_atoms[:, 0], rcond=1e-8)
-        shifts[level, elements] = solution
-    return shifts
-
-
-def frame_errors(
-    network: NequIP, variables: dict, data: FrameGraphs, training: PotentialTrainingConfig
-) -> dict[str, float]:
-    """Mean absolute and root mean square errors, and the training loss, over all frames of `data`.
-
-    energy_*: meV/atom; force_*: meV/Å by component; stress_*: GPa by component, where stresses are known.
-    """
-    energy, force, stress, loss = [], [], [], []
-    for batch, targets, indices in data.batches(range(len(data.frames))):
-        prediction = predict_compiled(network, variables, batch)
-        atoms, forces, virials = (np.asarray(x, np.float64) for x in prediction)
-        n = len(indices)
-        sums = np.bincount(batch.graph, atoms, minlength=len(batch.n_atoms))[:n]
-        energy.append(1e3 * (sums / data.n_atoms[indices] - data.energy[indices]))
-        force.append(1e3 * (forces - targets.forces)[targets.atom > 0].ravel())
-        volumes = np.array([data.frames.crystals[i].volume for i in indices])
-        known = targets.virial_known[:n] > 0
-        stress.append(
-            EV_PER_CUBIC_ANGSTROM_IN_GPA
-            * (virials[:n] / volumes[:, None, None] - data.frames.stresses[indices])[known].ravel()
-        )
-        loss.append(float(_batch_loss(training, prediction, batch, targets)) * n)
-    row = {"loss": sum(loss) / len(data.frames)}
-    for name, parts in (("energy", energy), ("force", force), ("stress", stress)):
-        errors = np.concatenate(parts)
-        if len(errors):
-            row[f"{name}_mae"] = float(np.abs(errors).mean())
-            row[f"{name}_rmse"] = float(np.sqrt(np.square(errors).mean()))
-    return row
-
-
-def _errors(
-    network: NequIP, params: dict, statistics: dict, data: FrameGraphs, training: PotentialTrainingConfig
-) -> dict[str, float]:
-    data = data.shifted(data.shifts + np.asarray(params["shifts"], np.float64))
-    return frame_errors(network, {"params": params["network"], "statistics": statistics}, data, training)
-
-
-def _shifts(
-    train: LabelledFrames, training: PotentialTrainingConfig, references: Mapping[int, float] | None
-) -> np.ndarray:
-    if training.shifts == "fit":
-        return fit_shifts(train, train.energies)
-    references = references or {}
-    if missing := set(train.elements) - set(references):
-        raise ValueError(f'shifts = "references" needs a reference energy of atomic numbers {sorted(missing)}')
-    if train.level.any():
-        raise ValueError('shifts = "references" is for frames of one level of theory; use "fit"')
-    table = np.full((1, 256), np.nan)
-    table[0, list(references)] = list(references.values())
-    return table
+    save_potential(path, {"params": final["network"], "statistics": of.statistics}, record)
+    return PotentialResult(str(path), record.n_train, record.n_val, errors, trained.epochs, curve)
 
 
 def _initial_variables(network: NequIP, data: FrameGraphs, seed: int) -> dict:
@@ -266,71 +250,6 @@ def _network_energies(network: NequIP, variables: dict, data: FrameGraphs) -> np
     return energies
 
 
-def _rate_factor(training: PotentialTrainingConfig, done: float, drops: int) -> float:
-    if training.schedule == "linear":
-        return max(1 - done, 0.0)
-    if training.schedule == "steps":
-        drops = sum(done >= share for share in training.drops)
-    return training.factor**drops
-
-
-def _adam(training: PotentialTrainingConfig) -> optax.GradientTransformation:
-    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(training.weight_decay))
-
-
-def _loss(training: PotentialTrainingConfig, prediction: Prediction, batch: EdgeBatch, targets: Targets) -> jax.Array:
-    huber = partial(optax.losses.huber_loss, delta=training.huber_delta)
-
-    def mean(errors: jax.Array, weights: jax.Array | np.ndarray) -> jax.Array:
-        per_row = huber(errors).reshape(len(errors), -1).mean(1)
-        return (per_row * weights).sum() / jnp.maximum(weights.sum(), 1)
-
-    n_graphs = len(batch.n_atoms)
-    energy = segment_sum(prediction.atoms, batch.graph, n_graphs) / batch.n_atoms
-    loss = training.energy_weight * mean(energy - targets.energy, targets.graph)
-    loss += training.force_weight * mean(prediction.forces - targets.forces, targets.atom)
-    if training.stress_weight:
-        virial = prediction.virials / batch.n_atoms[:, None, None]
-        loss += training.stress_weight * mean(virial - targets.virial, targets.virial_known)
-    return loss
-
-
-_batch_loss = jax.jit(_loss, static_argnums=0)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _train_step(
-    network: NequIP,
-    training: PotentialTrainingConfig,
-    statistics: dict,
-    learning_rate: jax.Array,
-    params: Any,
-    optimizer: Any,
-    average: Any,
-    step: jax.Array,
-    batch: EdgeBatch,
-    targets: Targets,
-) -> tuple[Any, Any, Any, jax.Array]:
-    def loss(params: Any) -> jax.Array:
-        prediction = predict(network, {"params": params["network"], "statistics": statistics}, batch)
-        atoms = prediction.atoms + params["shifts"][batch.level, batch.numbers]
-        value = _loss(training, prediction._replace(atoms=atoms), batch, targets)
-        if training.hessian_weight:
-            variables = {"params": params["network"], "statistics": statistics}
-            error = force_response(network, variables, batch, targets.direction) - targets.response
-            per_atom = optax.losses.huber_loss(error, delta=training.huber_delta).mean(1)
-            value += training.hessian_weight * (per_atom * targets.atom).sum() / jnp.maximum(targets.atom.sum(), 1)
-        return value
-
-    value, gradient = jax.value_and_grad(loss)(params)
-    updates, optimizer = _adam(training).update(gradient, optimizer, params)
-    params = jax.tree.map(lambda old, update: old - learning_rate * update, params, updates)
-    # A short memory at first, so that the average does not drag the start along.
-    decay = jnp.minimum(training.ema_decay, (1.0 + step) / (10.0 + step)) if training.ema_decay else 0.0
-    average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
-    return params, optimizer, average, value
-
-
 def _run_digest(
     frames: LabelledFrames,
     is_train: np.ndarray,
@@ -346,7 +265,8 @@ def _run_digest(
     digest.update(json.dumps(settings, sort_keys=True).encode())
     if init_from is not None:
         digest.update(Path(init_from).read_bytes())
-    for array in (frames.energies, frames.stresses, frames.first, frames.level, is_train, shifts, *frames.forces):
+    rows = (*frames.forces, *frames.directions, *frames.responses)
+    for array in (frames.energies, frames.stresses, frames.first, frames.level, is_train, shifts, *rows):
         digest.update(np.ascontiguousarray(array).tobytes())
     for crystal in frames.crystals:
         digest.update(crystal.lattice.tobytes() + crystal.frac_coords.tobytes() + crystal.numbers.tobytes())

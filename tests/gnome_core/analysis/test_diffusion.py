@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gnome_core.analysis.diffusion import SUPERIONIC, TooShort, arrhenius, diffusion, mobile_ion
+from gnome_core.analysis.diffusion import SUPERIONIC, TooShort, arrhenius, diffusion
 from gnome_core.crystals.crystal import Crystal
 
 CELL = Crystal(
@@ -52,13 +52,6 @@ def test_short_runs_and_wrong_ions_are_refused():
         diffusion(CELL, positions, times, "Na", 1000.0, skip=0)
     with pytest.raises(ValueError, match="framework"):
         diffusion(Crystal(CELL.lattice, CELL.frac_coords, [3] * 32), positions, times, "Li", 1000.0, skip=0)
-
-
-def test_the_mobile_ion_is_the_papers():
-    assert mobile_ion(CELL) == "Li"
-    assert mobile_ion(Crystal(5 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [12, 8])) == "Mg"
-    assert mobile_ion(Crystal(5 * np.eye(3), [[0, 0, 0]], [3])) is None
-    assert mobile_ion(Crystal(5 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [47, 53])) is None
 
 
 def test_an_arrhenius_fit_gives_back_its_activation_energy():

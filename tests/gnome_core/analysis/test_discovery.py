@@ -4,7 +4,6 @@ import pytest
 from gnome_core.analysis.discovery import (
     discovery_metrics,
     hit_rate,
-    hit_rate_by,
     iqr_calibration,
     regression_metrics,
 )
@@ -41,9 +40,6 @@ def test_undefined_ratios_are_nan():
 def test_failed_evaluations_are_misses():
     assert hit_rate(np.array([-0.1, 0.1, np.nan, 0.0])) == 0.5
     assert np.isnan(hit_rate(np.zeros(0)))
-    by_round = hit_rate_by(np.array([-0.1, 0.1, np.nan, 0.0]), [2, 1, 1, 2])
-    assert by_round == {1: (0.0, 2), 2: (1.0, 2)}
-    assert list(by_round) == [1, 2]
 
 
 def test_regression_metrics():

@@ -110,13 +110,6 @@ def test_compositions_in_order_one_by_one_and_bad_ones_by_index(tmp_path, monkey
     assert caught.value.index == 9
 
 
-def test_vmap_over_members_equals_map(model, paths):
-    other = EnsembleModel.load(paths, over_members="vmap")
-    np.testing.assert_allclose(
-        other.predict(CRYSTALS).member_energies, model.predict(CRYSTALS).member_energies, atol=1e-5
-    )
-
-
 def test_any_input_mix_is_traced_at_most_once_a_rung(paths):
     model = EnsembleModel.load(paths[:1])
     ensemble_module._energies.clear_cache()

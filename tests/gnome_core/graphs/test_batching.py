@@ -1,5 +1,6 @@
 import itertools
 
+import jraph
 import numpy as np
 import pytest
 
@@ -49,15 +50,33 @@ def test_batches_hold_every_item_once_with_its_own_edges():
         assert items.start == seen
         seen = items.stop
         assert (np.diff(batch.receivers) >= 0).all()
-        assert (batch.lengths[batch.weights > 0] < 4.0).all()
+        assert (batch.edges.lengths[batch.edges.weights > 0] < 4.0).all()
         for place, item in enumerate(range(items.start, items.stop)):
-            own = (batch.node_graphs[batch.receivers] == place) & (batch.weights > 0)
+            own = (batch.nodes.graphs[batch.receivers] == place) & (batch.edges.weights > 0)
             graph = graphs[item]
             lengths = table.lengths[table.edge_offsets[graph] : table.edge_offsets[graph + 1]]
             lengths = lengths * np.cbrt(factors[item])
-            np.testing.assert_allclose(batch.lengths[own], lengths[lengths < 4.0], rtol=1e-6)
-            assert (batch.node_graphs[batch.senders[own]] == place).all()
+            np.testing.assert_allclose(batch.edges.lengths[own], lengths[lengths < 4.0], rtol=1e-6)
+            assert (batch.nodes.graphs[batch.senders[own]] == place).all()
     assert seen == 90
+
+
+def test_a_batch_is_what_jraph_would_make_of_the_same_graphs():
+    """Its masks, and its graphs without their padding; what a model reads on padding (weights, counts) is empty."""
+    table = structural_graphs(random_crystals(12))
+    ((_, batch),) = batches(table, np.arange(12), np.ones(12))
+    assert isinstance(batch, jraph.GraphsTuple)
+    own = jraph.unpad_with_graphs(batch)
+    again = jraph.pad_with_graphs(own, len(batch.nodes.numbers), len(batch.senders), len(batch.n_node))
+    for name in ("n_node", "n_edge"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(batch, name))
+    assert own.n_node.tolist() == table.n_nodes.tolist()
+    assert own.globals.tolist() == table.n_atoms.tolist()
+    np.testing.assert_array_equal(own.nodes.numbers, table.numbers)
+    np.testing.assert_array_equal(own.nodes.graphs, np.repeat(np.arange(12), table.n_nodes))
+    np.testing.assert_array_equal(jraph.get_edge_padding_mask(batch), batch.edges.weights > 0)
+    np.testing.assert_array_equal(jraph.get_node_padding_mask(batch), batch.nodes.multiplicities > 0)
+    np.testing.assert_array_equal(batch.nodes.graphs, np.repeat(np.arange(len(batch.n_node)), batch.n_node))
 
 
 def test_ladder_is_short_and_grows():

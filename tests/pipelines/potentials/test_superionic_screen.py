@@ -5,6 +5,7 @@ import re
 import pyarrow as pa
 import pytest
 
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.frames import frames_without_stress
 from gnome_core.potentials.md_config import MDConfig
@@ -13,7 +14,7 @@ from gnome_core.training.potential.loop import train_potential
 from pipelines.beam.runners import runner_flags
 from pipelines.errors import UserError
 from pipelines.potentials import superionic_screen as screen
-from pipelines.potentials.conductivity import CONDUCTIVITY_SCHEMA, md_task, run_tasks
+from pipelines.potentials.conductivity import CONDUCTIVITY_SCHEMA, MDTask, run_tasks
 from tests.gnome_core.potentials.samples import ROCKSALT
 
 
@@ -88,7 +89,8 @@ def test_materials_run_in_a_pipeline_and_are_not_run_twice(tmp_path, monkeypatch
     training = PotentialTrainingConfig(epochs=1, batch_size=1)
     path = train_potential(frames, np.ones(1, bool), seed=0, out_dir=tmp_path, model=model, training=training).path
     config = MDConfig(ramp=0.0, duration=0.1, start_temperature=20.0)
-    tasks = [md_task("salt", ROCKSALT, "Na", 20.0), md_task("salt", ROCKSALT, "Na", 30.0)]
+    salt = record_batch(pa.schema(CRYSTAL_FIELDS), ["salt"], [ROCKSALT])
+    tasks = [MDTask(salt, "Na", kelvin, seed=0) for kelvin in (20.0, 30.0)]
     found = run_tasks(tasks, str(tmp_path / "out"), path, config, 0.0, runner_flags([]))
     assert found["temperature"].to_pylist() == [20.0, 30.0]
     assert all("run longer" in reason for reason in found["stopped"].to_pylist())

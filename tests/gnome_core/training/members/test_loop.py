@@ -1,19 +1,23 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.featurize import structural_graphs
 from gnome_core.models.config import StructuralConfig
 from gnome_core.models.members import load_member
+from gnome_core.training.epochs import TrainingDiverged
 from gnome_core.training.members import loop
 from gnome_core.training.members.config import TrainingConfig
-from gnome_core.training.members.loop import TrainingDiverged, train_members
+from gnome_core.training.members.loop import train_members
 
 MODEL = StructuralConfig(width=8, steps=2)
 TRAINING = TrainingConfig(epochs=8, volume_jitter=0.0, batch_size=8, checkpoint_every=5, validate_every=2)
@@ -90,8 +94,8 @@ def test_resume_is_bit_equal_from_the_middle_of_an_epoch(labelled, tmp_path, sto
         train(labelled, tmp_path / "cut", progress=stop)
     (newest,) = steps_of(tmp_path / "cut")
     taken = []
-    real = loop._train_step
-    monkeypatch.setattr(loop, "_train_step", lambda *args: taken.append(1) or real(*args))
+    real = loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *args: taken.append(1) or real(*args))
     epochs = []
     resumed = train(labelled, tmp_path / "cut", progress=lambda row: epochs.append(row["epoch"]))
     assert arrays(resumed.path) == arrays(whole.path)
@@ -101,6 +105,39 @@ def test_resume_is_bit_equal_from_the_middle_of_an_epoch(labelled, tmp_path, sto
     assert newest == 5 * (stop_at * per_epoch // 5)
     assert newest % per_epoch
     assert epochs[0] == newest // per_epoch + 1
+
+
+def test_what_an_older_version_left_half_written_does_not_stop_a_training(labelled, tmp_path, caplog):
+    """Versions before wrote the position beside the state, in place: a kill could leave half of it."""
+
+    def stop(row):
+        if row["epoch"] == 3:
+            raise Interrupted
+
+    whole = train(labelled, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(labelled, tmp_path / "cut", progress=stop)
+    (folder,) = (tmp_path / "cut" / "checkpoints").iterdir()
+    shutil.rmtree(folder)
+    with ocp.CheckpointManager(folder) as manager:
+        manager.save(10, args=ocp.args.StandardSave({"params": np.zeros(3)}))
+    folder.with_suffix(".json").write_text('{"10": {"epoch": 1, "st')
+    epochs = []
+    again = train(labelled, tmp_path / "cut", progress=lambda row: epochs.append(row["epoch"]))
+    assert epochs[0] == 1
+    assert "starts anew" in caplog.text
+    assert arrays(again.path) == arrays(whole.path)
+
+
+def test_a_member_replaced_under_its_name_is_another_start(labelled, tmp_path):
+    base, other = (train(labelled, tmp_path / f"base{member}", member=member) for member in (0, 1))
+    short = TRAINING.model_copy(update={"epochs": 2, "learning_rate": 1e-4})
+    expected = train(labelled, tmp_path / "expected", short, init_from=other.path)
+    train(labelled, tmp_path / "tuned", short, init_from=base.path)
+    for suffix in (".npz", ".json"):
+        shutil.copy(Path(other.path).with_suffix(suffix), Path(base.path).with_suffix(suffix))
+    again = train(labelled, tmp_path / "tuned", short, init_from=base.path)
+    assert arrays(again.path) == arrays(expected.path)
 
 
 def test_members_side_by_side_are_those_trained_alone(labelled, tmp_path):
@@ -142,8 +179,7 @@ DEVICES = """
 import sys
 import jax, numpy as np
 from gnome_core.models.config import StructuralConfig
-from gnome_core.training import loop
-from gnome_core.training import loop
+from gnome_core.training.members import loop
 from gnome_core.training.members.config import TrainingConfig
 from tests.gnome_core.training.members.test_loop import rocksalt_like
 
@@ -227,6 +263,23 @@ def test_fixed_statistics_replace_those_of_the_data(labelled, tmp_path):
 def test_training_that_diverges_is_an_error_with_a_name(labelled, tmp_path):
     with pytest.raises(TrainingDiverged, match=r"epoch 1 .*learning_rate"):
         train(labelled, tmp_path, TRAINING.model_copy(update={"learning_rate": 1e38}))
+
+
+def test_nan_parameters_of_the_last_step_are_no_success(labelled, tmp_path, monkeypatch):
+    """The loss is that before a step, so a step that spoils everything leaves no trace in it."""
+    graphs, labels, _ = labelled
+    real = loop.train_step
+
+    def spoiled(*args):
+        state = real(*args)
+        return state._replace(average=jax.tree.map(lambda x: x * np.nan, state.average))
+
+    monkeypatch.setattr(loop, "train_step", spoiled)
+    with pytest.raises(TrainingDiverged, match="member 0: the error of the trained member is not finite"):
+        train((graphs, labels, np.ones(60, bool)), tmp_path)
+    assert not list(tmp_path.glob("member-*"))
+    with pytest.raises(TrainingDiverged, match="val mae of epoch 2"):
+        train(labelled, tmp_path)
 
 
 def test_no_validation_rows_is_legal(labelled, tmp_path):

@@ -1,5 +1,7 @@
 """Training on frames whose answers are known: it learns, resumes to the bit, fine-tunes and keeps its counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,14 @@ from gnome_core.potentials.distillation import with_hessian_rows
 from gnome_core.potentials.files import BadPotential, load_potential
 from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_table, split_groups, with_levels
 from gnome_core.potentials.nequip_potential import TrainedPotential
+from gnome_core.training.epochs import TrainingDiverged
+from gnome_core.training.potential import loop
 from gnome_core.training.potential.batches import FrameGraphs, epoch_order
-from gnome_core.training.potential.config import PotentialTrainingConfig
-from gnome_core.training.potential.loop import fit_shifts, train_potential
+from gnome_core.training.potential.config import PAPER_POTENTIAL, PAPER_ROBUSTNESS, PotentialTrainingConfig
+from gnome_core.training.potential.loop import train_potential
+from gnome_core.training.potential.losses import row_losses
+from gnome_core.training.potential.shifts import explain_the_rest, fit_shifts, starting_shifts
+from gnome_core.training.potential.step import rate_factor
 from tests.gnome_core.potentials.pair_frames import ALONE, pair_frames
 
 MODEL = NequIPConfig(layers=1, hidden_irreps="8x0e+4x1o", edge_irreps="0e+1o", cutoff=4.0, elements=(29, 47))
@@ -133,11 +140,119 @@ def test_hessian_rows_of_a_teacher_are_learnt(frames, tmp_path):
         train(frames, tmp_path, TRAINING.model_copy(update={"hessian_weight": 1.0}))
 
 
+def test_hessian_rows_tell_runs_apart(frames, tmp_path):
+    """A run with other rows must not go on from this one's checkpoint."""
+    few = frames.take(np.arange(8))
+    rows = [np.ones_like(f) for f in few.forces]
+    one, other = (replace(few, directions=rows, responses=[scale * r for r in rows]) for scale in (1.0, -1.0))
+    training = TRAINING.model_copy(update={"epochs": 2, "checkpoint_every": 1, "hessian_weight": 1.0})
+
+    def stop(row):
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(one, tmp_path / "shared", training, progress=stop)
+    alone = train(other, tmp_path / "alone", training)
+    assert arrays(train(other, tmp_path / "shared", training).path) == arrays(alone.path)
+
+
+@pytest.mark.parametrize("n_train", [6, 8])
+def test_a_training_that_diverges_is_an_error_with_a_name(frames, tmp_path, n_train):
+    few, wild = frames.take(np.arange(8)), TRAINING.model_copy(update={"epochs": 2, "learning_rate": 1e30})
+    with pytest.raises(TrainingDiverged, match=r"the train loss of epoch 1 is not finite; lower .*learning_rate"):
+        train_potential(few, np.arange(8) < n_train, seed=3, model=MODEL, out_dir=tmp_path, training=wild)
+    assert not list(tmp_path.glob("potential.*"))
+
+
+@pytest.mark.parametrize(("n_train", "what"), [(8, "the loss of the trained potential"), (6, "the loss of epoch 1")])
+def test_one_last_step_that_spoils_everything_is_no_success(frames, tmp_path, n_train, what):
+    """The loss of a step is that before it: all frames in one batch, one epoch, and it looks well."""
+    few = frames.take(np.arange(8))
+    wild = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 1e30, "batch_size": 8})
+    with pytest.raises(TrainingDiverged, match=what):
+        train_potential(few, np.arange(8) < n_train, seed=3, model=MODEL, out_dir=tmp_path, training=wild)
+    assert not list(tmp_path.glob("potential.*"))
+
+
+def test_a_plateau_is_judged_by_validations_only(frames, tmp_path, monkeypatch):
+    few, seen = frames.take(np.arange(8)), []
+    plateau = {"schedule": "plateau", "plateau_epochs": 1, "validate_every": 4, "epochs": 4}
+    training = TRAINING.model_copy(update=plateau)
+    real = loop.rate_factor
+    monkeypatch.setattr(loop, "rate_factor", lambda *args: seen.append(args[2]) or real(*args))
+    options = {"seed": 3, "model": MODEL, "out_dir": tmp_path, "training": training}
+    train_potential(few, np.arange(8) < 6, **options)
+    assert set(seen) == {0}  # drops: the first validation is after the last of these steps
+    with pytest.raises(ValueError, match=r"no frame validates; set val_fraction"):
+        train_potential(few, np.ones(8, bool), **options)
+
+
+def test_a_level_of_theory_that_only_validates_has_no_energy_zero(frames, tmp_path):
+    few = frames.take(np.arange(8))
+    both = with_levels([few, few.take(np.arange(2))])
+    training, model = TRAINING.model_copy(update={"epochs": 1}), MODEL.model_copy(update={"levels": 2})
+    options = {"seed": 3, "model": model, "out_dir": tmp_path, "training": training}
+    is_train = (both.level == 0) & (np.arange(10) != 3)
+    result = train_potential(both, is_train, **options)
+    assert (result.n_train, result.n_val) == (7, 1)
+    with pytest.raises(ValueError, match="no training frame of the first level"):
+        train_potential(both, both.level == 1, **options)
+
+
 def test_formation_energies_need_every_reference(frames, tmp_path):
     settings = TRAINING.model_copy(update={"shifts": "references", "epochs": 1})
     train(frames, tmp_path, settings, references={29: -2.0, 47: 3.0})
-    with pytest.raises(ValueError, match=r"reference energy of atomic numbers \[47\]"):
-        train(frames, tmp_path, settings, references={29: -2.0})
+    for references in ({29: -2.0}, {29: -2.0, 47: np.nan}):
+        with pytest.raises(ValueError, match=r"reference energy of atomic numbers \[47\]"):
+            train(frames, tmp_path, settings, references=references)
+
+
+def test_above_references_the_network_learns_formation_energies(frames, tmp_path):
+    """Differences between elements stay those of the references, whatever least squares would make of them."""
+    few = frames.take(np.arange(12))
+    settings = TRAINING.model_copy(update={"shifts": "references", "epochs": 2})
+
+    def difference(settings, **options) -> float:
+        _, record = load_potential(train(few, tmp_path / str(options), settings, **options).path)
+        return record.shifts[47] - record.shifts[29]
+
+    assert difference(settings, references={29: -2.0, 47: 3.0, 8: -4.0}) == pytest.approx(5.0, abs=1e-9)
+    assert difference(settings, references={29: -123.0, 47: 77.0}) == pytest.approx(200.0, abs=1e-9)
+    assert abs(difference(TRAINING.model_copy(update={"epochs": 2})) - 5.0) > 1e-6  # least squares is not so
+
+
+def test_the_constant_above_references_is_the_mean_formation_energy(frames):
+    few = frames.take(np.arange(12))
+    references, settings = {29: -2.5, 47: 3.25}, PotentialTrainingConfig(shifts="references")
+    table = starting_shifts(few, 1, settings, references)
+    formation = few.energies - [sum(references[int(z)] for z in c.numbers) for c in few.crystals]
+    shifts = explain_the_rest(few, table, formation, settings)
+    assert shifts[0, [29, 47]] == pytest.approx(np.array([-2.5, 3.25]) + np.mean(formation / 4))
+    assert np.isnan(shifts[0, 8])
+
+
+def test_the_papers_rates_fall_as_its_methods_say():
+    """2e-3, then 2e-4 after 23 million steps, 5e-5 after 11 million more, for 2.43 million more."""
+    million = np.array([0, 22.9, 23.1, 33.9, 34.1, 36.4])
+    factors = [rate_factor(PAPER_POTENTIAL, steps / (23 + 11 + 2.43), 0) for steps in million]
+    assert PAPER_POTENTIAL.learning_rate * np.array(factors) == pytest.approx([2e-3, 2e-3, 2e-4, 2e-4, 5e-5, 5e-5])
+    robust = [PAPER_ROBUSTNESS.learning_rate * rate_factor(PAPER_ROBUSTNESS, 0.5, drops) for drops in range(3)]
+    assert robust == pytest.approx([2e-3, 1.6e-3, 1.28e-3])
+
+
+def test_one_factor_for_each_drop_or_one_for_all():
+    assert rate_factor(PotentialTrainingConfig(schedule="steps", factor=0.5), 0.95, 0) == pytest.approx(0.25)
+    for settings in ({"schedule": "steps", "factor": (0.1,)}, {"schedule": "plateau", "factor": (0.1, 0.25)}):
+        with pytest.raises(ValueError, match="one for each of 2 drops"):
+            PotentialTrainingConfig(**settings)
+
+
+def test_the_papers_l2_is_its_loss_and_decays_no_weights():
+    errors = np.array([[0.001, 0.0, 0.0], [3.0, -6.0, 0.0]], np.float32)
+    assert PAPER_ROBUSTNESS.weight_decay == 0
+    assert row_losses(PAPER_ROBUSTNESS, errors) == pytest.approx([5e-7 / 3, 7.5])
+    huber = row_losses(PAPER_POTENTIAL, errors)  # 0.01 * (|error| - 0.005) beyond 0.01
+    assert huber == pytest.approx([5e-7 / 3, 0.01 * (9 - 2 * 0.005) / 3], rel=1e-5)
 
 
 def test_half_of_each_batch_are_first_frames_and_each_comes_about_as_often():

@@ -1,0 +1,91 @@
+"""One step of the optimiser for a potential, and the learning rate of every step."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gnome_core.graphs.edges import EdgeBatch
+from gnome_core.models.nequip import NequIP
+from gnome_core.potentials.gradients import force_response, predict
+from gnome_core.training.potential.batches import Targets
+from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.losses import batch_loss, row_losses
+
+
+class PotentialState(NamedTuple):
+    """What training resumes from. `best` is the averaged parameters of the best validation loss."""
+
+    params: Any
+    optimizer: Any
+    average: Any
+    best: Any
+    step: jax.Array
+    best_loss: jax.Array
+    best_epoch: jax.Array
+    drops: jax.Array  # of the plateau schedule, so far
+    last_drop: jax.Array  # epoch
+
+
+def initial_state(params: Any, training: PotentialTrainingConfig) -> PotentialState:
+    """The state before the first step."""
+    zero = jnp.int32(0)
+    optimizer = _adam(training).init(params)
+    return PotentialState(params, optimizer, params, params, zero, jnp.float32(jnp.inf), zero, zero, zero)
+
+
+def rate_factor(training: PotentialTrainingConfig, done: float, drops: int) -> float:
+    """The learning rate over that at the start, after the share `done` of the training and `drops` of a plateau."""
+    if training.schedule == "linear":
+        return max(1 - done, 0.0)
+    if training.schedule == "steps":
+        drops = sum(done >= share for share in training.drops)
+    if isinstance(training.factor, tuple):
+        return math.prod(training.factor[:drops])
+    return training.factor**drops
+
+
+def _adam(training: PotentialTrainingConfig) -> optax.GradientTransformation:
+    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(training.weight_decay))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def train_step(
+    network: NequIP,
+    training: PotentialTrainingConfig,
+    statistics: dict,
+    learning_rate: jax.Array,
+    params: Any,
+    optimizer: Any,
+    average: Any,
+    step: jax.Array,
+    batch: EdgeBatch,
+    targets: Targets,
+) -> tuple[Any, Any, Any, jax.Array]:
+    """Parameters, optimiser state and average after one step, and the loss before it."""
+
+    def loss(params: Any) -> jax.Array:
+        prediction = predict(network, {"params": params["network"], "statistics": statistics}, batch)
+        atoms = prediction.atoms
+        if training.shifts == "fit":  # those of references stay as they are
+            atoms += params["shifts"][batch.level, batch.numbers]
+        value = batch_loss(training, prediction._replace(atoms=atoms), batch, targets)
+        if training.hessian_weight:
+            variables = {"params": params["network"], "statistics": statistics}
+            error = force_response(network, variables, batch, targets.direction) - targets.response
+            per_atom = row_losses(training, error)
+            value += training.hessian_weight * (per_atom * targets.atom).sum() / jnp.maximum(targets.atom.sum(), 1)
+        return value
+
+    value, gradient = jax.value_and_grad(loss)(params)
+    updates, optimizer = _adam(training).update(gradient, optimizer, params)
+    params = jax.tree.map(lambda old, update: old - learning_rate * update, params, updates)
+    # A short memory at first, so that the average does not drag the start along.
+    decay = jnp.minimum(training.ema_decay, (1.0 + step) / (10.0 + step)) if training.ema_decay else 0.0
+    average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
+    return params, optimizer, average, value
