@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dft.jobs.engine import OutputError, StepResult
+from dft.jobs.engine import Correction, OutputError, StepResult
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.relax import Frame
 
@@ -48,8 +48,8 @@ class Toy:
     def energy_step(self):
         return "static"
 
-    def correction_per_atom(self, result):
-        return 0.25
+    def correction(self, result):
+        return Correction(0.25, "toy/1")
 
     def run(self, step, crystal, previous, folder: Path):
         self.ran.append((step, round(crystal.volume, 6), previous and previous.name))
@@ -77,4 +77,4 @@ class Toy:
             Frame(i, c, self.energy(c), np.zeros((c.n_sites, 3)), np.zeros((3, 3))) for i, c in enumerate(crystals)
         ]
         fixes = ("mended",) if step == "relax2" else ()
-        return StepResult(frames, output["failure"], "said so", magnetization=0.5, fixes=fixes)
+        return StepResult(frames, output["failure"], "said so", magnetization=0.5, fixes=fixes, scale=self.scale)
