@@ -117,9 +117,9 @@ def energy_to_zero_smearing(step: Mapping[str, Any], version: str, where: str) -
     """
     electronic = step.get("electronic_steps") or []
     if electronic:
-        parts = [step.get("e_fr_energy"), electronic[-1].get("e_0_energy"), electronic[-1].get("e_fr_energy")]
-        if all(part is not None and np.isfinite(part) for part in parts):
-            return float(parts[0]) + float(parts[1]) - float(parts[2])
+        free, zero, last = step.get("e_fr_energy"), electronic[-1].get("e_0_energy"), electronic[-1].get("e_fr_energy")
+        if free is not None and zero is not None and last is not None and np.isfinite([free, zero, last]).all():
+            return float(free) + float(zero) - float(last)
     own, major = step.get("e_0_energy"), version.partition(".")[0]
     if not electronic and own is not None and np.isfinite(own) and major.isdigit() and int(major) >= 6:
         return float(own)

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gnome_core.settings import Section
 
 
-class PotentialTrainingConfig(BaseModel):
+class PotentialTrainingConfig(Section):
     """Optimisation of one potential. The defaults suit some thousand frames on a CPU; `PAPER_POTENTIAL` is the
     paper's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(40, ge=1, description="passes over the training frames")
-    batch_size: int = Field(8, ge=1, description="frames a batch, on average: batches are filled by edges")
-    learning_rate: float = Field(1e-2, gt=0, description="of Adam, at the start")
+    epochs: int = Field(40, ge=1, le=100_000, description="passes over the training frames")
+    batch_size: int = Field(
+        8, ge=1, le=1_000_000, description="frames a batch, on average: batches are filled by edges"
+    )
+    learning_rate: float = Field(1e-2, gt=0, le=10, description="of Adam, at the start")
     schedule: Literal["linear", "steps", "plateau"] = Field(
         "linear",
         description="linear: falls to zero; steps: multiplied by `factor` after each of `drops`; plateau: multiplied "
         "by `factor` after `plateau_epochs` without a better validation loss",
     )
-    drops: tuple[float, ...] = Field((0.63, 0.93), description="shares of the training after which steps fall")
-    factor: float = Field(0.1, gt=0, lt=1, description="of steps and plateau")
-    plateau_epochs: int = Field(10, ge=1, description="epochs of patience of the plateau schedule")
-    energy_weight: float = Field(1.0, ge=0, description="of the loss on eV/atom")
-    force_weight: float = Field(1.0, ge=0, description="of the loss on eV/Å, mean over components")
-    stress_weight: float = Field(0.0, ge=0, description="of the loss on the virial, eV/atom, mean over components")
-    hessian_weight: float = Field(
-        0.0, ge=0, description="of the loss on Hessian rows, eV/Å^2, of frames that have them (distillation)"
+    drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.63, 0.93), description="shares of the training after which steps fall"
     )
-    huber_delta: float = Field(0.1, gt=0, description="errors below it count by their square, in each loss's unit")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled L2 (AdamW)")
+    factor: float = Field(0.1, gt=0, lt=1, description="of steps and plateau")
+    plateau_epochs: int = Field(10, ge=1, le=100_000, description="epochs of patience of the plateau schedule")
+    energy_weight: float = Field(1.0, ge=0, le=1e6, description="of the loss on eV/atom")
+    force_weight: float = Field(1.0, ge=0, le=1e6, description="of the loss on eV/Å, mean over components")
+    stress_weight: float = Field(
+        0.0, ge=0, le=1e6, description="of the loss on the virial, eV/atom, mean over components"
+    )
+    hessian_weight: float = Field(
+        0.0, ge=0, le=1e6, description="of the loss on Hessian rows, eV/Å^2, of frames that have them (distillation)"
+    )
+    huber_delta: float = Field(
+        0.1, gt=0, le=1e6, description="errors below it count by their square, in each loss's unit"
+    )
+    weight_decay: float = Field(0.0, ge=0, le=100, description="decoupled L2 (AdamW)")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="average of the parameters that is exported; 0 = none")
     first_frames: float = Field(
         0.0, ge=0, le=1, description="share of each batch drawn from first frames of relaxations, the rest from all"
@@ -42,8 +50,8 @@ class PotentialTrainingConfig(BaseModel):
         "references: its reference phase, so that the network learns formation energies",
     )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the frames that validates, whole relaxations")
-    validate_every: int = Field(5, ge=1, description="epochs")
-    checkpoint_every: int = Field(5, ge=1, description="epochs")
+    validate_every: int = Field(5, ge=1, le=100_000, description="epochs")
+    checkpoint_every: int = Field(5, ge=1, le=100_000, description="epochs")
 
 
 # Nature 624, 80 (2023), Methods: Huber losses with delta 0.01, Adam at 2e-3, then 2e-4 after 23 and 5e-5 after 34 of
