@@ -61,7 +61,9 @@ def main() -> None:
     except Exception as error:
         if not _is_expected(error):
             raise
-        print(f"gnome: {error}", file=sys.stderr)
+        from pipelines.cli.terminal import printable
+
+        print(printable(f"gnome: {error}"), file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -106,12 +108,15 @@ def init(
 ) -> None:
     """Make a store: read a snapshot of known crystals, build its hull, train the first ensemble."""
     from pipelines.beam.runners import runner_flags
+    from pipelines.cli.outputs import check_output
     from pipelines.errors import JobsPending
     from pipelines.rounds import driver
     from pipelines.rounds.plan import stages_of
 
     flags = _prepare(verbose, beam_options, runner)
     runner_flags(flags)  # complain before anything is made
+    if "://" not in store:
+        check_output(Path(store), folder=True)
     made = driver.init_store(store, _config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
     try:
         _follow(driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))
@@ -262,16 +267,20 @@ def report(
     output: Annotated[Optional[Path], typer.Option("--output", "-o", help="HTML file; STORE/report.html.")] = None,  # noqa: UP045
 ) -> None:
     """Write one self-contained HTML file about all rounds and print its path."""
+    from pipelines.cli.outputs import check_output, writing
     from pipelines.report.collect import collect
     from pipelines.report.page import render, write_report
     from pipelines.store.store import Store
 
     opened = Store.open(store)
+    check_output(output)
     if output is None and opened.storage.local_path("") is None:  # a bucket's report goes into the bucket
         opened.storage.write("report.html", render(collect(opened)).encode())
         typer.echo(opened.storage.address("report.html"))
     else:
-        typer.echo(write_report(collect(opened), output or opened.output_path("report.html")))
+        output = output or opened.output_path("report.html")
+        with writing(output):
+            typer.echo(write_report(collect(opened), output))
 
 
 @app.command()
@@ -366,9 +375,11 @@ def replay(
     """Run the flywheel on known data with hidden labels, to compare policies of selection."""
     from rich.console import Console
 
+    from pipelines.cli.outputs import check_output
     from pipelines.cli.replay_run import parse_config, run_replay
     from pipelines.errors import UserError
 
+    check_output(output, folder=True)
     if holdout not in ("none", "holdout-v1"):
         raise UserError(f"--holdout {holdout}: must be none or holdout-v1")
     config = parse_config(
@@ -411,8 +422,12 @@ def fit_superionic(
 ) -> None:
     """Fit the classifier that `gnome analyse STORE li-conductors --classifier` uses."""
     from pipelines.analyses import fit_classifier
+    from pipelines.cli.outputs import check_output, writing
 
-    for line in fit_classifier(table, output, holdout):
+    check_output(output)
+    with writing(output):
+        lines = fit_classifier(table, output, holdout)
+    for line in lines:
         typer.echo(line)
 
 
