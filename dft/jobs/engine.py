@@ -26,6 +26,7 @@ from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
 # A relaxation that ended so goes on from its last geometry when it is asked for again.
 UNFINISHED = ("not_converged", "wall_time")
 
+DAMAGED_JOB = "damaged_job"
 # Files that a program did not leave, or left where others belong: the job's fault, while its folder is there.
 OF_THE_JOB = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 
@@ -182,7 +183,8 @@ def run_attempt(folder: JobFolder, attempt: Attempt, engine: Engine) -> Ending:
     except (StepFailed, InvalidCrystal) as error:
         ending = Ending(State.FAILED, error.reason, str(error))
     except OutputError as error:
-        ending = Ending(State.FAILED, "invalid_output", str(error))
+        reason = error.reason if error.reason == DAMAGED_JOB else "invalid_output"
+        ending = Ending(State.FAILED, reason, str(error))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = f"no space left for {attempt.folder}; free some, then retry the job"
@@ -206,10 +208,7 @@ def _unexpected(attempt: Attempt, error: Exception) -> Ending:
 
 def _run_steps(folder: JobFolder, attempt: Attempt, engine: Engine, steps: dict[str, str]) -> float:
     """Run what is left to run; fills `steps` as it goes and returns the energy, eV/atom."""
-    try:
-        crystal, previous, energy = folder.job.crystal, None, float("nan")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StepFailed("damaged_job", f"{folder.folder}/job.json: {_in_a_line(error)}; emit the job again") from error
+    crystal, previous, energy = _asked(folder), None, float("nan")
     check_crystal(crystal)
     lacking = engine.library_problem() or next(filter(None, map(engine.missing, _symbols(crystal))), None)
     if lacking:
@@ -232,6 +231,14 @@ def _run_steps(folder: JobFolder, attempt: Attempt, engine: Engine, steps: dict[
         if step == engine.energy_step():
             energy = float(result.frames[-1].energy) / crystal.n_sites
     return energy
+
+
+def _asked(folder: JobFolder) -> Crystal:
+    """The job's crystal. Raises OutputError (damaged_job) for a job.json that is not whole."""
+    try:
+        return folder.job.crystal
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(DAMAGED_JOB, f"{folder.folder}/job.json: {_in_a_line(error)}; emit the job again") from error
 
 
 def _symbols(crystal: Crystal) -> list[str]:
@@ -290,7 +297,7 @@ def read_job(folder: JobFolder, engine: Engine) -> Calculation | None:
     if not converged:
         return _read_failure(folder, *endings[-1], engine) if folder.state is State.FAILED else None
     attempt, ending = min(converged, key=lambda pair: (pair[1].energy_per_atom, pair[0].number))
-    asked = folder.job.crystal
+    asked = _asked(folder)
     results = {
         step: read_step(engine, step, folder.folder / ending.steps[step], asked)
         for step in engine.steps  # those of an ending are in the order of their names
@@ -327,7 +334,7 @@ def _read_failure(folder: JobFolder, attempt: Attempt, ending: Ending, engine: E
     found: dict[str, StepResult] = {}
     for step in filter(ending.steps.__contains__, engine.steps):
         try:
-            found[step] = read_step(engine, step, folder.folder / ending.steps[step], folder.job.crystal)
+            found[step] = read_step(engine, step, folder.folder / ending.steps[step], _asked(folder))
         except OutputError:
             continue
     frames, calculations, scales = _joined(found)
