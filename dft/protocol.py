@@ -19,6 +19,8 @@ from gnome_core.crystals.crystal import Crystal
 
 VASP_SCALES = {"pbe": "pbe+u/mp2020/vasp", "bands": "pbe+u/mp2020/vasp", "r2scan": "r2scan/vasp"}
 
+ENERGY_STEP = "static"  # the calculation of every protocol whose energy is the job's
+
 # The Materials Project's symbols, in the newer files of the PBE_54 set: same valence, 2004-2010 instead of 2000-2001.
 NEWER_POTENTIALS = ("Li", "Na", "Mg", "Ge", "Ga")
 NEWER_FAMILY = "PBE_54"
@@ -30,6 +32,8 @@ class VaspStep:
 
     name: its folder. input_set: class of `dft.vasp.inputs`, made with `settings`. copies: files of the step before that
     it starts from. reads_previous: whether its settings follow from the step before's output (gap, bands, moments).
+    scale: of its frames' energies, where they are not on the protocol's. labels: whether its energies and forces are
+    those of a self-consistent state, which potentials may learn from.
     """
 
     name: str
@@ -37,16 +41,23 @@ class VaspStep:
     settings: Mapping[str, Any] = field(default_factory=dict)
     copies: tuple[str, ...] = ()
     reads_previous: bool = False
+    scale: str | None = None
+    labels: bool = True
 
 
 _PBE = (VaspStep("relax1", "RelaxSet"), VaspStep("relax2", "RelaxSet"), VaspStep("static", "StaticSet"))
 
 VASP_PROTOCOLS: dict[str, tuple[VaspStep, ...]] = {
     "pbe": _PBE,
-    "bands": (*_PBE, VaspStep("bands", "LineSet", {"mode": "line"}, ("CHGCAR",), reads_previous=True)),
+    "bands": (*_PBE, VaspStep("bands", "LineSet", {"mode": "line"}, ("CHGCAR",), reads_previous=True, labels=False)),
     "r2scan": (
         # The PBE_54 family has no W_pv.
-        VaspStep("relax1", "RelaxSet", {"user_potcar_functional": "PBE_54", "user_potcar_settings": {"W": "W_sv"}}),
+        VaspStep(
+            "relax1",
+            "RelaxSet",
+            {"user_potcar_functional": "PBE_54", "user_potcar_settings": {"W": "W_sv"}},
+            scale="pbe+u/pbe_54/vasp",
+        ),
         VaspStep("relax2", "ScanRelaxSet", reads_previous=True),
         VaspStep("static", "ScanStaticSet", reads_previous=True),
     ),

@@ -51,10 +51,11 @@ RESULT_SCHEMA = pa.schema(
         pa.field("fixes", _list_of(pa.string())),  # what was changed on the way to make it converge
         pa.field("settings_changed", pa.bool_()),  # whether a fix changed what was computed
         pa.field("attempt", pa.int32()),
+        pa.field("correction_version", pa.string()),  # scheme and code that computed the correction
     ],
     metadata={
         "schema": "gnome.result",
-        "schema_version": "2",
+        "schema_version": "3",
         "unit.lattice": "angstrom",
         "unit.energy_per_atom": "eV/atom",
         "unit.magmoms": "bohr magneton",
@@ -108,7 +109,7 @@ def result_batch(
     calculations: what a first-principles engine says beside the outcomes.
     """
     done = [outcome if isinstance(outcome, Relaxation) else None for outcome in outcomes]
-    more = ("correction_per_atom", "magnetization", "band_gap", "settings_changed", "attempt")
+    more = ("correction_per_atom", "magnetization", "band_gap", "settings_changed", "attempt", "correction_version")
     known = {name: [getattr(c, name) for c in calculations] for name in more} if calculations else {}
     return record_batch(
         RESULT_SCHEMA,
@@ -129,9 +130,12 @@ def frame_batch(
     jobs: Sequence[str],
     outcomes: Sequence[Relaxation | RelaxationFailure],
     scale: str,
-    calculations: Sequence[Sequence[str]] | None = None,
+    calculations: Sequence[Calculation] | None = None,
 ) -> pa.RecordBatch:
-    """One row of FRAME_SCHEMA for every frame of every job. calculations: what each of a job's frames is of."""
+    """One row of FRAME_SCHEMA for every frame of every job.
+
+    calculations: what a first-principles engine says beside the outcomes; a frame then has its own calculation's scale.
+    """
     frames: list[tuple[str, Frame]] = [
         (job, frame) for job, outcome in zip(jobs, outcomes, strict=True) for frame in outcome.frames
     ]
@@ -146,7 +150,7 @@ def frame_batch(
         energy=[float(frame.energy) for _, frame in frames],
         forces=[np.asarray(frame.forces, np.float64).ravel() for _, frame in frames],
         stress=[np.asarray(frame.stress, np.float64).ravel() for _, frame in frames],
-        scale=scale,
-        calculation=None if calculations is None else [name for names in calculations for name in names],
+        scale=scale if calculations is None else [name for c in calculations for name in c.scales],
+        calculation=None if calculations is None else [name for c in calculations for name in c.calculations],
     )
     return batch.select(FRAME_SCHEMA.names).cast(FRAME_SCHEMA)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from dft.jobs.engine import run_attempt, tied
 from dft.jobs.folders import HEARTBEAT, Attempt, JobFolders, State
 
 LOG = "workers.log"
+TOO_MANY = 3  # jobs in a row that the machine failed: then it is not the jobs
 
 
 @dataclass(frozen=True)
@@ -127,16 +129,29 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that engines under way are ended
     engine = make_engine(task["evaluator"], DftConfig.model_validate(task["dft"]))
     folders = JobFolders(task["root"])
+    left, in_a_row = 0, 0
     for id_ in task["ids"]:
-        folder = folders[id_]
-        attempt = folder.claim(task["submitted"])
-        if attempt is None:
+        try:
+            folder = folders[id_]
+            attempt = folder.claim(task["submitted"])
+            if attempt is None:
+                continue
+            print(json.dumps({"job": id_}), file=pipe)
+            with _heartbeat(attempt):
+                ending = run_attempt(folder, attempt, engine)
+        except BrokenPipeError:
+            raise  # the parent is gone
+        except OSError:  # the machine's: the job is stale when this process ends, and the others have their turn
+            traceback.print_exc()
+            left, in_a_row = left + 1, in_a_row + 1
+            if in_a_row == TOO_MANY:
+                break
             continue
-        print(json.dumps({"job": id_}), file=pipe)
-        with _heartbeat(attempt):
-            ending = run_attempt(folder, attempt, engine)
+        in_a_row = 0
         event = {"job": id_, "state": ending.state, "reason": ending.reason, "message": ending.message}
         print(json.dumps({**event, "seconds": ending.seconds}), file=pipe)
+    if left:
+        sys.exit(1)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.compositions.dense import MissingReference
+from gnome_core.spreadsheets import unmarked
 from gnome_core.stability.hull import Hull
 from pipelines.errors import UserError
 from pipelines.reading.analyses import keep_analysis
@@ -224,7 +225,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+        table = unmarked(pyarrow.csv.read_csv(path)) if path.suffix == ".csv" else pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is neither CSV nor Parquet: {error}") from None
     if missing := [name for name in columns if name not in table.column_names]:

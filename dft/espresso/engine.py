@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from dft.espresso.inputs import magnetic_fractions, protocol_hash, pw_input
 from dft.espresso.outputs import (
     FATAL,
     FIXABLE,
+    Problem,
     last_geometry,
     lines_of,
     read_frames,
@@ -27,10 +29,10 @@ from dft.espresso.outputs import (
     read_problem,
     read_xml,
 )
-from dft.jobs.engine import EngineMissing, StepFailed, StepResult, find_program, kill_group, tied
+from dft.jobs.engine import Correction, EngineMissing, StepFailed, StepResult, find_program, kill_group, tied
 from dft.jobs.folders import Job
 from dft.jobs.outputs import compress, find, read_text
-from dft.protocol import ESPRESSO_STEPS
+from dft.protocol import ENERGY_STEP, ESPRESSO_STEPS
 from gnome_core.crystals.crystal import Crystal
 
 # Tried one after the other where self-consistency is not reached; none changes what is computed.
@@ -86,42 +88,60 @@ class EspressoEngine:
         raise EngineMissing('atomate2 has no flows for Quantum ESPRESSO; set dft.emit to "folders" or "tar"')
 
     def energy_step(self) -> str:
-        return "static"
+        return ENERGY_STEP
 
-    def correction_per_atom(self, result: StepResult) -> float | None:
+    def correction(self, result: StepResult) -> Correction | None:
         return None
 
     def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fractions = magnetic_fractions(crystal, self.folder)
-        limit = {"max_seconds": 0.95 * self.wall_time} if self.wall_time else {}
+        end = time.monotonic() + self.wall_time if self.wall_time else None  # of the step, however often pw.x starts
         fixes: list[str] = []
+        try:
+            problem = self._run_until_fixed(step, crystal, folder, fractions, end, fixes)
+        finally:
+            shutil.rmtree(folder / "pw.save", ignore_errors=True)
+            compress(folder, ["pw.out", "pw.xml", *(f"pw.{number}.out" for number in range(len(fixes)))])
+        if problem.reason in FATAL:
+            raise StepFailed(problem.reason, f"{folder}: {problem.message}")
+
+    def _run_until_fixed(
+        self,
+        step: str,
+        crystal: Crystal,
+        folder: Path,
+        fractions: Mapping[str, float],
+        end: float | None,
+        fixes: list[str],
+    ) -> Problem:
+        """Run pw.x until nothing is wrong, nothing helps or no time is left; what is wrong then. Fills `fixes`."""
         safer = iter(SAFER)
         change: Mapping[str, object] = {}
         while True:
+            seconds = None if end is None else end - time.monotonic()
+            if seconds is not None and seconds <= 0:
+                raise StepFailed("wall_time", f"{folder}: nothing was left of {self.wall_time} s to try again")
+            limit = {} if seconds is None else {"max_seconds": 0.95 * seconds}
             text = pw_input(crystal, step, self.config, str(self.folder), fractions, {**change, **limit})
             (folder / "pw.in").write_bytes(text)
-            code = self._run_pw(folder)
+            code = self._run_pw(folder, seconds)
             problem = read_problem(step, (folder / "pw.out").read_text(errors="replace"), code)
             if problem.reason not in FIXABLE or len(fixes) >= self.max_errors:
-                break
+                return problem
             if problem.reason == "scf_not_converged":
                 safest = change
                 change = next(safer, safest)
                 if change is safest:
-                    break
+                    return problem
             crystal = last_geometry(folder) or crystal
             (folder / "pw.out").rename(folder / f"pw.{len(fixes)}.out")
             settings = ", ".join(f"{name} = {value}" for name, value in change.items())
             fixes.append(f"{problem.reason}: from the last geometry{settings and f', {settings}'}")
             (folder / "fixes.txt").write_text("\n".join(fixes) + "\n")
-        shutil.rmtree(folder / "pw.save", ignore_errors=True)
-        compress(folder, ["pw.out", "pw.xml", *(f"pw.{number}.out" for number in range(len(fixes)))])
-        if problem.reason in FATAL:
-            raise StepFailed(problem.reason, f"{folder}: {problem.message}")
 
-    def _run_pw(self, folder: Path) -> int:
-        """Run pw.x to its end and return its exit code."""
+    def _run_pw(self, folder: Path, seconds: float | None) -> int:
+        """Run pw.x to its end, or for so many seconds, and return its exit code."""
         try:
             find_program(self.command, "install it or set dft.espresso.command")
         except EngineMissing as error:
@@ -136,7 +156,7 @@ class EspressoEngine:
                 start_new_session=True,
             )
             try:
-                process.wait(self.wall_time)
+                process.wait(seconds)
             except subprocess.TimeoutExpired:
                 raise StepFailed("wall_time", f"{folder}: pw.x did not stop within {self.wall_time} s") from None
             finally:
@@ -154,7 +174,8 @@ class EspressoEngine:
         frames = [replace(frame, step=i) for i, frame in enumerate([*earlier, *read_frames(output)])]
         problem = read_problem(step, text, 0)
         if problem.reason:
-            return StepResult(frames, problem.reason, f"{folder}: {problem.message}", fixes=fixes)
+            message = f"{folder}: {problem.message}"
+            return StepResult(frames, problem.reason, message, fixes=fixes, scale=self.scale)
         end = read_xml(find(folder, "pw.xml"))
         magmoms = read_moments(text, frames[-1].crystal.n_sites) if frames and end.spin else None
         return StepResult(
@@ -163,7 +184,5 @@ class EspressoEngine:
             magnetization=end.magnetization,
             band_gap=end.band_gap,
             fixes=fixes,
+            scale=self.scale,
         )
-
-
-# Reading

@@ -89,18 +89,36 @@ class End:
 
 
 def read_xml(path: Path) -> End:
-    """Raises OutputError."""
+    """Raises OutputError: truncated_output for a damaged file, unknown_output for what no version of pw.x that is known
+    writes after the calculations of this project."""
     try:
         output = ET.fromstring(read_text(path))
         spin = _text(output, "output/band_structure/lsda").strip() == "true"
         rows = [_text(node, ".").split() for node in output.iterfind("output/band_structure/ks_energies/eigenvalues")]
         energies = np.array(rows, float) * HARTREE
+        if not energies.size:
+            raise ValueError("no eigenvalues")
+        noncollinear = (output.findtext("output/band_structure/noncolin") or "").strip() == "true"
+        absent = [name for name in _needed(spin) if output.find(name) is None]
+        if noncollinear or absent:
+            creator = output.find("general_info/creator")
+            version = "unknown version" if creator is None else creator.get("VERSION", "unknown version")
+            what = "noncollinear spins" if noncollinear else f"no {', '.join(absent)}"
+            raise OutputError("unknown_output", f"{path} of pw.x {version} has {what}, which is not understood")
         fermi = float(_text(output, "output/band_structure/fermi_energy")) * HARTREE
-        total = float(_text(output, "output/magnetization/total"))
+        # Since pw.x 7.0 (schema 211101) the total is there for spin-polarised states only; others have none.
+        total = float(_text(output, "output/magnetization/total")) if spin else 0.0
     except (ET.ParseError, ValueError) as error:
+        if isinstance(error, OutputError):
+            raise
         raise OutputError("truncated_output", f"{path} is no whole XML of pw.x ({error}); run it again") from error
     channels = np.split(energies, 2, axis=1) if spin else [energies]
     return End(spin, total, band_gap(channels, fermi))
+
+
+def _needed(spin: bool) -> tuple[str, ...]:
+    fermi = "output/band_structure/fermi_energy"
+    return (fermi, "output/magnetization/total") if spin else (fermi,)
 
 
 def _text(node: ET.Element, path: str) -> str:
@@ -123,9 +141,14 @@ def band_gap(channels: Sequence[np.ndarray], fermi: float) -> float:
     return float(min(empty) - max(full))
 
 
+# pw.x up to 6.7: "atom:    1    charge:    6.4123    magn:    2.2011    constr:    0.0000"
+# pw.x from 6.8 on: "atom   1 (R=0.411)  charge= 15.6004  magn=  1.2090"
+MOMENT = re.compile(r"atom\s*:?\s+\d+\s+(?:\(R=[^)]*\)\s*)?charge\s*[:=]\s*\S+\s+magn\s*[:=]\s*(-?[\d.]+)")
+
+
 def read_moments(text: str, n_sites: int) -> np.ndarray | None:
-    """(n,) Bohr magnetons of the last "atom: ... magn: ..." table."""
-    found = re.findall(r"atom:\s*\d+\s+charge:\s*\S+\s+magn:\s*(\S+)", text)
+    """(n,) Bohr magnetons of the last table of moments of the atoms, in the words of either version."""
+    found = MOMENT.findall(text)
     return np.array(found[-n_sites:], float) if len(found) >= n_sites else None
 
 

@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +25,10 @@ from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
 
 # A relaxation that ended so goes on from its last geometry when it is asked for again.
 UNFINISHED = ("not_converged", "wall_time")
+
+DAMAGED_JOB = "damaged_job"
+# Files that a program did not leave, or left where others belong: the job's fault, while its folder is there.
+OF_THE_JOB = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 
 
 class EngineMissing(GnomeError):
@@ -46,6 +51,13 @@ class OutputError(GnomeError, ValueError):
         self.reason = reason
 
 
+class Correction(NamedTuple):
+    """What a scheme adds to an energy, eV/atom. version: the scheme, its options and the code that computed it."""
+
+    per_atom: float
+    version: str
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What one calculation gave.
@@ -53,7 +65,8 @@ class StepResult:
     frames: its ionic steps, the last one being where it ended. failure: why it does not count as converged, or "".
     magmoms: (n,) Bohr magnetons, zero without spin. magnetization: Bohr magnetons per cell. band_gap: eV.
     fixes: what was changed on the way to make it converge. settings_changed: whether a fix changed what is computed,
-    not only how. parameters: what corrections need to know of the run.
+    not only how. parameters: what corrections need to know of the run. scale: of the frames' energies; None where they
+    are no labels, as those of a state that is not self-consistent.
     """
 
     frames: list[Frame]
@@ -65,6 +78,7 @@ class StepResult:
     fixes: tuple[str, ...] = ()
     settings_changed: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    scale: str | None = None
 
     @property
     def crystal(self) -> Crystal:
@@ -73,16 +87,22 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Calculation:
-    """What a whole job gave. calculations: the step that each frame of `outcome` is of; the rest as in StepResult."""
+    """What a whole job gave.
+
+    calculations, scales: the step and the energy scale of each frame of `outcome`; the rest as in StepResult and
+    Correction.
+    """
 
     outcome: Relaxation | RelaxationFailure
     calculations: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()
     attempt: int | None = None
     magnetization: float | None = None
     band_gap: float | None = None
     fixes: tuple[str, ...] = ()
     settings_changed: bool | None = None
     correction_per_atom: float | None = None
+    correction_version: str | None = None
 
 
 class Engine(Protocol):
@@ -133,8 +153,8 @@ class Engine(Protocol):
         """The step whose last energy is the job's."""
         ...
 
-    def correction_per_atom(self, result: StepResult) -> float | None:
-        """eV/atom to be added to the energy of the energy step; None on a scale without corrections."""
+    def correction(self, result: StepResult) -> Correction | None:
+        """What is to be added to the energy of the energy step; None on a scale without corrections."""
         ...
 
 
@@ -153,7 +173,8 @@ def job_files(job: Job, engine: Engine, flow: bool = False) -> dict[str, bytes]:
 def run_attempt(folder: JobFolder, attempt: Attempt, engine: Engine) -> Ending:
     """Run a claimed attempt to its end and write that down.
 
-    Steps that earlier attempts finished are taken over. Raises OSError where the end cannot be written.
+    Steps that earlier attempts finished are taken over. Whatever goes wrong with the job ends it by a reason, so that
+    it stops no other; what is wrong with the machine (OSError, a full disk apart) is raised and ends nothing.
     """
     start, steps = time.monotonic(), {}
     try:
@@ -162,19 +183,32 @@ def run_attempt(folder: JobFolder, attempt: Attempt, engine: Engine) -> Ending:
     except (StepFailed, InvalidCrystal) as error:
         ending = Ending(State.FAILED, error.reason, str(error))
     except OutputError as error:
-        ending = Ending(State.FAILED, "invalid_output", str(error))
+        reason = error.reason if error.reason == DAMAGED_JOB else "invalid_output"
+        ending = Ending(State.FAILED, reason, str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"no space left for {attempt.folder}; free some, then retry the job"
+            ending = Ending(State.FAILED, "no_space", text)
+        elif isinstance(error, OF_THE_JOB) and folder.folder.is_dir():
+            ending = _unexpected(attempt, error)
+        else:
             raise
-        ending = Ending(State.FAILED, "no_space", f"no space left for {attempt.folder}; free some, then retry the job")
+    except Exception as error:  # of pymatgen, ASE or custodian, at the files of this job
+        ending = _unexpected(attempt, error)
     ending = replace(ending, steps=steps, seconds=round(time.monotonic() - start, 2))
     end_attempt(attempt, ending)
     return ending
 
 
+def _unexpected(attempt: Attempt, error: Exception) -> Ending:
+    traceback.print_exception(error)
+    text = f"{attempt.folder}: {_in_a_line(error)}; the log has the whole of it"
+    return Ending(State.FAILED, "unexpected_error", text)
+
+
 def _run_steps(folder: JobFolder, attempt: Attempt, engine: Engine, steps: dict[str, str]) -> float:
     """Run what is left to run; fills `steps` as it goes and returns the energy, eV/atom."""
-    crystal, previous, energy = folder.job.crystal, None, float("nan")
+    crystal, previous, energy = _asked(folder), None, float("nan")
     check_crystal(crystal)
     lacking = engine.library_problem() or next(filter(None, map(engine.missing, _symbols(crystal))), None)
     if lacking:
@@ -199,6 +233,14 @@ def _run_steps(folder: JobFolder, attempt: Attempt, engine: Engine, steps: dict[
     return energy
 
 
+def _asked(folder: JobFolder) -> Crystal:
+    """The job's crystal. Raises OutputError (damaged_job) for a job.json that is not whole."""
+    try:
+        return folder.job.crystal
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(DAMAGED_JOB, f"{folder.folder}/job.json: {_in_a_line(error)}; emit the job again") from error
+
+
 def _symbols(crystal: Crystal) -> list[str]:
     return [SYMBOLS[z] for z in sorted(set(crystal.numbers.tolist()))]
 
@@ -209,7 +251,7 @@ def _continued(engine: Engine, step: str, earlier: Sequence[Attempt]) -> Crystal
     if ending is None or ending.reason not in UNFINISHED:
         return None
     try:
-        frames = engine.read(step, earlier[-1].folder / step).frames
+        frames = _read(engine, step, earlier[-1].folder / step).frames
     except OutputError:
         return None
     return frames[-1].crystal if frames else None
@@ -217,13 +259,32 @@ def _continued(engine: Engine, step: str, earlier: Sequence[Attempt]) -> Crystal
 
 def read_step(engine: Engine, step: str, folder: Path, asked: Crystal) -> StepResult:
     """`engine.read`, with a check that the output is of the crystal that was asked for. Raises OutputError."""
-    result = engine.read(step, folder)
+    result = _read(engine, step, folder)
+    check_output_of(result, folder, asked)
+    return result
+
+
+def _read(engine: Engine, step: str, folder: Path) -> StepResult:
+    """`engine.read`; whatever a parser raises at the files is an OutputError."""
+    try:
+        return engine.read(step, folder)
+    except OutputError:
+        raise
+    except Exception as error:
+        raise OutputError("unreadable_output", f"{folder}: {_in_a_line(error)}; look at its files") from error
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def check_output_of(result: StepResult, folder: Path, asked: Crystal) -> None:
+    """Raises OutputError where there is no frame, or one of another composition."""
     if not result.frames:
         raise OutputError("truncated_output", f"{folder} holds no ionic step; run the job again")
     if composition_key(result.crystal.numbers) != composition_key(asked.numbers):
         found, wanted = reduced_formula(result.crystal.numbers), reduced_formula(asked.numbers)
         raise OutputError("foreign_output", f"{folder} is of {found}, not of {wanted}; put the right files there")
-    return result
 
 
 def read_job(folder: JobFolder, engine: Engine) -> Calculation | None:
@@ -236,45 +297,57 @@ def read_job(folder: JobFolder, engine: Engine) -> Calculation | None:
     if not converged:
         return _read_failure(folder, *endings[-1], engine) if folder.state is State.FAILED else None
     attempt, ending = min(converged, key=lambda pair: (pair[1].energy_per_atom, pair[0].number))
+    asked = _asked(folder)
     results = {
-        step: read_step(engine, step, folder.folder / path, folder.job.crystal) for step, path in ending.steps.items()
+        step: read_step(engine, step, folder.folder / ending.steps[step], asked)
+        for step in engine.steps  # those of an ending are in the order of their names
+        if step in ending.steps
     }
     energy_step = results[engine.energy_step()]
     # The energy that counts comes last, whatever was computed after it.
     order = [step for step in results if step != engine.energy_step()] + [engine.energy_step()]
-    frames, calculations = _joined({step: results[step].frames for step in order})
+    frames, calculations, scales = _joined({step: results[step] for step in order})
     magmoms = energy_step.magmoms
     gaps = [result.band_gap for result in results.values() if result.band_gap is not None]
+    try:
+        correction = engine.correction(energy_step)
+    except OutputError:
+        raise
+    except Exception as error:
+        raise OutputError("no_correction", f"{folder.folder}: {_in_a_line(error)}") from error
     return Calculation(
         Relaxation(frames, np.zeros(energy_step.crystal.n_sites) if magmoms is None else magmoms),
         calculations,
+        scales,
         attempt.number,
         energy_step.magnetization,
-        gaps[-1] if gaps else None,
+        gaps[-1] if gaps else None,  # the protocol's last word on it: along the lines where they were computed
         tuple(f"{step}: {fix}" for step, result in results.items() for fix in result.fixes),
         any(result.settings_changed for result in results.values()),
-        engine.correction_per_atom(energy_step),
+        correction.per_atom if correction else None,
+        correction.version if correction else None,
     )
 
 
 def _read_failure(folder: JobFolder, attempt: Attempt, ending: Ending, engine: Engine) -> Calculation:
     """A failed job with whatever frames it left."""
     found: dict[str, StepResult] = {}
-    for step, path in ending.steps.items():
+    for step in filter(ending.steps.__contains__, engine.steps):
         try:
-            found[step] = read_step(engine, step, folder.folder / path, folder.job.crystal)
+            found[step] = read_step(engine, step, folder.folder / ending.steps[step], _asked(folder))
         except OutputError:
             continue
-    frames, calculations = _joined({step: result.frames for step, result in found.items()})
+    frames, calculations, scales = _joined(found)
     fixes = tuple(f"{step}: {fix}" for step, result in found.items() for fix in result.fixes)
     failure = RelaxationFailure(ending.reason, ending.message, frames)
-    return Calculation(failure, calculations, attempt.number, fixes=fixes)
+    return Calculation(failure, calculations, scales, attempt.number, fixes=fixes)
 
 
-def _joined(frames: Mapping[str, Sequence[Frame]]) -> tuple[list[Frame], tuple[str, ...]]:
-    """All frames numbered through, and the step of each."""
-    pairs = [(step, frame) for step, own in frames.items() for frame in own]
-    return [replace(frame, step=number) for number, (_, frame) in enumerate(pairs)], tuple(step for step, _ in pairs)
+def _joined(results: Mapping[str, StepResult]) -> tuple[list[Frame], tuple[str, ...], tuple[str, ...]]:
+    """All frames that are labels, numbered through, with the step and the energy scale of each."""
+    rows = [(step, result.scale, frame) for step, result in results.items() if result.scale for frame in result.frames]
+    frames = [replace(frame, step=number) for number, (_, _, frame) in enumerate(rows)]
+    return frames, tuple(step for step, _, _ in rows), tuple(scale for _, scale, _ in rows)
 
 
 # Programs

@@ -102,18 +102,22 @@ class Attempt:
 
     @cached_property
     def claim(self) -> dict | None:
-        return _read_json(self.folder / "claim.json")
+        """None without one; {} for a damaged one, whose owner nobody knows any more."""
+        return _read_record(self.folder / "claim.json", {"host", "boot", "pid", "start"})
 
     @cached_property
     def request(self) -> dict | None:
-        return _read_json(self.folder / "requested.json")
+        return _read_record(self.folder / "requested.json", {"queue"})
 
     @cached_property
     def ending(self) -> Ending | None:
-        document = _read_json(self.folder / "end.json")
-        if document is None:
-            return None
-        return Ending(State(document.pop("state")), **document)
+        """A damaged end.json is a failure of its own: what it said is lost, the job can be tried again."""
+        try:
+            document = _read_json(self.folder / "end.json")
+            return None if document is None else Ending(State(document.pop("state")), **document)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            text = f"{self.folder}/end.json is damaged ({type(error).__name__}: {error}); retry the job"
+            return Ending(State.FAILED, "damaged_record", text)
 
     @property
     def state(self) -> State:
@@ -121,7 +125,7 @@ class Attempt:
             return self.ending.state
         if self.claim is None:
             return State.SUBMITTED if self.request and self.request["queue"] else State.EMITTED
-        return State.RUNNING if _is_alive(self.claim, self.folder / "claim.json") else State.STALE
+        return State.RUNNING if self.claim and _is_alive(self.claim, self.folder / "claim.json") else State.STALE
 
 
 class JobFolder:
@@ -300,6 +304,15 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+
+
+def _read_record(path: Path, keys: set[str]) -> dict[str, Any] | None:
+    """The record, or {} where it is damaged."""
+    try:
+        found = _read_json(path)
+    except ValueError:
+        return {}
+    return found if found is None or (isinstance(found, dict) and keys <= found.keys()) else {}
 
 
 def _this_process() -> dict:

@@ -10,13 +10,14 @@ import signal
 import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dft.config import VaspConfig
-from dft.jobs.engine import EngineMissing, StepFailed, StepResult, find_program, kill_group, tied
+from dft.jobs.engine import Correction, EngineMissing, StepFailed, StepResult, find_program, kill_group, tied
 from dft.jobs.folders import Job
 from dft.jobs.outputs import compress
-from dft.protocol import VASP_PROTOCOLS, VASP_SCALES
+from dft.protocol import ENERGY_STEP, VASP_PROTOCOLS, VASP_SCALES
 from dft.vasp.inputs import MissingPotcar, library_problem, potcar_of, potcar_single, protocol_hash, step_files
 from dft.vasp.outputs import mp2020_correction, read_vasp
 from gnome_core.crystals.convert import to_structure
@@ -78,9 +79,9 @@ class VaspEngine:
         return flow_json(job, self.config, self.wall_time, self.max_errors)
 
     def energy_step(self) -> str:
-        return "static"
+        return ENERGY_STEP
 
-    def correction_per_atom(self, result: StepResult) -> float | None:
+    def correction(self, result: StepResult) -> Correction | None:
         return mp2020_correction(result) if "mp2020" in self.scale else None
 
     def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path) -> None:
@@ -152,7 +153,8 @@ class VaspEngine:
                 kill_group(process)
 
     def read(self, step: str, folder: Path) -> StepResult:
-        return read_vasp(folder, bands=step in ("static", "bands"))
+        result = read_vasp(folder, bands=step in (ENERGY_STEP, "bands"))
+        return replace(result, scale=self._steps[step].scale or self.scale if self._steps[step].labels else None)
 
 
 def _drop(folder: Path, names: Iterable[str]) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dft.config import DftConfig
-from dft.jobs.folders import Ending, JobFolders, State, create_json, end_attempt
+from dft.jobs.engine import OutputError, check_output_of
+from dft.jobs.folders import Ending, JobFolder, JobFolders, State, create_json, end_attempt
 from dft.jobs.slurm import SubmitError, withdraw
+from dft.protocol import ENERGY_STEP, VASP_PROTOCOLS
 from dft.vasp.outputs import read_task
 
 
@@ -46,12 +50,17 @@ def fetch_flows(folders: JobFolders, job_store: Path | None, project: str | None
 
     store = _open_store(job_store, project)
     waiting = [id_ for id_ in folders.ids() if folders[id_].state is State.SUBMITTED]
-    ended = 0
+    ended, unknown = 0, []
     with store:
         for id_ in waiting:
-            documents = list(store.query({f"metadata.{JOB_KEY}": id_}, load=True))
-            ended += _fetch(folders, id_, documents)
-    return f"{ended} of {len(waiting)} submitted jobs have ended"
+            try:
+                documents = list(store.query({f"metadata.{JOB_KEY}": id_}, load=True))
+            except Exception as error:  # of whatever keeps the store; the job is as it was
+                unknown.append(f"{id_[:12]}: {type(error).__name__}: {error}")
+                continue
+            ended += _fetch(folders[id_], documents)
+    more = f"; {len(unknown)} could not be looked up ({unknown[0]})" if unknown else ""
+    return f"{ended} of {len(waiting)} submitted jobs have ended{more}"
 
 
 def _open_store(job_store: Path | None, project: str | None):
@@ -67,42 +76,62 @@ def _open_store(job_store: Path | None, project: str | None):
         raise SubmitError(f"no job store ({error}); name one with --job-store or --project") from error
 
 
-def _fetch(folders: JobFolders, id_: str, documents: Sequence[dict]) -> bool:
+def _fetch(folder: JobFolder, documents: Sequence[Mapping[str, Any]]) -> bool:
     """Write a job's documents into its folder; whether the job has ended."""
+    attempt = folder.attempts[-1]
+    paths: dict[str, str] = {}
+    try:
+        ending = _ending(folder, documents, paths)
+    except OutputError as error:
+        ending = Ending(State.FAILED, "invalid_output", str(error))
+    except OSError:
+        raise
+    except Exception as error:  # a document that nothing foresaw ends its own job alone
+        text = f"{attempt.folder}: {type(error).__name__}: {error}; look at the job's documents, then retry it"
+        ending = Ending(State.FAILED, "invalid_output", text)
+    if ending is not None:
+        end_attempt(attempt, replace(ending, steps=paths))
+    return ending is not None
+
+
+def _ending(folder: JobFolder, documents: Sequence[Mapping[str, Any]], paths: dict[str, str]) -> Ending | None:
+    """How the job's documents end it, None while steps are missing; fills `paths`. Raises OutputError."""
     from monty.json import MontyEncoder
 
-    from dft.vasp.flows import STEP_KEY
-
-    folder = folders[id_]
-    wanted = _steps_of(folder.job.protocol)
-    found = {document["metadata"][STEP_KEY]: document["output"] for document in documents}
-    attempt = folder.attempts[-1]
-    paths, energy, failure, message = {}, None, "", ""
+    wanted, found = _steps_of(folder.job.protocol), _newest(documents)
+    attempt, energy = folder.attempts[-1], None
     for step in wanted:
         if step not in found:
-            break
+            return None
         path = attempt.folder / step
         path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(found[step], cls=MontyEncoder)
+        text = json.dumps(found[step].get("output"), cls=MontyEncoder)
         (path / "task.json").write_text(text)
         paths[step] = str(path.relative_to(folder.folder))
-        result = read_task(json.loads(text), path)
+        document = json.loads(text)
+        if not isinstance(document, dict):
+            raise OutputError("truncated_output", f"{path}: the job store has no task document of it; fetch it again")
+        result = read_task(document, path)
+        check_output_of(result, path, folder.job.crystal)
         if result.failure:
-            failure, message = result.failure, result.message
-            break
+            return Ending(State.FAILED, result.failure, result.message)
         create_json(path / "done.json", {"attempt": attempt.number})
-        if step == "static":
+        if step == ENERGY_STEP:
             energy = float(result.frames[-1].energy) / result.crystal.n_sites
-    if failure:
-        end_attempt(attempt, Ending(State.FAILED, failure, message, paths))
-        return True
-    if len(paths) < len(wanted):
-        return False
-    end_attempt(attempt, Ending(State.CONVERGED, steps=paths, energy_per_atom=energy))
-    return True
+    return Ending(State.CONVERGED, energy_per_atom=energy)
+
+
+def _newest(documents: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The document of each step; of several, as reruns leave them, the one that was completed last."""
+    from dft.vasp.flows import STEP_KEY
+
+    found: dict[str, Mapping[str, Any]] = {}
+    for document in sorted(documents, key=lambda one: (str(one.get("completed_at") or ""), int(one.get("index") or 0))):
+        step = (document.get("metadata") or {}).get(STEP_KEY)
+        if isinstance(step, str):
+            found[step] = document
+    return found
 
 
 def _steps_of(protocol: str) -> list[str]:
-    from dft.protocol import VASP_PROTOCOLS
-
     return [step.name for step in VASP_PROTOCOLS[json.loads(protocol)["protocol"]]]

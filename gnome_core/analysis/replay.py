@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gnome_core.analysis.result import Analysis
 from gnome_core.analysis.surrogate import bond_features, composition_features, forest_predictions
@@ -24,6 +24,7 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.split import is_withheld
 from gnome_core.selection.cost import dft_cost
 from gnome_core.selection.selection import NORMAL_IQR, select, select_random
+from gnome_core.settings import Section
 from gnome_core.stability.hull import ON_HULL, Hull
 from gnome_core.units import PLAUSIBLE_E_FORM
 
@@ -33,18 +34,16 @@ CAMD_ALPHA, CAMD_WITHIN = 0.5, 0.2  # weight of the standard deviation; eV/atom 
 STRUCTURE = ("lattice", "frac_coords", "numbers")
 
 
-class ReplayConfig(BaseModel):
+class ReplayConfig(Section):
     """Settings of a replay."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     policies: tuple[Policy, ...] = Field(POLICIES[:4], description="ours | random | uncertainty | lcb | cheapest")
-    seeds: int = Field(5, ge=1, description="campaigns of each policy")
+    seeds: int = Field(5, ge=1, le=100_000, description="campaigns of each policy")
     initial: float = Field(0.05, gt=0, lt=1, description="share of the data that is known at the start")
     spend: float = Field(0.1, gt=0, le=1, description="share of the hidden data that is evaluated")
-    rounds: int = Field(8, ge=1, description="rounds to spend it in")
+    rounds: int = Field(8, ge=1, le=100_000, description="rounds to spend it in")
     by_cost: bool = Field(False, description="spend that share of the estimated DFT cost instead of the number")
-    kappa: float = Field(0.0, ge=0, description="of our policy, as in round.toml")
+    kappa: float = Field(0.0, ge=0, le=1000, description="of our policy, as in round.toml")
     explore: float = Field(0.0, ge=0, lt=1, description="of our policy, as in round.toml")
 
 

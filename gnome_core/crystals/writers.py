@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from gnome_core import spreadsheets
 from gnome_core.crystals.arrow import crystals_from_batch
 
 
@@ -22,7 +22,7 @@ def write_csv(entries: pa.Table, path: str | Path) -> None:
     """One line an entry: all plain columns, and the number of sites instead of the structure."""
     sites = pc.call_function("list_value_length", [entries["numbers"]])
     plain = [name for name in entries.column_names if not pa.types.is_nested(entries.schema.field(name).type)]
-    pyarrow.csv.write_csv(entries.select(plain).append_column("n_sites", sites), path)
+    spreadsheets.write_csv(entries.select(plain).append_column("n_sites", sites), path)
 
 
 def write_cif(entries: pa.Table, folder: str | Path) -> list[Path]:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gnome_core.settings import Section
 
 
-class CascadeConfig(BaseModel):
+class CascadeConfig(Section):
     """Margins of a cascade: larger ones lose fewer candidates and cost more (benchmarks/filter.py measures both)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     enabled: bool = Field(True, description="false: every candidate gets all members at 20 volumes")
     composition_margin: float | None = Field(
         None,
+        le=10,
         ge=0,
         description="eV/atom above selection.threshold where the compositional ensemble's energy, a bound for all "
         "structures of a formula, ends a candidate; empty = no such bound",
     )
     first_margin: float = Field(
-        0.06, ge=0, description="eV/atom above selection.threshold where one member at one volume ends a candidate"
+        0.06,
+        ge=0,
+        le=10,
+        description="eV/atom above selection.threshold where one member at one volume ends a candidate",
     )
-    second_members: int = Field(2, ge=2, description="members that look at what is left, at one volume")
+    second_members: int = Field(2, ge=2, le=1000, description="members that look at what is left, at one volume")
     second_margin: float = Field(
-        0.02, ge=0, description="eV/atom above selection.threshold where their median ends a candidate"
+        0.02, ge=0, le=10, description="eV/atom above selection.threshold where their median ends a candidate"
     )
     refine: int = Field(
-        500, ge=1, description="lowest candidates of what is left that get all members at 20 volumes: some 5 a choice"
+        500,
+        ge=1,
+        le=1_000_000_000,
+        description="lowest candidates of what is left that get all members at 20 volumes: some 5 a choice",
     )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gnome_core.generation.oxidation import OxidationRule
 from gnome_core.generation.species import Scoring, SpeciesMode
+from gnome_core.settings import Section
+
+VolumeFactor = Annotated[float, Field(gt=0, le=100)]
+# Of candidates that replace ions in known crystals. The paper gives a rule for the compositional framework alone; this
+# is ours, narrower, since SAPS without charge balance exchanges anions for cations freely.
+SUBSTITUTION_RULE: OxidationRule = "ordered"
 
 
-class CompositionConfig(BaseModel):
+class CompositionConfig(Section):
     """Which compositions are searched with random structures."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     formulas: tuple[str, ...] = Field((), description="these compositions; empty = all that the next keys allow")
     max_counts: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
@@ -36,16 +40,16 @@ class CompositionConfig(BaseModel):
         return formulas
 
 
-class RandomSearchConfig(BaseModel):
+class RandomSearchConfig(Section):
     """Random structures of a composition, as AIRSS makes them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    structures: int = Field(100, ge=1, description="random structures of each composition")
-    volume_factors: tuple[PositiveFloat, PositiveFloat] = Field(
+    structures: int = Field(100, ge=1, le=1_000_000, description="random structures of each composition")
+    volume_factors: tuple[VolumeFactor, VolumeFactor] = Field(
         (0.4, 1.2), description="cell volumes are spread evenly between these multiples of the sum of atomic volumes"
     )
-    max_formula_units: int = Field(4, ge=1, description="formula units in the primitive cell, drawn from 1 to this")
+    max_formula_units: int = Field(
+        4, ge=1, le=64, description="formula units in the primitive cell, drawn from 1 to this"
+    )
     max_sites: int = Field(24, ge=1, le=64, description="atoms in the primitive cell; larger formula units are skipped")
     max_operations: int = Field(
         4, ge=1, le=48, description="space groups are drawn among those of at most so many point operations; 48 = all"
@@ -58,10 +62,8 @@ class RandomSearchConfig(BaseModel):
         return self
 
 
-class GenerationConfig(BaseModel):
+class GenerationConfig(Section):
     """Settings of candidate generation; defaults are GNoME's where the paper gives a value."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     generators: tuple[str, ...] = Field(("substitution", "saps"), description="entry points of group gnome.generators")
     threshold: float = Field(0.001, gt=0, lt=1, description="smallest substitution probability kept")
@@ -72,17 +74,23 @@ class GenerationConfig(BaseModel):
     )
     max_elements: int = Field(6, ge=1, le=6, description="distinct elements in a parent or candidate")
     max_sites: int = Field(128, ge=1, le=128, description="larger parents are skipped and counted")
-    max_per_level: int | None = Field(32, ge=1, description="SAPS: site subsets kept per number of replaced atoms")
+    max_per_level: int | None = Field(
+        32, ge=1, le=1_000_000, description="SAPS: site subsets kept per number of replaced atoms"
+    )
     saps_charge_balance: bool = Field(False, description="SAPS: keep only charge-neutral candidates")
     oxidation_rule: bool = Field(
         False,
-        description="only compositions that can be neutral by the relaxed oxidation-state rule; intermetallics can",
+        description="only compositions that can be neutral by the ordered oxidation-state rule (the relaxed one, but "
+        "the most electronegative element is an anion if it can be); intermetallics can",
     )
-    symprec: float = Field(0.1, gt=0, description="Å, tolerance of the symmetry search")
+    symprec: float = Field(0.1, gt=0, le=1, description="Å, tolerance of the symmetry search")
     max_recipes_per_parent: int | None = Field(
-        None, ge=1, description="per generator; drawn by substitution probability with the seed; empty = all"
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="per generator; drawn by substitution probability with the seed; empty = all",
     )
-    parents_per_shard: int = Field(256, ge=1, description="parents that one worker task takes")
+    parents_per_shard: int = Field(256, ge=1, le=1_000_000, description="parents that one worker task takes")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every draw")
     compositions: CompositionConfig = Field(CompositionConfig(), description="what random_search takes")
     random_search: RandomSearchConfig = Field(RandomSearchConfig(), description="random structures of a composition")

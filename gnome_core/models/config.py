@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 from gnome_core.graphs.featurize import CUTOFF
+from gnome_core.settings import Section
 
 
-class StructuralConfig(BaseModel):
+class StructuralConfig(Section):
     """Shape of a StructuralGNN. `PAPER` holds the published one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(128, ge=1, description="features of edges, nodes and the global state")
+    width: int = Field(128, ge=1, le=8192, description="features of edges, nodes and the global state")
     steps: int = Field(3, ge=1, le=8, description="message-passing steps")
-    cutoff: float = Field(CUTOFF, gt=0, description="Å; graphs must be built with the same")
+    cutoff: float = Field(CUTOFF, gt=0, le=20, description="Å; graphs must be built with the same")
     adjacency: float | None = Field(
-        None, gt=0, description="what message sums are divided by; empty = the training set's mean number of neighbours"
+        None,
+        gt=0,
+        le=10_000,
+        description="what message sums are divided by; empty = the training set's mean number of neighbours",
     )
-    n_basis: int = Field(30, ge=2, description="Gaussian functions of an edge length")
-    basis_width: float = Field(0.5, gt=0, description="Å")
+    n_basis: int = Field(30, ge=2, le=1024, description="Gaussian functions of an edge length")
+    basis_width: float = Field(0.5, gt=0, le=20, description="Å")
     trainable_swish: bool = Field(False, description="one trainable slope per feature")
     element_properties: bool = Field(True, description="periodic-table properties beside one-hot elements")
     residual: bool = Field(True, description="each update is added to the state it updates")
@@ -34,14 +36,12 @@ class StructuralConfig(BaseModel):
     )
 
 
-class CompositionalConfig(BaseModel):
+class CompositionalConfig(Section):
     """Shape of a CompositionalGNN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(128, ge=1, description="features of edges, nodes and the global state")
+    width: int = Field(128, ge=1, le=8192, description="features of edges, nodes and the global state")
     steps: int = Field(3, ge=1, le=8, description="message-passing steps")
-    n_basis: int = Field(20, ge=2, description="Gaussian functions of an element's atomic fraction")
+    n_basis: int = Field(20, ge=2, le=1024, description="Gaussian functions of an element's atomic fraction")
     trainable_swish: bool = Field(False, description="one trainable slope per feature")
     element_properties: bool = Field(True, description="periodic-table properties beside one-hot elements")
     residual: bool = Field(True, description="each update is added to the state it updates")
@@ -61,28 +61,26 @@ PAPER = StructuralConfig(width=256, trainable_swish=True, residual=False, elemen
 RELEASED = PAPER.model_copy(update={"readout": "mlp", "adjacency": 17.0, "scaled": False})
 
 
-class NequIPConfig(BaseModel):
+class NequIPConfig(Section):
     """Shape of a NequIP network. The defaults suit a CPU; `PAPER_NEQUIP` is the published one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: int = Field(3, ge=1, le=8, description="convolutions")
     hidden_irreps: str = Field("32x0e+32x1o+32x2e", description="features of an atom; o = odd under inversion")
     edge_irreps: str = Field(
         "0e+1o+2e", description="spherical harmonics of an edge; with 1e the network tells mirror images apart"
     )
-    cutoff: float = Field(5.0, gt=0, description="Å")
-    switch_width: float = Field(0.5, gt=0, description="Å before the cutoff within which edges fade out (XPLOR)")
-    n_bessel: int = Field(8, ge=1, description="Bessel functions of an edge length")
-    radial_width: int = Field(64, ge=1, description="hidden features of the radial network")
-    radial_layers: int = Field(2, ge=1, description="hidden layers of the radial network")
+    cutoff: float = Field(5.0, gt=0, le=20, description="Å")
+    switch_width: float = Field(0.5, gt=0, le=20, description="Å before the cutoff within which edges fade out (XPLOR)")
+    n_bessel: int = Field(8, ge=1, le=256, description="Bessel functions of an edge length")
+    radial_width: int = Field(64, ge=1, le=8192, description="hidden features of the radial network")
+    radial_layers: int = Field(2, ge=1, le=16, description="hidden layers of the radial network")
     neighbors: float | None = Field(
-        None, gt=0, description="what message sums are divided by; the data's mean if unset"
+        None, gt=0, le=10_000, description="what message sums are divided by; the data's mean if unset"
     )
-    elements: tuple[int, ...] = Field(
+    elements: tuple[Annotated[int, Field(ge=1, le=MAX_ATOMIC_NUMBER)], ...] = Field(
         tuple(range(1, MAX_ATOMIC_NUMBER + 1)), description="atomic numbers that the network has weights for"
     )
-    levels: int = Field(1, ge=1, description="levels of theory that it tells apart; it answers on the first")
+    levels: int = Field(1, ge=1, le=100, description="levels of theory that it tells apart; it answers on the first")
 
 
 # Nature 624, 80 (2023), Methods: 16.24 million parameters.

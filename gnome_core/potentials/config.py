@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gnome_core.settings import Section
 
 
-class RelaxConfig(BaseModel):
+class RelaxConfig(Section):
     """When a relaxation ends."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fmax: float = Field(0.05, gt=0, description="largest force at the end, eV/Å; the cell's share is virial / atoms")
-    max_steps: int = Field(300, gt=0, description="evaluations after which a crystal counts as not converged")
+    fmax: float = Field(
+        0.05, gt=0, le=100, description="largest force at the end, eV/Å; the cell's share is virial / atoms"
+    )
+    max_steps: int = Field(
+        300, gt=0, le=1_000_000, description="evaluations after which a crystal counts as not converged"
+    )
     max_volume_ratio: float = Field(
-        3.0, gt=1, description="a crystal whose volume grows or shrinks by more than this factor has exploded"
+        3.0, gt=1, le=1000, description="a crystal whose volume grows or shrinks by more than this factor has exploded"
     )

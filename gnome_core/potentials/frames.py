@@ -105,6 +105,7 @@ def frames_from_table(table: pa.Table) -> LabelledFrames:
         raise BadFrames(f"frames on {len(scales)} energy scales {scales}; a potential learns one")
     crystals = crystals_from_batch(table)
     forces = table["forces"].combine_chunks().flatten().to_numpy().reshape(-1, 3)
+    jobs = np.array(table["job"].to_pylist(), object).astype(str)
     sites = np.array([c.n_sites for c in crystals])
     if sites.sum() != len(forces):
         raise BadFrames(f"{len(forces)} forces for {sites.sum()} atoms; the table is broken, write it again")
@@ -113,10 +114,18 @@ def frames_from_table(table: pa.Table) -> LabelledFrames:
         table["energy"].to_numpy(),
         np.split(forces, np.cumsum(sites)[:-1]),
         table["stress"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 3),
-        table["step"].to_numpy() == 0,
-        np.array(table["job"].to_pylist()),
+        _first_of_jobs(jobs, table["step"].to_numpy()),
+        jobs,
         scales[0],
     )
+
+
+def _first_of_jobs(jobs: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(n,) bool: the lowest step of each job; a job's step 0 may be on another scale than these rows."""
+    _, index = np.unique(jobs, return_inverse=True)
+    lowest = np.full(index.max(initial=-1) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(lowest, index, steps)
+    return steps == lowest[index]
 
 
 def split_groups(groups: np.ndarray, val_fraction: float, seed: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ class Trajectory:
 
     crystal: the start, a supercell of what was given if config.min_length asked for one; its cell is that of all
     frames. positions: (f, n, 3) Å, unwrapped. times: (f,) ps. energies: (f,) eV, potential. temperatures: (f,) K.
-    stopped: why the run ended early, or None.
+    stopped: why the run ended early, or None. digest: what it was made of (`run_digest`).
     """
 
     crystal: Crystal
@@ -52,6 +53,7 @@ class Trajectory:
     stopped: str | None
     config: MDConfig
     scale: str
+    digest: str = ""
 
     @property
     def total_energies(self) -> np.ndarray:
@@ -212,7 +214,23 @@ def run_md(
         stopped,
         config,
         potential.scale,
+        run.digest,
     )
+
+
+def run_digest(crystal: Crystal, potential: TrainedPotential, config: MDConfig | None = None, seed: int = 0) -> str:
+    """32 hex characters that name what `run_md` of the same arguments makes: it depends on nothing else."""
+    config = config or MDConfig()
+    return _digest_of(repeated(crystal, config.min_length), potential, config, seed)
+
+
+def _digest_of(crystal: Crystal, potential: TrainedPotential, config: MDConfig, seed: int) -> str:
+    # The scale names the weights. How often a run is kept on the disk changes no frame of it.
+    parts = (config.model_dump_json(exclude={"checkpoint_every"}), seed, potential.scale)
+    digest = hashlib.blake2b(json.dumps([*parts, potential.record.model_dump_json()]).encode(), digest_size=16)
+    for array in (crystal.lattice, crystal.frac_coords, crystal.numbers):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def repeated(crystal: Crystal, min_length: float) -> Crystal:
@@ -332,11 +350,7 @@ class _Run:
     @property
     def digest(self) -> str:
         """What a checkpoint belongs to."""
-        parts = (self.config.model_dump_json(), self.seed, self.potential.record.model_dump_json())
-        digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16)
-        for array in (self.crystal.lattice, self.crystal.frac_coords, self.crystal.numbers):
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        return _digest_of(self.crystal, self.potential, self.config, self.seed)
 
     def save(self, path: str | Path, state: Any, frames: _Frames) -> None:
         path = Path(path)
@@ -350,14 +364,19 @@ class _Run:
         half_written.replace(path)
 
     def load(self, path: str | Path | None) -> tuple[Any, _Frames] | None:
-        if path is None or not Path(path).exists():
+        """State and frames of a checkpoint; None without one of this very run that is whole."""
+        if path is None:
             return None
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["digest"]) != self.digest:
-                return None
-            frames = _Frames()
-            frames.positions = list(file["positions"])
-            frames.energies, frames.temperatures = file["energies"].tolist(), file["temperatures"].tolist()
-            state, _ = self.start()
-            leaves, structure = jax.tree.flatten(state)
-            return jax.tree.unflatten(structure, [jnp.asarray(file[f"state_{i}"]) for i in range(len(leaves))]), frames
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                kept = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, BadZipFile):
+            return None
+        if str(kept.get("digest")) != self.digest:
+            return None
+        frames = _Frames()
+        frames.positions = list(kept["positions"])
+        frames.energies, frames.temperatures = kept["energies"].tolist(), kept["temperatures"].tolist()
+        state, _ = self.start()
+        leaves, structure = jax.tree.flatten(state)
+        return jax.tree.unflatten(structure, [jnp.asarray(kept[f"state_{i}"]) for i in range(len(leaves))]), frames

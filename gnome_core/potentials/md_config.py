@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gnome_core.settings import Section
 
 
-class MDConfig(BaseModel):
+class MDConfig(Section):
     """One run. The defaults are the paper's (Nature 624, 80, 2023, Methods): NVT at 1,000 K after a ramp from 300 K."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     ensemble: Literal["nvt", "nve"] = Field("nvt", description="nvt: Nosé-Hoover chains; nve: constant energy")
-    temperature: float = Field(1000.0, gt=0, description="K")
-    start_temperature: float = Field(300.0, gt=0, description="K, of the first velocities and the start of the ramp")
-    timestep: float = Field(2.0, gt=0, description="fs")
-    ramp: float = Field(5.0, ge=0, description="ps in which the thermostat goes from start to final temperature")
-    duration: float = Field(45.0, gt=0, description="ps after the ramp")
-    damping: float = Field(40.0, gt=0, description="steps: the thermostat's period")
-    save_every: int = Field(10, ge=1, description="steps between frames of the trajectory")
-    checkpoint_every: float = Field(1.0, gt=0, description="ps between checkpoints")
-    min_length: float = Field(0.0, ge=0, description="Å; the cell is repeated until its heights reach it")
-    skin: float = Field(1.0, gt=0, description="Å beyond the cutoff; neighbours are searched anew after half of it")
+    temperature: float = Field(1000.0, gt=0, le=100_000, description="K")
+    start_temperature: float = Field(
+        300.0, gt=0, le=100_000, description="K, of the first velocities and the start of the ramp"
+    )
+    timestep: float = Field(2.0, gt=0, le=100, description="fs")
+    ramp: float = Field(
+        5.0, ge=0, le=1e6, description="ps in which the thermostat goes from start to final temperature"
+    )
+    duration: float = Field(45.0, gt=0, le=1e6, description="ps after the ramp")
+    damping: float = Field(40.0, gt=0, le=1e6, description="steps: the thermostat's period")
+    save_every: int = Field(10, ge=1, le=1_000_000, description="steps between frames of the trajectory")
+    checkpoint_every: float = Field(1.0, gt=0, le=1e6, description="ps between checkpoints")
+    min_length: float = Field(0.0, ge=0, le=200, description="Å; the cell is repeated until its heights reach it")
+    skin: float = Field(
+        1.0, gt=0, le=10, description="Å beyond the cutoff; neighbours are searched anew after half of it"
+    )
 
     @property
     def n_steps(self) -> int:

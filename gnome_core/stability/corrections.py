@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from types import MappingProxyType
 
@@ -35,30 +36,32 @@ class Corrections:
     version: str
 
 
-def mp2020_corrections(crystals: Sequence[Crystal], hubbards: Sequence[Mapping[str, float]]) -> Corrections:
+def mp2020_corrections(
+    crystals: Sequence[Crystal], hubbards: Sequence[Mapping[str, float]], run_types: Sequence[str] | None = None
+) -> Corrections:
     """Anion and GGA/GGA+U mixing corrections of PBE(+U) energies made with the Materials Project's settings.
 
     crystals: n relaxed crystals; their bond lengths tell oxides from peroxides, so relax first and correct then.
     hubbards: n mappings of element symbol to the U (eV) that the calculation used, {} for plain PBE.
+    run_types: n of the Materials Project's names ("GGA", "R2SCAN"); the scheme refuses all but GGA and GGA+U, which are
+        what `hubbards` say where nothing is given.
 
     pymatgen's MaterialsProject2020Compatibility (Wang et al., Sci. Rep. 11, 15496, 2021) with anions corrected only
     where their oxidation state is at most -1 ("require_bound"), as in GNoME's release of August 2024. An energy with
     other U values than the scheme's has no correction: its problem names the element and both values.
     """
-    from pymatgen.analysis.compatibility import CompatibilityError, MaterialsProject2020Compatibility
+    from pymatgen.analysis.compatibility import CompatibilityError
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-    scheme = MaterialsProject2020Compatibility(strict_anions="require_bound", check_potcar=False)
     per_atom, problems = np.full(len(crystals), np.nan), []
     for row, (crystal, values) in enumerate(zip(crystals, hubbards, strict=True)):
         used = {symbol: u for symbol, u in values.items() if u}
-        entry = ComputedStructureEntry(
-            to_structure(crystal), 0.0, parameters={"hubbards": used, "run_type": "GGA+U" if used else "GGA"}
-        )
+        kind = run_types[row] if run_types is not None else "GGA+U" if used else "GGA"
+        entry = ComputedStructureEntry(to_structure(crystal), 0.0, parameters={"hubbards": used, "run_type": kind})
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # guesses of oxidation states, which it handles itself
-                adjustments = scheme.get_adjustments(entry)
+                adjustments = _mp2020().get_adjustments(entry)
         except CompatibilityError as error:
             problems.append(str(error).split(" for {")[0])
             continue
@@ -66,6 +69,14 @@ def mp2020_corrections(crystals: Sequence[Crystal], hubbards: Sequence[Mapping[s
         problems.append(None)
     version = f"mp2020/require_bound/pymatgen-core-{metadata.version('pymatgen-core')}"
     return Corrections(per_atom, tuple(problems), version)
+
+
+@cache
+def _mp2020():
+    from pymatgen.analysis.compatibility import MaterialsProject2020Compatibility
+
+    # Of potentials the symbols count, not the files: GNoME's are newer ones of the same symbols.
+    return MaterialsProject2020Compatibility(strict_anions="require_bound", check_potcar=False)
 
 
 def potential_shifts(numbers: Sequence[np.ndarray]) -> Corrections:

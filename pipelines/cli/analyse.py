@@ -63,6 +63,9 @@ def prototypes(
     format: FormatOption = "csv",
 ) -> None:
     """Prototypes that the snapshot does not hold (a lower bound)."""
+    from pipelines.cli.outputs import check_output
+
+    check_output(poscars, folder=True)
     inputs = _run(context, ["prototypes"], export, format)
     if poscars is not None:
         from pipelines.report.exports import export_poscars
@@ -146,23 +149,29 @@ def fit_superionic(
 ) -> None:
     """Fit the classifier that `gnome analyse STORE li-conductors --classifier` uses."""
     from pipelines.analyses import fit_classifier
+    from pipelines.cli.outputs import check_output, writing
 
-    for line in fit_classifier(table, output, holdout):
+    check_output(output)
+    with writing(output):
+        lines = fit_classifier(table, output, holdout)
+    for line in lines:
         typer.echo(line)
 
 
 def _run(context: typer.Context, names: list[str], export: Path | None, format: str, **options):
     """Run the analyses, print and export what they say, and write the report anew."""
-    from rich.console import Console
     from rich.progress import track
 
     from pipelines.analyses import Inputs, Options, run_analysis
+    from pipelines.cli.outputs import check_output, writing
+    from pipelines.cli.terminal import Terminal
     from pipelines.report.collect import collect
     from pipelines.report.exports import export_analysis
     from pipelines.report.page import write_report
     from pipelines.store.store import Store
 
-    console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    check_output(export, folder=True)
+    console, errors = Terminal(soft_wrap=True), Terminal(stderr=True)
     inputs = Inputs(Store.open(context.obj))
     for name in names:
         analysis = run_analysis(
@@ -171,11 +180,13 @@ def _run(context: typer.Context, names: list[str], export: Path | None, format: 
             Options(**options),
             lambda items, what: track(items, what, console=errors, transient=True, disable=not errors.is_terminal),
         )
-        console.print(f"[bold]{analysis.title}[/]")
+        console.print(analysis.title, style="bold")
         for label, value in analysis.summary.items():
             console.print(f"  {label:45} {_text(value)}")
-        for path in export_analysis(analysis, export, format) if export else ():
-            console.print(f"  {path}")
+        if export:
+            with writing(export):
+                for path in export_analysis(analysis, export, format):
+                    console.print(f"  {path}")
     console.print(str(write_report(collect(inputs.store), Path(context.obj) / "report.html")))
     return inputs
 

@@ -87,7 +87,9 @@ def main() -> None:
             message = str(error.strerror)
         else:
             raise
-    print(f"gnome: {message}", file=sys.stderr)
+    from pipelines.cli.terminal import printable
+
+    print(printable(f"gnome: {message}"), file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -12,6 +12,8 @@ from rich.table import Table
 from gnome_core.compositions.formulas import Composition, formula_of_composition
 from gnome_core.generation.config import CompositionConfig, GenerationConfig
 from gnome_core.generation.oxidation import OxidationRule, can_be_neutral
+from pipelines.cli.outputs import check_output, writing
+from pipelines.cli.terminal import Terminal
 from pipelines.errors import UserError
 
 RULES: tuple[OxidationRule, ...] = get_args(OxidationRule)
@@ -23,17 +25,16 @@ def print_compositions(config: GenerationConfig, output: Path | None = None) -> 
     output: a text file for those that pass the configured rule, one formula a line. Raises UserError where nothing says
     which elements.
     """
-    from rich.console import Console
-
     from gnome_core.generation.enumeration import compositions, n_items
 
     elements, settings = _elements(config), config.compositions
-    console = Console(highlight=False, soft_wrap=True)
+    check_output(output)
+    console = Terminal(soft_wrap=True)
     console.print(_judged(settings.formulas) if settings.formulas else _shares(settings, elements))
     if output is None:
         return
     n = 0
-    with output.open("w") as file:
+    with writing(output), output.open("w") as file:
         for batch in compositions(0, n_items(settings, elements), settings, elements):
             file.writelines(f"{formula_of_composition(key)}\n" for key in _keys(batch))
             n += len(batch)
@@ -74,6 +75,7 @@ def write_seeds(formulas: Sequence[str], config: GenerationConfig, folder: Path)
         seeds = {formula_of_composition(key): seed_cell(key, config.random_search) for key in keys}
     except ValueError as error:
         raise UserError(str(error)) from None
+    check_output(folder, folder=True)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{formula}.cell" for formula in seeds]
     for path, text in zip(paths, seeds.values(), strict=True):

@@ -107,12 +107,11 @@ def fetch(
 @app.command()
 def status(store: JobsFolderArg) -> None:
     """Count jobs by state, and failures by reason."""
-    from rich.console import Console
-
     from pipelines.cli.dft_text import status_table
+    from pipelines.cli.terminal import Terminal
 
     for evaluator, folders, _ in _jobs(store, None):
-        Console().print(status_table(evaluator, folders))
+        Terminal().print(status_table(evaluator, folders))
 
 
 @app.command()
@@ -156,16 +155,18 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file instead of the terminal.")] = None,
 ) -> None:
     """List every job: state, reason, attempts, time."""
-    from rich.console import Console
-
     from pipelines.cli.dft_text import report_table, write_report
+    from pipelines.cli.outputs import check_output, writing
+    from pipelines.cli.terminal import Terminal
 
     jobs = [(evaluator, folders) for evaluator, folders, _ in _jobs(store, None)]
     if output:
-        typer.echo(f"{write_report(output, jobs)} jobs written to {output}")
+        check_output(output)
+        with writing(output):
+            typer.echo(f"{write_report(output, jobs)} jobs written to {output}")
         return
     for evaluator, folders in jobs:
-        Console(soft_wrap=True).print(report_table(evaluator, folders))
+        Terminal(soft_wrap=True).print(report_table(evaluator, folders))
 
 
 def _jobs(store: str, config: Path | None) -> list[tuple[str, JobFolders, DftConfig]]:

@@ -17,6 +17,7 @@ from dft.jobs.preflight import preflight
 from dft.jobs.survey import JobLine, counts, formula_of, job_line, retry, survey
 from dft.names import ENGINES
 from gnome_core.compositions.formulas import NUMBERS
+from gnome_core.spreadsheets import marked
 from pipelines.errors import UserError
 
 
@@ -119,17 +120,17 @@ def run_and_follow(
     evaluator: str, folders: JobFolders, dft: DftConfig, ids: Sequence[str] | None, submitted: bool
 ) -> None:
     """Run what waits, with a line for every job that ends and a last line with the counts."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from dft.workers import Begun, Ended, run_jobs
+    from pipelines.cli.terminal import Terminal
 
     folders.unpack()
     wanted = (State.EMITTED, State.STALE, *([State.SUBMITTED] if submitted else []))
     asked = folders.ids() if ids is None else list(ids)
     waiting = [id_ for id_ in asked if folders[id_].state in wanted]
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Terminal(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     running: dict[str, str] = {}
     try:
         with Progress(*columns, console=console, transient=True) as bar:
@@ -247,5 +248,7 @@ def write_report(output: Path, jobs: Sequence[tuple[str, JobFolders]]) -> int:
     with open(output, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["evaluator", *fields])
-        writer.writerows([evaluator, *(getattr(line, name) for name in fields)] for evaluator, line in rows)
+        for evaluator, line in rows:
+            cells = [evaluator, *(getattr(line, name) for name in fields)]
+            writer.writerow([marked(cell) if isinstance(cell, str) else cell for cell in cells])
     return len(rows)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
+from pipelines.cli.outputs import check_output, writing
 from pipelines.errors import UserError
 from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
@@ -22,14 +23,15 @@ def export_entries(store: Store, output: Path, *, stable_only: bool, format: str
 
     if format not in EXPORT_FORMATS:
         raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
+    check_output(output, folder=format == "cif")
     entries = measured_entries(store)
     if stable_only:
         entries = new_on_hull(entries)
     corrected = pc.add(entries["energy_per_atom"], entries["correction_per_atom"])
     entries = entries.append_column("corrected_energy_per_atom", corrected)
     entries = entries.append_column("reaction", pa.array(_reactions(store, entries), pa.string()))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    {"csv": write_csv, "cif": write_cif, "parquet": write_parquet}[format](entries, output)
+    with writing(output):
+        {"csv": write_csv, "cif": write_cif, "parquet": write_parquet}[format](entries, output)
     return len(entries)
 
 

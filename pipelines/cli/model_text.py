@@ -7,11 +7,12 @@ from typing import cast, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from gnome_core.ensembles.workflows import Quality
 from gnome_core.models.shipped import Framework
+from gnome_core.spreadsheets import write_csv
+from pipelines.cli.terminal import Terminal
 from pipelines.errors import UserError
 
 
@@ -27,7 +28,7 @@ def write_predictions(table: pa.Table, output: Path | None) -> None:
     if output is None:
         _print_predictions(table)
     elif output.suffix == ".csv":
-        pyarrow.csv.write_csv(table, output)
+        write_csv(table, output)
     elif output.suffix == ".parquet":
         pq.write_table(table, output, compression="zstd")
     else:
@@ -35,22 +36,20 @@ def write_predictions(table: pa.Table, output: Path | None) -> None:
 
 
 def _print_predictions(table: pa.Table) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     names = [name for name in table.column_names if name != "chemsys"]
     shown = Table(*names, title="eV/atom")
     for row in table.select(names).to_pylist():
         shown.add_row(*(f"{v:.3f}" if isinstance(v, float) else "-" if v is None else v for v in row.values()))
-    Console().print(shown)
+    Terminal().print(shown)
 
 
 def print_quality(quality: Quality, n: int, source: str) -> None:
     """Errors of the median and of single members; calibration of the interquartile range."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Terminal()
     table = Table("", "MAE meV/atom", "RMSE meV/atom", "R2", title=f"{n} rows of {source}")
     rows = [("median", quality.median), *((f"member {k}", metrics) for k, metrics in enumerate(quality.members))]
     for name, metrics in rows:

@@ -27,7 +27,6 @@ def train(
     members: Annotated[int | None, typer.Option(min=1, help="Overrides the settings' number.")] = None,
 ) -> None:
     """Train an ensemble on the labelled crystals, or formulas, of a file."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from pipelines.beam.environment import prepare
@@ -41,8 +40,11 @@ def train(
     from gnome_core.ensembles.rows import labelled_rows
     from gnome_core.ensembles.workflows import train_ensemble
     from pipelines.cli.model_text import check_framework
+    from pipelines.cli.outputs import check_output
+    from pipelines.cli.terminal import Terminal
 
-    console = Console(stderr=True)
+    check_output(folder, folder=True)
+    console = Terminal(stderr=True)
     kind = check_framework(framework)
     rows = labelled_rows(source, kind, settings.holdout)
     left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(rows.rejected.items()) if n) or "none"
@@ -102,11 +104,14 @@ def predict(
     from gnome_core.ensembles.rows import read_rows
     from gnome_core.ensembles.workflows import predict_rows, snapshot_hull
     from pipelines.cli.model_text import check_framework, write_predictions
+    from pipelines.cli.outputs import check_output, writing
+    from pipelines.cli.terminal import printable
     from pipelines.errors import UserError
     from pipelines.reading.ensembles import open_ensemble
 
     if over_volumes not in ("minimum", "median"):
         raise UserError(f"--over-volumes {over_volumes}: must be minimum or median")
+    check_output(output, (".csv", ".parquet"))
     ensemble = open_ensemble(model, store, check_framework(framework))
     if hull:
         ensemble = dataclasses.replace(ensemble, hull=snapshot_hull(hull))
@@ -115,8 +120,12 @@ def predict(
     for reason, n in sorted(rows.rejected.items()):
         typer.echo(f"{n} rows left out: {reason}", err=True)
     for id_, reason in failed.items():
-        typer.echo(f"{id_}: {reason}", err=True)
-    write_predictions(table, output)
+        typer.echo(printable(f"{id_}: {reason}"), err=True)
+    if output is None:
+        write_predictions(table, None)
+    else:
+        with writing(output):
+            write_predictions(table, output)
 
 
 def evaluate(

@@ -15,16 +15,20 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file; STORE/report.html.")] = None,
 ) -> None:
     """Write one self-contained HTML file about all rounds and print its path."""
+    from pipelines.cli.outputs import check_output, writing
     from pipelines.report.collect import collect
     from pipelines.report.page import render, write_report
     from pipelines.store.store import Store
 
     opened = Store.open(store)
+    check_output(output)
     if output is None and opened.storage.local_path("") is None:  # a bucket's report goes into the bucket
         opened.storage.write("report.html", render(collect(opened)).encode())
         typer.echo(opened.storage.address("report.html"))
     else:
-        typer.echo(write_report(collect(opened), output or opened.output_path("report.html")))
+        output = output or opened.output_path("report.html")
+        with writing(output):
+            typer.echo(write_report(collect(opened), output))
 
 
 def show(

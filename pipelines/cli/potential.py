@@ -50,12 +50,12 @@ def train(
 
     from gnome_core.potentials.frames import split_groups, with_levels
     from gnome_core.training.potential.loop import train_potential
+    from pipelines.cli.outputs import check_output
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config
     from pipelines.potentials.read_frames import read_frames, references_of
 
-    if output.suffix != ".npz":
-        raise UserError(f"--output {output}: must end in .npz")
+    check_output(output, (".npz",))
     settings = load_potential_config(str(config) if config else None)
     sources = [read_frames(source, settings.holdout) for source in frames]
     labelled = with_levels(sources) if len(sources) > 1 else sources[0]
@@ -115,9 +115,11 @@ def label(
 
     from gnome_core.compositions.formulas import NUMBERS
     from pipelines.beam.progress import shown
+    from pipelines.cli.outputs import check_output
     from pipelines.errors import UserError
     from pipelines.potentials.label import label as run
 
+    check_output(output, folder=True)
     symbols = elements.split(",") if elements else []
     if unknown := [symbol for symbol in symbols if symbol not in NUMBERS]:
         raise UserError(f"--elements {elements}: {', '.join(unknown)} is no element")
@@ -146,12 +148,14 @@ def md(
 
     from gnome_core.crystals.convert import from_atoms
     from gnome_core.potentials.by_name import make_potential
-    from gnome_core.potentials.md import run_md
+    from gnome_core.potentials.md import run_digest, run_md
     from gnome_core.potentials.nequip_potential import TrainedPotential
+    from pipelines.cli.outputs import check_output, writing
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config
-    from pipelines.potentials.trajectories import write_trajectory
+    from pipelines.potentials.trajectories import ENDINGS, checkpoint_path, drop_checkpoint, write_trajectory
 
+    check_output(output, ENDINGS)
     settings = load_potential_config(str(config) if config else None).md
     if temperature is not None:
         settings = settings.model_copy(update={"temperature": temperature})
@@ -163,15 +167,14 @@ def md(
     made = make_potential(potential)
     if not isinstance(made, TrainedPotential):
         raise UserError(f"--potential {potential}: molecular dynamics needs a trained potential (pretrained, FILE.npz)")
-    with _progress("molecular dynamics", settings.n_steps, "steps") as show:
+    checkpoint = checkpoint_path(output.parent, run_digest(start, made, settings, seed))
+    with _progress("molecular dynamics", settings.n_steps, "steps") as show, writing(output):
         try:
-            trajectory = run_md(
-                start, made, settings, seed, checkpoint=output.with_suffix(".npz"), progress=lambda n, _: show(n, "")
-            )
+            trajectory = run_md(start, made, settings, seed, checkpoint, progress=lambda n, _: show(n, ""))
         except ValueError as error:
             raise UserError(str(error)) from None
-    write_trajectory(trajectory, output)
-    output.with_suffix(".npz").unlink(missing_ok=True)
+        write_trajectory(trajectory, output)
+    drop_checkpoint(checkpoint)
     typer.echo(f"{output}: {len(trajectory.times)} frames, {trajectory.times[-1]:.2f} ps")
     if trajectory.stopped:
         raise UserError(f"the run ended early: {trajectory.stopped}")
@@ -196,6 +199,8 @@ def screen(
     from rich.console import Console
 
     from pipelines.beam.progress import shown
+    from pipelines.cli.outputs import check_output
+    from pipelines.cli.terminal import printable
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config
     from pipelines.potentials.superionic_screen import CLASSIFIED_AT, candidates, read_band_gaps, verdict, write_page
@@ -210,6 +215,7 @@ def screen(
     gaps = read_band_gaps(band_gaps)
     opened = Store.open(store)
     out = output or opened.output_path("screen")
+    check_output(out, folder=True)
     chosen = candidates(opened, gaps, new)
     if only:
         wanted = set(only.split(","))
@@ -232,7 +238,7 @@ def screen(
     for row in results.to_pylist():
         if row["temperature"] == CLASSIFIED_AT:
             sigma = "-" if row["conductivity"] is None else f"{row['conductivity']:.3g} mS/cm"
-            typer.echo(f"{formulas[row['id']]:16} {row['ion']:3} {sigma:>14}  {verdict(row)}")
+            typer.echo(printable(f"{formulas[row['id']]:16} {row['ion']:3} {sigma:>14}  {verdict(row)}"))
     typer.echo(out / "screen.html")
 
 

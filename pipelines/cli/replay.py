@@ -37,9 +37,11 @@ def replay(
     """Run the flywheel on known data with hidden labels, to compare policies of selection."""
     from rich.console import Console
 
+    from pipelines.cli.outputs import check_output
     from pipelines.cli.replay_run import parse_config, run_replay
     from pipelines.errors import UserError
 
+    check_output(output, folder=True)
     if holdout not in ("none", "holdout-v1"):
         raise UserError(f"--holdout {holdout}: must be none or holdout-v1")
     config = parse_config(

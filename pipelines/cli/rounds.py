@@ -42,12 +42,15 @@ def init(
 ) -> None:
     """Make a store: read a snapshot of known crystals, build its hull, train the first ensemble."""
     from pipelines.beam.runners import runner_flags
+    from pipelines.cli.outputs import check_output
     from pipelines.errors import JobsPending
     from pipelines.rounds import driver
     from pipelines.rounds.plan import stages_of
 
     flags = _prepare(verbose, beam_options, runner)
     runner_flags(flags)  # complain before anything is made
+    if "://" not in store:
+        check_output(Path(store), folder=True)
     made = driver.init_store(store, round_config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
     try:
         _follow(driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
+from pipelines.cli.terminal import Terminal
 from pipelines.errors import UserError
 from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import ancestries, measured_entries, newest_hull, recipes_of_jobs
@@ -14,8 +15,6 @@ from pipelines.store.store import Store
 
 def print_entry(store: Store, id_: str) -> None:
     """Print one entry's energies, what it decomposes into without it, and its ancestry."""
-    from rich.console import Console
-
     entries = measured_entries(store)
     job = pa.array([(value or "").startswith(id_) for value in entries["job"].to_pylist()])
     found = entries.filter(pc.or_(pc.starts_with(entries["id"], id_), job))
@@ -25,8 +24,9 @@ def print_entry(store: Store, id_: str) -> None:
         what = f"{len(found)} entries start with" if len(found) else "no entry starts with"
         raise UserError(f"{what} {id_!r} in {store.root}; `gnome export` lists the ids")
     row = found.to_pylist()[0]
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{row['id']}[/]  {row['formula']}  {len(row['numbers'])} sites  round {row['round']}")
+    console = Terminal(soft_wrap=True)
+    console.print(row["id"], style="bold", end="")
+    console.print(f"  {row['formula']}  {len(row['numbers'])} sites  round {row['round']}")
     console.print(f"formation energy   {row['e_form_per_atom']:+.4f} eV/atom on {row['scale']}")
     console.print(f"above the hull     {row['e_above_hull']:+.4f} eV/atom{'  (on it)' if row['on_hull'] else ''}")
     if row["e_above_hull_others"] is not None:
@@ -54,14 +54,13 @@ def print_entry(store: Store, id_: str) -> None:
 
 def print_origins(store: Store) -> None:
     """Print how the new crystals on the hull came about: their generators, and the parents at their roots."""
-    from rich.console import Console
     from rich.table import Table
 
     from pipelines.reading.discoveries import stable_crystals
     from pipelines.report.summary import origins
 
     found = origins(stable_crystals(store, measured_entries(store)))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     console.print(f"{found.n} new crystals on the hull; `gnome show {store.root} ID` explains one")
     if not found.n:
         return

@@ -6,9 +6,9 @@ import contextlib
 import time
 from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.table import Table
 
+from pipelines.cli.terminal import Terminal
 from pipelines.store.records import Attempt, Commit, stage_key
 from pipelines.store.store import Store
 
@@ -27,7 +27,7 @@ def print_status(store: Store) -> None:
     """Print every committed stage, then hit rates and errors of the rounds that evaluated anything."""
     from pipelines.rounds.plan import stages_of
 
-    console = Console()
+    console = Terminal()
     for round_ in store.rounds():
         for stage in stages_of(round_):
             commit = store.commit(round_, stage)
@@ -46,7 +46,7 @@ def watch_status(store: Store) -> None:
 
     with (
         contextlib.suppress(KeyboardInterrupt),
-        Live(get_renderable=lambda: watched(store), refresh_per_second=1, console=Console()),
+        Live(get_renderable=lambda: watched(store), refresh_per_second=1, console=Terminal()),
     ):
         while True:
             time.sleep(3600)

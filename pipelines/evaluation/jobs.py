@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dft.config import DftConfig
 from dft.engines import make_engine
-from dft.jobs.engine import Calculation, Engine, EngineMissing, OutputError, job_files, read_job
+from dft.jobs.engine import Calculation, Engine, EngineMissing, job_files, read_job
 from dft.jobs.folders import Job as EngineJob
 from dft.jobs.folders import JobFolders, State
 from dft.jobs.preflight import Preflight, preflight
@@ -83,7 +83,7 @@ class ReadJobs(beam.DoFn):
         for row, id_ in enumerate(batch["id"].to_pylist()):
             try:
                 calculation = read_job(folders[id_], engine)
-            except (OutputError, OSError, ValueError, KeyError) as error:
+            except Exception as error:  # whatever is wrong with one job's files
                 letters.append(dead_letter("evaluate", id_, error, batch.slice(row, 1)))
                 continue
             if calculation is None:
@@ -100,7 +100,7 @@ class ReadJobs(beam.DoFn):
 
     def _tables(self, batch: pa.RecordBatch, found: Sequence[Calculation], scale: str) -> Iterator:
         ids = batch["id"].to_pylist()
-        frames = frame_batch(ids, [c.outcome for c in found], scale, [c.calculations for c in found])
+        frames = frame_batch(ids, [c.outcome for c in found], scale, found)
         yield beam.pvalue.TaggedOutput(FRAMES, frames)
         yield result_batch(ids, crystals_from_batch(batch), [c.outcome for c in found], scale, found)
 

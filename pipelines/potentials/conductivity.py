@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,26 +72,27 @@ class RunMD(beam.DoFn):
         self.out, self.potential, self.config, self.skip = out, potential, config, skip
 
     def process(self, task: MDTask) -> Iterator[pa.RecordBatch]:
-        from gnome_core.potentials.md import run_md
+        from gnome_core.potentials.md import run_digest, run_md
         from gnome_core.potentials.potential import UnknownElement
-        from pipelines.potentials.trajectories import read_trajectory, write_trajectory
+        from pipelines.potentials.trajectories import checkpoint_path, drop_checkpoint, write_trajectory
 
         (crystal,) = crystals_from_batch(task.crystal)
         name = task.crystal["id"][0].as_py()
         config = self.config.model_copy(update={"temperature": task.temperature})
-        path = Path(self.out, "trajectories", f"{name}-{task.temperature:.0f}K.parquet")
+        path = Path(self.out, "trajectories", f"{_file_name(name)}-{task.temperature:g}K.parquet")
         row = {"id": name, "ion": task.ion, "temperature": task.temperature, "trajectory": str(path)}
-        trajectory = read_trajectory(path) if path.exists() else None
-        if trajectory is None or trajectory.config != config:
+        potential = _potential(self.potential)
+        digest = run_digest(crystal, potential, config, task.seed)
+        trajectory = _kept(path, digest)
+        if trajectory is None:
+            checkpoint = checkpoint_path(path.parent, digest)
             try:
-                trajectory = run_md(
-                    crystal, _potential(self.potential), config, task.seed, checkpoint=path.with_suffix(".npz")
-                )
+                trajectory = run_md(crystal, potential, config, task.seed, checkpoint)
             except UnknownElement as error:
                 yield pa.RecordBatch.from_pylist([row | {"stopped": str(error)}], schema=CONDUCTIVITY_SCHEMA)
                 return
             write_trajectory(trajectory, path)
-            path.with_suffix(".npz").unlink(missing_ok=True)
+            drop_checkpoint(checkpoint)
         progress.advance(1)
         row["stopped"] = trajectory.stopped
         try:
@@ -106,6 +109,23 @@ class RunMD(beam.DoFn):
         except TooShort as error:
             row["stopped"] = row["stopped"] or str(error)
         yield pa.RecordBatch.from_pylist([row], schema=CONDUCTIVITY_SCHEMA)
+
+
+def _kept(path: Path, digest: str):
+    """The trajectory of an earlier screening, if it is the one that would be made now."""
+    from pipelines.potentials.trajectories import read_trajectory
+
+    try:
+        found = read_trajectory(path)
+    except (OSError, ValueError, KeyError, AttributeError):  # none, of another version, or cut short
+        return None
+    return found if found.digest == digest else None
+
+
+def _file_name(id_: str) -> str:
+    """The id where it can be a file's name, else one that no other id has."""
+    plain = re.sub(r"[^A-Za-z0-9_.+-]", "_", id_).lstrip(".")[:100]
+    return id_ if id_ == plain else f"{plain}-{hashlib.blake2b(id_.encode(), digest_size=4).hexdigest()}"
 
 
 def run_tasks(

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.md_config import MDConfig
+from gnome_core.settings import Section
 from gnome_core.training.potential.config import PotentialTrainingConfig
-from pipelines.rounds.toml import Section, parse_settings, read_toml
+from pipelines.rounds.toml import parse_settings, read_toml
 
 
 class PotentialConfig(Section):
@@ -19,7 +20,9 @@ class PotentialConfig(Section):
     holdout: Literal["none", "holdout-v1"] = Field(
         "none", description="holdout-v1: train on no frame of the withheld 15 % of chemical systems"
     )
-    max_force: float = Field(50.0, gt=0, description="eV/Å; frames with a larger force on any atom are left out")
+    max_force: float = Field(
+        50.0, gt=0, le=1e6, description="eV/Å; frames with a larger force on any atom are left out"
+    )
     model: NequIPConfig = Field(
         NequIPConfig(), description="the network; without `elements` it gets those of the frames"
     )

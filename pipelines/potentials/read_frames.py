@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dft.tables import FRAME_SCHEMA
@@ -16,6 +19,9 @@ from pipelines.errors import UserError
 from pipelines.reading.committed import references
 from pipelines.rounds.manifest import read_manifest
 from pipelines.store.store import MANIFEST, Store
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 LABELS = "labels"  # where a folder of `gnome potential label` holds its tables and, written last, MANIFEST.json
 
@@ -52,7 +58,9 @@ def _table(path: Path) -> pa.Table:
     if (path / "rounds").is_dir():
         store = Store.open(str(path))
         commits = [store.commit(round_, "evaluate") for round_ in store.rounds()]
-        return _concat([store.read_table(c, "frames", FRAME_SCHEMA) for c in commits if c is not None])
+        frames = _concat([store.read_table(c, "frames", FRAME_SCHEMA) for c in commits if c is not None])
+        # A protocol's first relaxation may be on a scale of its own, which the store has no hull on.
+        return frames.filter(pc.equal(frames["scale"], references(str(path)).scale)) if len(frames) else frames
     if path.suffix != ".parquet":
         raise UserError(f"{path}: neither a store, nor a folder of labels, nor a .parquet or .extxyz file")
     table = pq.read_table(path)
@@ -69,7 +77,6 @@ def _concat(tables: list[pa.Table]) -> pa.Table:
 
 def _extxyz(path: Path) -> LabelledFrames:
     """Every configuration a frame and a group of its own; energy and forces are needed, stress may be missing."""
-    from ase.calculators.calculator import PropertyNotImplementedError
     from ase.io import iread
 
     from gnome_core.crystals.convert import from_atoms
@@ -79,12 +86,11 @@ def _extxyz(path: Path) -> LabelledFrames:
     for index, atoms in enumerate(iread(path, index=":")):
         try:
             crystals.append(from_atoms(atoms))
-            energies.append(atoms.get_potential_energy())
-            forces.append(atoms.get_forces())
-        except (InvalidCrystal, RuntimeError, PropertyNotImplementedError) as error:
+            energies.append(_labelled(atoms, "energy", ENERGIES, ()))
+            forces.append(_labelled(atoms, "forces", FORCES, (len(atoms), 3)))
+            stresses.append(_stress(atoms))
+        except (InvalidCrystal, BadFrames) as error:
             raise BadFrames(f"configuration {index}: {error}; give every one a cell, an energy and forces") from None
-        has_stress = atoms.calc is not None and "stress" in atoms.calc.results
-        stresses.append(atoms.get_stress(voigt=False) if has_stress else np.full((3, 3), np.nan))
     n = len(crystals)
     groups = np.arange(n).astype(str)
     return LabelledFrames(
@@ -96,3 +102,53 @@ def _extxyz(path: Path) -> LabelledFrames:
         groups,
         path.stem,
     )
+
+
+# Where files have labels that ASE does not take for results: by the names that other programs give them.
+ENERGIES = ("energy", "free_energy")
+FORCES = ("forces", "force")
+VIRIALS = ("virial", "virials")
+
+
+def _labelled(atoms: Atoms, result: str, names: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+    """A result as it stands in the file. Constraints say what may move, not what pulls: they change nothing here."""
+    results = atoms.calc.results if atoms.calc else {}
+    for places in (results, atoms.info, atoms.arrays):
+        for name in (result, *names):
+            if name in places:
+                value = np.asarray(places[name], float)
+                if value.shape != shape:
+                    raise BadFrames(f"{name} of shape {value.shape} for {len(atoms)} atoms")
+                return value
+    raise BadFrames(f"no {result}")
+
+
+def _stress(atoms: Atoms) -> np.ndarray:
+    """(3, 3) eV/Å^3, tension positive: the file's stress, else its virial, which is -stress * volume; NaN for neither.
+
+    The sign is ASE's (`ase.calculators.calculator.Calculator.get_stress` and the virials of extxyz files): stress is
+    dE/dstrain / volume, and the virial, the sum of r f over the atoms, is -dE/dstrain.
+    """
+    results = atoms.calc.results if atoms.calc else {}
+    if (found := next((place["stress"] for place in (results, atoms.info) if "stress" in place), None)) is not None:
+        return _as_matrix("stress", found)
+    for places in (atoms.info, results):
+        for name in VIRIALS:
+            if name in places:
+                return -_as_matrix(name, places[name]) / atoms.get_volume()
+    return np.full((3, 3), np.nan)
+
+
+def _as_matrix(name: str, value: object) -> np.ndarray:
+    """(3, 3) of a matrix, of its nine numbers, or of Voigt's six (xx, yy, zz, yz, xz, xy)."""
+    from ase.stress import voigt_6_to_full_3x3_stress
+
+    given = np.asarray(value, float)
+    if given.shape == (6,):
+        return voigt_6_to_full_3x3_stress(given)
+    if given.shape not in ((9,), (3, 3)):
+        raise BadFrames(f"{name} of shape {given.shape}, which is no matrix")
+    matrix = given.reshape(3, 3)
+    if not np.allclose(matrix, matrix.T, atol=1e-3 * max(1.0, np.abs(matrix).max())):
+        raise BadFrames(f"{name} is not symmetric")
+    return (matrix + matrix.T) / 2

@@ -14,6 +14,7 @@ import pyarrow.csv
 from gnome_core.analysis.diffusion import IONS, SUPERIONIC, arrhenius
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS
 from gnome_core.potentials.md_config import MDConfig
+from gnome_core.spreadsheets import unmarked
 from gnome_core.units import INSULATOR_GAP
 from pipelines.errors import UserError
 from pipelines.potentials.conductivity import MDTask, run_tasks
@@ -28,7 +29,7 @@ def read_band_gaps(path: str | None) -> dict[str, float] | None:
     if path is None:
         return None
     try:
-        table = pyarrow.csv.read_csv(path)
+        table = unmarked(pyarrow.csv.read_csv(path))
         return dict(
             zip(
                 table["id"].cast(pa.string()).to_pylist(), table["band_gap"].cast(pa.float64()).to_pylist(), strict=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,22 @@ TRAJECTORY_SCHEMA = pa.schema(
 )
 
 
+ENDINGS = (".parquet", ".extxyz", ".xyz")
+CHECKPOINTS = ".checkpoints"  # beside what is written; its files have names of their own, which no user's file has
+
+
+def checkpoint_path(folder: str | Path, digest: str) -> Path:
+    """Where a run that writes into the folder keeps its state until it ends. digest: of `md.run_digest`."""
+    return Path(folder, CHECKPOINTS, f"md-{digest}.npz")
+
+
+def drop_checkpoint(path: Path) -> None:
+    """Remove the state of a run that has ended, and the folder if nothing else is in it."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
 def write_trajectory(trajectory: Trajectory, path: str | Path) -> None:
     """Write .parquet (TRAJECTORY_SCHEMA; crystal, settings and stop reason in its metadata), .extxyz or .xyz.
 
@@ -43,7 +60,7 @@ def write_trajectory(trajectory: Trajectory, path: str | Path) -> None:
     elif path.suffix in (".xyz", ".extxyz"):
         _write_extxyz(trajectory, path)
     else:
-        raise UserError(f"{path}: trajectories are written as .parquet or .extxyz")
+        raise UserError(f"{path}: must end in {' or '.join(ENDINGS)}")
 
 
 def read_trajectory(path: str | Path) -> Trajectory:
@@ -63,6 +80,7 @@ def read_trajectory(path: str | Path) -> Trajectory:
         meta["stopped"] or None,
         MDConfig.model_validate_json(meta["config"]),
         meta["scale"],
+        meta.get("digest", ""),
     )
 
 
@@ -73,6 +91,7 @@ def _table(trajectory: Trajectory) -> pa.Table:
         "numbers": " ".join(map(str, trajectory.crystal.numbers.tolist())),
         "config": trajectory.config.model_dump_json(),
         "scale": trajectory.scale,
+        "digest": trajectory.digest,
         "stopped": trajectory.stopped or "",
     }
     schema = TRAJECTORY_SCHEMA.with_metadata({**TRAJECTORY_SCHEMA.metadata, **metadata})

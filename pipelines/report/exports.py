@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from gnome_core.analysis.result import Analysis
+from gnome_core.spreadsheets import write_csv
 from pipelines.analyses import Inputs
 from pipelines.errors import UserError
 from pipelines.reading.entries import new_on_hull
@@ -27,7 +27,7 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
     paths = []
     for table, rows in analysis.tables.items():
         paths.append(folder / f"{analysis.name}-{table}.{format}")
-        write = pyarrow.csv.write_csv if format == "csv" else pq.write_table
+        write = write_csv if format == "csv" else pq.write_table
         write(rows, paths[-1])
     pictures = figures(analysis)
     if pictures:

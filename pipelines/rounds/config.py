@@ -14,8 +14,9 @@ from gnome_core.generation.config import GenerationConfig
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
 from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.settings import Section
 from gnome_core.training.members.config import TrainingConfig
-from pipelines.rounds.toml import Section, parse_settings, read_toml
+from pipelines.rounds.toml import parse_settings, read_toml
 
 if TYPE_CHECKING:  # settings are read in a moment, without pyarrow
     from pipelines.store.store import Store
@@ -26,36 +27,51 @@ SEARCH = "random_search"  # the generator of the compositional framework
 class ScoringConfig(Section):
     """How candidates are scored."""
 
-    members: int = Field(10, ge=1, description="models in the ensemble")
+    members: int = Field(10, ge=1, le=1000, description="models in the ensemble")
     over_volumes: Literal["minimum", "median"] = Field(
         "median",
         description="a member's energy over 20 volumes: minimum (the paper's; goes with training.volume_jitter = 0) or "
         "median (for members trained with jitter, whose minimum picks errors)",
     )
     cascade: CascadeConfig = Field(CascadeConfig(), description="cheap predictions before dear ones")
-    max_candidates: int = Field(100_000, ge=1, description="candidates scored a round; a fixed random choice of more")
+    max_candidates: int = Field(
+        100_000, ge=1, le=10_000_000_000, description="candidates scored a round; a fixed random choice of more"
+    )
 
 
 class SelectionConfig(Section):
     """Which candidates are evaluated."""
 
-    threshold: float = Field(0.05, description="eV/atom above the hull up to which a candidate may be evaluated")
-    kappa: float = Field(0.0, ge=0, description="candidates rank by e_above_hull - kappa * interquartile range")
-    budget: int = Field(100, ge=0, description="candidates chosen by the models")
-    random_baseline: int = Field(10, ge=0, description="candidates chosen at random, to compare hit rates with")
-    per_formula: int = Field(1, ge=1, description="structures of one composition that may be evaluated")
+    threshold: float = Field(
+        0.05, ge=-10, le=10, description="eV/atom above the hull up to which a candidate may be evaluated"
+    )
+    kappa: float = Field(
+        0.0, ge=0, le=1000, description="candidates rank by e_above_hull - kappa * interquartile range"
+    )
+    budget: int = Field(100, ge=0, le=1_000_000_000, description="candidates chosen by the models")
+    random_baseline: int = Field(
+        10, ge=0, le=1_000_000_000, description="candidates chosen at random, to compare hit rates with"
+    )
+    per_formula: int = Field(1, ge=1, le=1_000_000, description="structures of one composition that may be evaluated")
     cost_budget: float | None = Field(
-        None, gt=0, description="estimated DFT cost that may be spent as well, in units of the two atoms of silicon"
+        None,
+        gt=0,
+        le=1e12,
+        description="estimated DFT cost that may be spent as well, in units of the two atoms of silicon",
     )
     by_cost: bool = Field(False, description="rank by the chance of being stable per estimated DFT cost")
     explore: float = Field(
         0.0, ge=0, lt=1, description="share of the budget for the likely candidates that the models disagree on most"
     )
     clustered_per_formula: int = Field(
-        100, ge=1, description="best structures of a composition that are clustered first"
+        100, ge=1, le=1_000_000, description="best structures of a composition that are clustered first"
     )
-    per_chemsys: int = Field(10, ge=1, description="candidates of one chemical system that may be evaluated")
-    parents_within: float = Field(0.1, ge=0, description="eV/atom above the hull up to which an entry is a parent")
+    per_chemsys: int = Field(
+        10, ge=1, le=1_000_000_000, description="candidates of one chemical system that may be evaluated"
+    )
+    parents_within: float = Field(
+        0.1, ge=0, le=10, description="eV/atom above the hull up to which an entry is a parent"
+    )
 
 
 def check_pre_relax(name: str) -> str:
@@ -78,7 +94,9 @@ class EvaluationConfig(RelaxConfig):
         description="embedded | potential:FILE.npz: relax chosen candidates by it before they become jobs, to the same "
         "fmax and within max_steps; what it does not know goes on as proposed; empty = none",
     )
-    batch_size: int = Field(32, ge=1, description="crystals relaxed together; a killed stage repeats at most one batch")
+    batch_size: int = Field(
+        32, ge=1, le=1_000_000, description="crystals relaxed together; a killed stage repeats at most one batch"
+    )
 
     def relaxation(self) -> RelaxConfig:
         """The settings that decide a result, which job digests depend on."""
@@ -94,8 +112,10 @@ class MemberTrainingConfig(TrainingConfig):
     init: Literal["fine_tune", "scratch"] = Field(
         "fine_tune", description="where members of later rounds start: fine_tune = from the last round's"
     )
-    fine_tune_epochs: int = Field(10, ge=1, description="epochs of a member that starts from another")
-    fine_tune_learning_rate: float = Field(1e-3, gt=0, description="learning rate of a member that starts from another")
+    fine_tune_epochs: int = Field(10, ge=1, le=100_000, description="epochs of a member that starts from another")
+    fine_tune_learning_rate: float = Field(
+        1e-3, gt=0, le=10, description="learning rate of a member that starts from another"
+    )
 
     def settings(self) -> TrainingConfig:
         """The optimisation settings of a member that starts from nothing."""
@@ -116,15 +136,27 @@ class MemberTrainingConfig(TrainingConfig):
 class CompositionalSettings(Section):
     """The compositional framework: which compositions are searched, its ensemble, and what that learns from."""
 
-    members: int = Field(10, ge=1, description="models in the ensemble over compositions")
-    threshold: float = Field(0.05, description="eV/atom above the hull up to which a composition may be searched")
-    budget: int = Field(
-        100, ge=0, description="compositions a round, each searched by generation.random_search.structures structures"
+    members: int = Field(10, ge=1, le=1000, description="models in the ensemble over compositions")
+    threshold: float = Field(
+        0.05, ge=-10, le=10, description="eV/atom above the hull up to which a composition may be searched"
     )
-    random_baseline: int = Field(0, ge=0, description="compositions chosen at random, to compare hit rates with")
-    per_chemsys: int = Field(10, ge=1, description="compositions of one chemical system that may be searched")
+    budget: int = Field(
+        100,
+        ge=0,
+        le=1_000_000_000,
+        description="compositions a round, each searched by generation.random_search.structures structures",
+    )
+    random_baseline: int = Field(
+        0, ge=0, le=1_000_000_000, description="compositions chosen at random, to compare hit rates with"
+    )
+    per_chemsys: int = Field(
+        10, ge=1, le=1_000_000_000, description="compositions of one chemical system that may be searched"
+    )
     least_converged: int = Field(
-        10, ge=1, description="converged random structures that a composition's lowest energy needs to be a label"
+        10,
+        ge=1,
+        le=1_000_000,
+        description="converged random structures that a composition's lowest energy needs to be a label",
     )
     model: CompositionalConfig = Field(CompositionalConfig(), description="the compositional network")
     training: MemberTrainingConfig = Field(
@@ -155,7 +187,9 @@ class RoundConfig(Section):
         description="evaluate the snapshot's stable entries and the elements only, so that a hull on another scale is "
         "soon there; what `gnome init --recompute` sets",
     )
-    part_files: int = Field(2, ge=1, description="Parquet files a table; about 100,000 rows each is a good size")
+    part_files: int = Field(
+        2, ge=1, le=10_000, description="Parquet files a table; about 100,000 rows each is a good size"
+    )
     generation: GenerationConfig = Field(GenerationConfig(), description="where candidates come from")
     model: StructuralConfig = Field(StructuralConfig(), description="the structural network")
     scoring: ScoringConfig = Field(ScoringConfig(), description="the ensemble and what it is shown")

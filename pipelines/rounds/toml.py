@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipelines.errors import UserError
 
 Settings = TypeVar("Settings", bound=BaseModel)
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read_toml(path: str, command: str) -> dict[str, Any]:

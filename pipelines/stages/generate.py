@@ -12,7 +12,7 @@ import pyarrow as pa
 from gnome_core.compositions.formulas import SYMBOLS, formula_of_composition
 from gnome_core.compositions.known import composition_hashes
 from gnome_core.crystals.split import holds_withheld
-from gnome_core.generation.config import GenerationConfig
+from gnome_core.generation.config import SUBSTITUTION_RULE, GenerationConfig
 from gnome_core.generation.generators import BATCH_ROWS, Shard, all_shards, installed_generators, shard_recipes
 from gnome_core.generation.oxidation import can_be_neutral
 from gnome_core.generation.recipe import recipe_compositions, recipe_digests
@@ -106,7 +106,7 @@ class GenerateRecipes(beam.DoFn):
         unbalanced = np.zeros(len(known), bool)
         if self.config.oxidation_rule:
             open_ = np.flatnonzero(~(known | withheld))
-            unbalanced[open_] = ~can_be_neutral(compositions[open_], "ordered")
+            unbalanced[open_] = ~can_be_neutral(compositions[open_], SUBSTITUTION_RULE)
         new = ~(known | withheld | unbalanced)
         counts[tags.IN] += recipes.num_rows
         for reason, rejected in (("known_formula", known), ("withheld_system", withheld), ("not_neutral", unbalanced)):

@@ -64,6 +64,13 @@ def corrections(results: pa.RecordBatch) -> np.ndarray:
     return results["correction_per_atom"].fill_null(0.0).to_numpy(zero_copy_only=False)
 
 
+def correction_versions(results: pa.RecordBatch) -> pa.Array:
+    """(n,) strings, null without correction, and for results that an older version of the package wrote."""
+    if "correction_version" in results.schema.names:
+        return results["correction_version"]
+    return pa.nulls(results.num_rows, pa.string())
+
+
 def formation_energies(results: pa.RecordBatch, table: ElementalReferences) -> np.ndarray:
     """(n,) corrected, eV/atom; NaN where the result has no energy or an element no reference."""
     energies = results["energy_per_atom"].to_numpy(zero_copy_only=False) + corrections(results)
@@ -123,6 +130,7 @@ class ToEntries(beam.DoFn):
             chemsys=[chemsys(crystal.numbers) for crystal in kept],
             energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
             correction_per_atom=corrections(results)[good],
+            correction_version=correction_versions(results).take(pa.array(good)),
             e_form_per_atom=e_form[good],
             energy_kind="total",
             scale=self.references.scale,

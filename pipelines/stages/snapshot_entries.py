@@ -18,7 +18,7 @@ from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, read
 from gnome_core.stability.references import ElementalReferences
 from pipelines.beam import tags
 from pipelines.beam.dead_letters import DeadLetter
-from pipelines.stages.ingest import corrections, formation_energies, unusable
+from pipelines.stages.ingest import correction_versions, corrections, formation_energies, unusable
 from pipelines.store.store import Store
 
 UNLABELLED_SCHEMA = pa.schema(
@@ -157,6 +157,7 @@ class ToSnapshotEntries(beam.DoFn):
             chemsys=[chemsys(crystal.numbers) for crystal in kept],
             energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
             correction_per_atom=corrections(results)[good],
+            correction_version=correction_versions(results).take(pa.array(good)),
             e_form_per_atom=e_form[good],
             energy_kind="total",
             scale=self.scale,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dft.jobs.engine import OutputError, StepResult
+from dft.jobs.engine import Correction, OutputError, StepResult
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.relax import Frame
 
@@ -19,7 +19,7 @@ class Toy:
     """Each step lets the cell grow to 1.1 of its volume.
 
     energy: eV of a crystal. script: step -> an exception to raise, or what its output says instead of success; "lacks":
-    an element without potential.
+    an element without potential; "scales": step -> the scale of its frames, where it is not the engine's.
     """
 
     name, scale, steps, protocol = "espresso", "toy", ("relax1", "relax2", "static"), {"toy": 1}
@@ -48,8 +48,8 @@ class Toy:
     def energy_step(self):
         return "static"
 
-    def correction_per_atom(self, result):
-        return 0.25
+    def correction(self, result):
+        return Correction(0.25, "toy/1")
 
     def run(self, step, crystal, previous, folder: Path):
         self.ran.append((step, round(crystal.volume, 6), previous and previous.name))
@@ -76,5 +76,6 @@ class Toy:
         frames = [
             Frame(i, c, self.energy(c), np.zeros((c.n_sites, 3)), np.zeros((3, 3))) for i, c in enumerate(crystals)
         ]
+        scale = self.script.get("scales", {}).get(step, self.scale)
         fixes = ("mended",) if step == "relax2" else ()
-        return StepResult(frames, output["failure"], "said so", magnetization=0.5, fixes=fixes)
+        return StepResult(frames, output["failure"], "said so", magnetization=0.5, fixes=fixes, scale=scale)

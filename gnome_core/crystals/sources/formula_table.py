@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER, Composition, composition_key
 from gnome_core.crystals.entries import Rejected, SourceError
+from gnome_core.spreadsheets import unmarked
 
 MAX_DENOMINATOR = 100  # of fractional amounts
 _LABEL = "e_form_per_atom"
@@ -34,7 +35,7 @@ def read_formula_table(path: Path) -> Iterator[LabelledComposition | Rejected]:
     Raises SourceError for a file that cannot be read or has no such column.
     """
     try:
-        table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+        table = unmarked(pyarrow.csv.read_csv(path)) if path.suffix == ".csv" else pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{path}: cannot be read ({error}); it must be a CSV or Parquet table") from None
     if "formula" not in table.column_names:

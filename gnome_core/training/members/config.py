@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gnome_core.settings import Section
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Section):
     """Optimisation of members. The defaults suit some 2,000 crystals on a CPU; `PAPER_TRAINING` is the paper's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(60, ge=1, description="passes over the training set")
-    learning_rate: float = Field(3e-3, gt=0, description="at the start; falls linearly to zero")
-    batch_size: int = Field(32, ge=1, description="graphs a step, on average: batches are filled by edges")
+    epochs: int = Field(60, ge=1, le=100_000, description="passes over the training set")
+    learning_rate: float = Field(3e-3, gt=0, le=10, description="at the start; falls linearly to zero")
+    batch_size: int = Field(
+        32, ge=1, le=1_000_000, description="graphs a step, on average: batches are filled by edges"
+    )
     loss: Literal["mae", "huber"] = Field("mae", description="mae | huber")
-    weight_decay: float = Field(0.1, ge=0, description="decoupled (AdamW)")
+    weight_decay: float = Field(0.1, ge=0, le=100, description="decoupled (AdamW)")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="average of the parameters that is exported; 0 = none")
     volume_jitter: float = Field(
         0.1,
@@ -32,10 +34,16 @@ class TrainingConfig(BaseModel):
         False,
         description="members train side by side in one program (accelerators) instead of each as a task of its own",
     )
-    devices: int = Field(1, ge=1, description="local devices that share every step; batch_size is divided among them")
-    patience: int | None = Field(None, ge=1, description="epochs without a better validation MAE before stopping")
-    validate_every: int = Field(10, ge=1, description="epochs")
-    checkpoint_every: int = Field(500, ge=1, description="steps; an interrupted training repeats fewer than these")
+    devices: int = Field(
+        1, ge=1, le=10_000, description="local devices that share every step; batch_size is divided among them"
+    )
+    patience: int | None = Field(
+        None, ge=1, le=100_000, description="epochs without a better validation MAE before stopping"
+    )
+    validate_every: int = Field(10, ge=1, le=100_000, description="epochs")
+    checkpoint_every: int = Field(
+        500, ge=1, le=10_000_000, description="steps; an interrupted training repeats fewer than these"
+    )
 
 
 # Adam from 5.55e-4 linearly to zero in 1,000 epochs (Nature 624, 80, Methods).

@@ -4,39 +4,45 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from gnome_core.settings import Section
 
 Factor = Annotated[float, Field(gt=0, lt=1)]
 
 
-class PotentialTrainingConfig(BaseModel):
+class PotentialTrainingConfig(Section):
     """Optimisation of one potential. The defaults suit some thousand frames on a CPU; `PAPER_POTENTIAL` and
     `PAPER_ROBUSTNESS` are the paper's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(40, ge=1, description="passes over the training frames")
-    batch_size: int = Field(8, ge=1, description="frames a batch, on average: batches are filled by edges")
-    learning_rate: float = Field(1e-2, gt=0, description="of Adam, at the start")
+    epochs: int = Field(40, ge=1, le=100_000, description="passes over the training frames")
+    batch_size: int = Field(
+        8, ge=1, le=1_000_000, description="frames a batch, on average: batches are filled by edges"
+    )
+    learning_rate: float = Field(1e-2, gt=0, le=10, description="of Adam, at the start")
     schedule: Literal["linear", "steps", "plateau"] = Field(
         "linear",
         description="linear: falls to zero; steps: multiplied by `factor` after each of `drops`; plateau: multiplied "
         "by `factor` at a validation that is `plateau_epochs` after the best",
     )
-    drops: tuple[float, ...] = Field((0.63, 0.93), description="shares of the training after which steps fall")
+    drops: tuple[Factor, ...] = Field((0.63, 0.93), description="shares of the training after which steps fall")
     factor: Factor | tuple[Factor, ...] = Field(
         0.1, description="of steps and plateau; steps may have one for each of `drops`, such as [0.1, 0.25]"
     )
-    plateau_epochs: int = Field(10, ge=1, description="epochs of patience of the plateau schedule")
+    plateau_epochs: int = Field(10, ge=1, le=100_000, description="epochs of patience of the plateau schedule")
     loss: Literal["huber", "l2"] = Field("huber", description="huber: see `huber_delta`; l2: half the squared error")
-    energy_weight: float = Field(1.0, ge=0, description="of the loss on eV/atom")
-    force_weight: float = Field(1.0, ge=0, description="of the loss on eV/Å, mean over components")
-    stress_weight: float = Field(0.0, ge=0, description="of the loss on the virial, eV/atom, mean over components")
-    hessian_weight: float = Field(
-        0.0, ge=0, description="of the loss on Hessian rows, eV/Å^2, of frames that have them (distillation)"
+    energy_weight: float = Field(1.0, ge=0, le=1e6, description="of the loss on eV/atom")
+    force_weight: float = Field(1.0, ge=0, le=1e6, description="of the loss on eV/Å, mean over components")
+    stress_weight: float = Field(
+        0.0, ge=0, le=1e6, description="of the loss on the virial, eV/atom, mean over components"
     )
-    huber_delta: float = Field(0.1, gt=0, description="errors below it count by their square, in each loss's unit")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled (AdamW)")
+    hessian_weight: float = Field(
+        0.0, ge=0, le=1e6, description="of the loss on Hessian rows, eV/Å^2, of frames that have them (distillation)"
+    )
+    huber_delta: float = Field(
+        0.1, gt=0, le=1e6, description="errors below it count by their square, in each loss's unit"
+    )
+    weight_decay: float = Field(0.0, ge=0, le=100, description="decoupled (AdamW)")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="average of the parameters that is exported; 0 = none")
     first_frames: float = Field(
         0.0, ge=0, le=1, description="share of each batch drawn from first frames of relaxations, the rest from all"
@@ -48,8 +54,8 @@ class PotentialTrainingConfig(BaseModel):
         "fixed, so that the network learns formation energies",
     )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the frames that validates, whole relaxations")
-    validate_every: int = Field(5, ge=1, description="epochs")
-    checkpoint_every: int = Field(5, ge=1, description="epochs")
+    validate_every: int = Field(5, ge=1, le=100_000, description="epochs")
+    checkpoint_every: int = Field(5, ge=1, le=100_000, description="epochs")
 
     @model_validator(mode="after")
     def _factors_fit_the_schedule(self) -> PotentialTrainingConfig:

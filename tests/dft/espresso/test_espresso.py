@@ -1,7 +1,10 @@
 """Quantum ESPRESSO: inputs, outputs that a real run left, failures as pw.x words them, and a real run of two atoms."""
 
 import gzip
+import re
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from dft.config import DftConfig, EspressoConfig
 from dft.espresso import pseudopotentials
 from dft.espresso.engine import SAFER, EspressoEngine
 from dft.espresso.inputs import magnetic_fractions, magnetic_moments, pw_input, standard_cell
-from dft.espresso.outputs import band_gap, read_frames
+from dft.espresso.outputs import band_gap, read_frames, read_moments
 from dft.evaluators.make import make_evaluator
 from dft.jobs.engine import EngineMissing, OutputError, StepFailed, read_job
 from dft.jobs.folders import JobFolders, State
@@ -110,6 +113,96 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "run/pw.out.gz").write_bytes((MGO_RUN / "pw.out.gz").read_bytes()[:3000])
     with pytest.raises(OutputError, match="cannot be unpacked"):
         read_frames(tmp_path / "run/pw.out.gz")
+
+
+def espresso_run(folder: Path, xml=lambda text: text, out=lambda text: text) -> Path:
+    """The real run with its files changed, uncompressed."""
+    folder.mkdir()
+    for name, change in (("pw.xml", xml), ("pw.out", out)):
+        (folder / name).write_text(change(gzip.decompress((MGO_RUN / f"{name}.gz").read_bytes()).decode()))
+    return folder
+
+
+def as_version(version: str, schema: str, *changes: tuple[str, str]):
+    """A change of pw.xml into what another version writes of a state without spin."""
+
+    def change(xml: str) -> str:
+        xml = re.sub(r"\n\s*<total>0\.0+e0</total>", "", xml).replace("6.7MaX", version).replace("qes_030920", schema)
+        for before, after in changes:
+            assert before in xml
+            xml = xml.replace(before, after)
+        return xml
+
+    return change
+
+
+NO_SPINORBIT = "<spinorbit>false</spinorbit>"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda xml: xml,
+        as_version("7.0", "qes_210716"),  # which names an older schema than its own
+        as_version("7.1", "qes_211101", ("<absolute>0.000000000000000e0</absolute>", "")),
+        as_version("7.5", "qes_250521", (NO_SPINORBIT, f"{NO_SPINORBIT}<do_magnetization>false</do_magnetization>")),
+    ],
+    ids=["6.7", "7.0", "7.1", "7.5"],
+)
+def test_every_version_of_the_xml_is_read(change, tmp_path):
+    result = EspressoEngine(EspressoConfig()).read("relax1", espresso_run(tmp_path / "run", change))
+    assert (result.failure, result.magnetization) == ("", 0.0)
+    assert result.frames[-1].energy == pytest.approx(-2069.4612078, abs=1e-5)
+    assert result.band_gap == pytest.approx(4.487, abs=1e-3)
+    assert result.scale == "pbe/pseudodojo-0.4/90ry/espresso"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("<lsda>false</lsda>", "<lsda>true</lsda>", "has no output/magnetization/total"),
+        ("<noncolin>false</noncolin>", "<noncolin>true</noncolin>", "has noncollinear spins"),
+        ("fermi_energy>", "highestOccupiedLevel>", "has no output/band_structure/fermi_energy"),
+    ],
+)
+def test_what_is_not_understood_is_refused_with_the_version(before, after, message, tmp_path):
+    folder = espresso_run(tmp_path / "run", as_version("7.3", "qes_230310", (before, after)))
+    with pytest.raises(OutputError, match=f"pw.x 7.3 {message}") as caught:
+        EspressoEngine(EspressoConfig()).read("relax1", folder)
+    assert caught.value.reason == "unknown_output"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "     atom:    {}    charge:    6.4123    magn:  {}    constr:    0.0000\n",  # to 6.7
+        "     atom {:3d} (R=0.357)  charge= 12.0000  magn= {}\n",  # since 6.8
+        "     atom {:3d} (R=0.357)  charge=112.0000  magn={}\n",
+    ],
+)
+def test_moments_of_atoms_are_read_in_the_words_of_every_version(table, tmp_path):
+    early = "".join(table.format(i, "0.0000") for i in (1, 2))
+    last = "".join(table.format(i, moment) for i, moment in ((1, "2.2011"), (2, "-2.1999")))
+    assert read_moments(early + last, 2).tolist() == [2.2011, -2.1999]
+    assert read_moments(early, 3) is None
+
+
+def test_the_wall_time_is_of_the_step_and_not_of_every_start(tmp_path):
+    """A pw.x that takes 2 s and never reaches self-consistency: four starts would fit into 4 * 3 s."""
+    program = write_program(tmp_path, failures=99, seconds=2)
+    config = EspressoConfig(command=str(program), pseudopotentials=str(tmp_path))
+    folder, begun = tmp_path / "relax1", time.monotonic()
+    with pytest.raises(StepFailed) as caught:
+        EspressoEngine(config, wall_time=3).run("relax1", MGO, None, folder)
+    assert caught.value.reason == "wall_time"
+    assert time.monotonic() - begun < 5
+    assert int((folder / "calls").read_text()) == 2
+    given = [float(re.search(r"max_seconds\s*=\s*(\S+)", (folder / f"pw.{n}.given").read_text())[1]) for n in (1, 2)]
+    assert given[0] == pytest.approx(0.95 * 3, abs=0.2)
+    assert given[1] < 0.95 * 1.1, "what the first start left"
+    assert not (folder / "pw.save").exists(), "a killed step is cleaned up too"
+    assert (folder / "pw.out.gz").exists()
+    assert len(EspressoEngine(config).read("relax1", folder).frames) >= 4, "and what it computed can be read"
 
 
 def test_gaps_are_between_bands_and_zero_where_one_crosses():

@@ -1,12 +1,13 @@
 """Molecular dynamics: conserved energy, the right temperature, neighbours in small cells, runs that go wrong."""
 
+import jax
 import numpy as np
 import pytest
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.frames import split_groups
-from gnome_core.potentials.md import NeighborSearch, edge_vectors, energy_and_forces, repeated, run_md
+from gnome_core.potentials.md import NeighborSearch, edge_vectors, energy_and_forces, repeated, run_digest, run_md
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.potential import UnknownElement
@@ -97,6 +98,20 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_frames(potential, tmp_pat
     np.testing.assert_array_equal(parts.energies, whole.energies)
     other = run_md(ORDERED, potential, config, seed=4, checkpoint=file)
     assert np.abs(other.positions[-1] - whole.positions[-1]).max() > 1e-3
+    file.write_bytes(file.read_bytes()[:500])
+    again = run_md(ORDERED, potential, config, seed=4, checkpoint=file)
+    np.testing.assert_array_equal(again.positions, other.positions, "a damaged checkpoint is none")
+
+
+def test_a_runs_digest_names_all_that_it_is_made_of(potential):
+    squeezed = ORDERED.scaled_to_volume(0.99 * ORDERED.volume)
+    same = NVE.model_copy(update={"checkpoint_every": 7.0})
+    base = run_digest(ORDERED, potential, NVE, 0)
+    assert base == run_digest(ORDERED, potential, same, 0)
+    others = [(ORDERED, NVE, 1), (squeezed, NVE, 0), (ORDERED, NVE.model_copy(update={"timestep": 1.0}), 0)]
+    assert base not in {run_digest(crystal, potential, config, seed) for crystal, config, seed in others}
+    weights = jax.tree.map(lambda x: 1.01 * x, potential.variables)
+    assert base != run_digest(ORDERED, TrainedPotential(weights, potential.record), NVE, 0)
 
 
 def test_a_run_that_explodes_ends_with_the_reason_and_its_frames(potential):

@@ -14,7 +14,7 @@ from gnome_core.crystals.convert import to_atoms
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.errors import GnomeError
 from gnome_core.potentials.frames import BadFrames
-from gnome_core.training.members.loop import TrainingDiverged
+from gnome_core.training.epochs import TrainingDiverged
 from pipelines.cli import app
 from pipelines.errors import StoreError
 

@@ -1,8 +1,11 @@
 """Who is a candidate for a superionic conductor, what its runs say, and the page about them."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
@@ -95,9 +98,52 @@ def test_materials_run_in_a_pipeline_and_are_not_run_twice(tmp_path, monkeypatch
     assert found["temperature"].to_pylist() == [20.0, 30.0]
     assert all("run longer" in reason for reason in found["stopped"].to_pylist())
 
-    def never(*_, **__):
-        raise AssertionError("run again")
+    def run(task, potential=path, config=config, out="out"):
+        return run_tasks([task], str(tmp_path / out), potential, config, 0.0, runner_flags([]))
 
-    monkeypatch.setattr(md, "run_md", never)
+    real, made = md.run_md, []
+
+    def counted(*arguments, **options):
+        made.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(md, "run_md", counted)
     again = run_tasks(tasks, str(tmp_path / "out"), path, config, 0.0, runner_flags([]))
     assert again.equals(found)
+    assert made == []
+    assert not list((tmp_path / "out").rglob("*.npz")), "what ended leaves no checkpoint"
+
+    # Another potential under the same record, another seed, another crystal, other settings, another temperature that
+    # is written alike: none is answered by what lies there.
+    arrays = dict(np.load(path))
+    np.savez(tmp_path / "other.npz", **{name: 1.01 * value for name, value in arrays.items()})
+    shutil.copy(Path(path).with_suffix(".json"), tmp_path / "other.json")
+    smaller = ROCKSALT.scaled_to_volume(0.98 * ROCKSALT.volume)
+    squeezed = record_batch(pa.schema(CRYSTAL_FIELDS), ["salt"], [smaller])
+    changes = [
+        {"task": tasks[0], "potential": str(tmp_path / "other.npz")},
+        {"task": MDTask(salt, "Na", 20.0, seed=7)},
+        {"task": MDTask(squeezed, "Na", 20.0, seed=0)},
+        {"task": tasks[0], "config": config.model_copy(update={"timestep": 1.0})},
+        {"task": MDTask(salt, "Na", 20.3, seed=0)},
+    ]
+    for number, change in enumerate(changes, 1):
+        mixed, fresh = run(**change), run(**change, out=f"fresh{number}")
+        same = [name for name in mixed.column_names if name != "trajectory"]
+        assert mixed.select(same).equals(fresh.select(same)), change
+        assert len(made) == 2 * number
+        kept = [pq.read_table(table["trajectory"][0].as_py())["positions"] for table in (mixed, fresh)]
+        assert kept[0].equals(kept[1]), change
+    # A trajectory that a kill cut short is made again.
+    (trajectory,) = run(**changes[-1])["trajectory"].to_pylist()
+    Path(trajectory).write_bytes(Path(trajectory).read_bytes()[:100])
+    assert run(**changes[-1]).equals(mixed)
+
+
+def test_ids_that_are_no_names_of_files_stay_in_the_folder(tmp_path):
+    from pipelines.potentials.conductivity import _file_name
+
+    names = [_file_name(id_) for id_ in ("r0001-ab12", "../up", "a/b", "a_b", ".hidden", "LiF[relaxed]", "x" * 300)]
+    assert names[0] == "r0001-ab12"
+    assert len(set(names)) == len(names)
+    assert all(Path(name).name == name and not name.startswith(".") and len(name) < 120 for name in names)

@@ -1,12 +1,21 @@
+import re
 import subprocess
 import sys
 import tomllib
+from functools import reduce
+from typing import get_args
 
+import numpy as np
 import pytest
+from pydantic import BaseModel
 
+from gnome_core.analysis.replay import ReplayConfig
+from gnome_core.generation.config import SUBSTITUTION_RULE, GenerationConfig
+from gnome_core.generation.oxidation import can_be_neutral
 from pipelines.errors import UserError
+from pipelines.potentials.config import PotentialConfig
 from pipelines.rounds.config import RoundConfig, derived_seed, load_config, parse_config
-from pipelines.rounds.toml import config_toml
+from pipelines.rounds.toml import config_toml, parse_settings
 
 
 def test_the_printed_config_is_the_default_and_explains_every_key():
@@ -34,6 +43,104 @@ def test_mistakes_name_file_key_and_remedy(values, message):
         parse_config(values, "round.toml")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def sections(model: BaseModel, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], BaseModel]]:
+    """Every table of the settings, with the values that its keys have when it is left out."""
+    inner = [(name, getattr(model, name)) for name in type(model).model_fields]
+    tables = [
+        found for name, value in inner if isinstance(value, BaseModel) for found in sections(value, (*path, name))
+    ]
+    return [(path, model), *tables]
+
+
+def nested(path: tuple[str, ...], values: dict) -> dict:
+    for name in reversed(path):
+        values = {name: values}
+    return values
+
+
+def at(model: BaseModel, path: tuple[str, ...]) -> BaseModel:
+    return reduce(getattr, path, model)
+
+
+@pytest.mark.parametrize("kind", [RoundConfig, PotentialConfig])
+def test_keys_left_out_keep_the_documented_value_in_every_section(kind):
+    """Each key of each table alone in its file: all others are as if the table were not there."""
+    whole = kind()
+    n = 0
+    for path, section in sections(whole):
+        for name, field in type(section).model_fields.items():
+            value = getattr(section, name)
+            if isinstance(value, BaseModel):
+                continue
+            other = another(value, field)
+            if other is None:
+                continue
+            made = parse_settings(kind, nested(path, {name: other}), "test")
+            expected = at(whole, path).model_copy(update={name: getattr(at(made, path), name)})
+            assert at(made, path) == expected, (path, name)
+            assert at(made, path) != section
+            for elsewhere, untouched in sections(whole):
+                if elsewhere != path[: len(elsewhere)]:
+                    assert at(made, elsewhere) == untouched
+            n += 1
+    assert n > {RoundConfig: 90, PotentialConfig: 35}[kind]
+
+
+def another(value, field):
+    """Another valid value of the key, None where there is none to be had easily."""
+    bounds = {name: getattr(m, name) for m in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(m, name)}
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value - 1 if value - 1 >= bounds.get("ge", bounds.get("gt", 0) + 1) else value + 1
+    if isinstance(value, float):
+        return (value + bounds.get("ge", bounds.get("gt", 0))) / 2 or 1e-3
+    if value is None and bounds:
+        return 3
+    return None
+
+
+def test_the_first_of_the_sections_to_lose_its_own_defaults():
+    training = parse_config({"compositional": {"training": {"patience": 5}}}, "test").compositional.training
+    assert (training.epochs, training.batch_size, training.volume_jitter, training.patience) == (80, 128, 0.0, 5)
+    network = parse_settings(PotentialConfig, {"model": {"layers": 2}}, "test").network((3, 8), 2)
+    assert (network.layers, network.elements, network.levels) == (2, (3, 8), 2), "what was not given is still open"
+
+
+@pytest.mark.parametrize("kind", [RoundConfig, PotentialConfig, ReplayConfig])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e23, -1e23])
+def test_no_number_may_be_without_bounds(kind, value):
+    n = 0
+    for path, section in sections(kind()):
+        for name, field in type(section).model_fields.items():
+            kinds = {field.annotation, *get_args(field.annotation)}
+            if not kinds & {int, float} or (kinds & {tuple}):
+                continue
+            with pytest.raises(UserError, match=re.escape(".".join((*path, name)))):
+                parse_settings(kind, nested(path, {name: value}), "test")
+            n += 1
+    assert n > 5
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+def test_numbers_in_lists_have_bounds_too(value):
+    for kind, values in (
+        (RoundConfig, nested(("generation", "random_search"), {"volume_factors": [0.4, value]})),
+        (PotentialConfig, nested(("training",), {"drops": [0.5, value]})),
+        (PotentialConfig, nested(("model",), {"elements": [3, value]})),
+    ):
+        with pytest.raises(UserError):
+            parse_settings(kind, values, "test")
+
+
+def test_the_rule_of_the_structural_framework_is_the_one_that_its_text_names():
+    (field,) = (GenerationConfig.model_fields["oxidation_rule"],)
+    assert f"the {SUBSTITUTION_RULE} oxidation-state rule" in field.description
+    salt = np.zeros((1, 95), int)
+    salt[0, [11, 17]] = 1, 2  # NaCl2: relaxed takes chlorine for a cation of up to +7
+    assert [bool(can_be_neutral(salt, rule)[0]) for rule in ("relaxed", SUBSTITUTION_RULE)] == [True, False]
 
 
 def test_unreadable_files_are_users_mistakes(tmp_path):

@@ -19,6 +19,7 @@ from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from pipelines.beam.dead_letters import DEAD_SCHEMA
 from pipelines.errors import JobsPending, UserError
+from pipelines.potentials.read_frames import read_frames
 from pipelines.reading.committed import all_proposals, entries_until
 from pipelines.reading.schemas import PROPOSAL_SCHEMA
 from pipelines.report.collect import collect
@@ -156,15 +157,24 @@ def test_results_come_in_when_they_are_there(store, toy):
 
 def test_corrections_moments_fixes_and_every_frame_are_kept(store, toy):
     jobs = propose(store)
+    toy.script = {"scales": {"relax1": "gga/toy"}}
     run_here(store, toy)
     learn(store)
     results = store.read_table(store.commit(1, "evaluate"), "results", RESULT_SCHEMA).to_pylist()
     assert {(r["correction_per_atom"], r["magnetization"], r["attempt"]) for r in results} == {(0.25, 0.5, 1)}
+    assert {r["correction_version"] for r in results} == {"toy/1"}
     assert all(r["fixes"] == ["relax2: mended"] and r["settings_changed"] is False for r in results)
     frames = store.read_table(store.commit(1, "evaluate"), "frames", FRAME_SCHEMA)
     first = frames.filter(pc.equal(frames["job"], jobs[0])).sort_by("step").to_pylist()
     assert [f["calculation"] for f in first] == ["relax1"] * 2 + ["relax2"] * 2 + ["static"] * 2
+    assert [f["scale"] for f in first] == ["gga/toy"] * 2 + ["toy"] * 4
+    learnt = read_frames(store.root)
+    assert learnt.scale == "toy", "a potential learns the store's own scale"
+    assert len(learnt) == 4 * len(results)
+    assert learnt.first.sum() == len(results), "the first of these frames of each job"
     entries = store.read_table(store.commit(1, "ingest"), "entries", ENTRY_SCHEMA).to_pylist()
+    assert {e["correction_version"] for e in entries} == {"toy/1"}
+    assert {e["correction_version"] for e in entries_until(store, 0).to_pylist()} == {"toy/1"}
     references = {
         e["chemsys"]: e["energy_per_atom"] + 0.25
         for e in entries_until(store, 0).to_pylist()

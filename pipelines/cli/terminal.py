@@ -1,0 +1,27 @@
+"""The terminal: ids, formulas and paths are printed as they are, whatever a file was called."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import IO, Any
+
+from rich.console import Console
+from rich.text import Text
+
+
+class Terminal(Console):
+    """A console that takes texts for texts: brackets are no markup, and control characters never reach the screen.
+
+    Cells and titles of tables go the same way.
+    """
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False, file: IO[str] | None = None):
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, file=file, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+def printable(text: object) -> str:
+    """The text with a "?" for every control character but the end of a line: none moves the cursor or colours."""
+    return "".join("?" if unicodedata.category(c) in ("Cc", "Cf") and c != "\n" else c for c in str(text))
