@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.analyses import FROM_STORE
+from pipelines.analyses import ANALYSES, FROM_STORE
 from pipelines.reading.analyses import load_analyses
 from pipelines.reading.entries import measured_entries
 from pipelines.store.store import Store

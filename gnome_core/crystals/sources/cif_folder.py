@@ -24,8 +24,6 @@ def read_cif_folder(folder: Path) -> Iterator[Entry | Rejected]:
         yield read_cif_bytes(key, str(path), "cif", content, None)
 
 
-def read_cif_bytes(
-    key: str, where: str, source: str, content: bytes, e_form_per_atom: float | None
-) -> Entry | Rejected:
+def read_cif_bytes(key: str, where: str, source: str, content: bytes, e_form_per_atom: object) -> Entry | Rejected:
     """The entry of one CIF file's bytes."""
     return read_entry(key, where, source, lambda: parse_cif(decode_cif(content)), e_form_per_atom, lambda: content)

@@ -70,7 +70,7 @@ def test_bounds_below_the_threshold_tell_the_class_and_bad_rows_are_counted():
     assert len(measured.superionic) == 4
     assert measured.superionic[0] is np.False_
     assert measured.superionic[1] is np.True_  # the threshold itself counts
-    assert measured.skipped == {"no_conductivity": 2, "no_lithium": 1, "bad_cell": 1}
+    assert measured.skipped == {"no_conductivity": 2, "no_lithium": 1, "bad_cell": 1, "bad_formula": 0}
     with pytest.raises(ValueError, match="lacks the columns doi"):
         read_measurements(measurements(3).drop_columns(["doi"]))
     with pytest.raises(ValueError, match="ten of each are needed"):

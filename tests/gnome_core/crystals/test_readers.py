@@ -89,13 +89,14 @@ def test_folder_without_cifs_and_unknown_sources_say_what_to_give(tmp_path):
 # ---------------------------------------------------------------- Parquet
 
 
-def test_own_parquet_yields_the_source_databases_labels(tmp_path):
+def test_own_parquet_yields_its_labels_and_those_of_the_source_database(tmp_path):
     crystals = sample_crystals(20)
     write_parquet(entries_table(crystals), tmp_path / "x.parquet")
     entries, rejected = split(read_snapshot(str(tmp_path / "x.parquet")))
     assert not rejected
     assert [entry.id for entry in entries] == [f"entry-{i}" for i in range(20)]
-    assert entries[3].e_form_per_atom == pytest.approx(-1.7)
+    assert entries[3].e_form_per_atom == pytest.approx(-0.7)
+    assert entries[3].reference_e_form_per_atom == pytest.approx(-1.7)
     assert entries[3].source == "mp"
     np.testing.assert_array_equal(entries[7].crystal.frac_coords, crystals[7].frac_coords)
 
@@ -235,8 +236,8 @@ def test_gnome_rows_without_sound_structures_are_rejected(tmp_path):
     table.write_text(text[: text.index("F5")])
     entries, rejected = split(read_snapshot(f"gnome-csv:{table}"))
     assert [entry.id for entry in entries] == ["id0000000", "id0000004"]
-    assert [item.reason for item in rejected] == ["unreadable_file", "missing_structure", "not_finite", "missing_id"]
-    assert [f", line {line}: " in item.message for line, item in zip([3, 4, 5, 7], rejected, strict=True)] == [True] * 4
+    assert [item.reason for item in rejected] == ["unreadable_file", "missing_structure", "not_a_number", "missing_id"]
+    assert [f", line {line}" in item.message for line, item in zip([3, 4, 5, 7], rejected, strict=True)] == [True] * 4
     assert json.loads(rejected[1].payload)["MaterialId"] == "id9999999"
 
 
@@ -341,7 +342,7 @@ def optimade_server():
     thread.join()
 
 
-FIELDS = "lattice_vectors,cartesian_site_positions,species,species_at_sites,dimension_types,nsites"
+FIELDS = "lattice_vectors,cartesian_site_positions,species,species_at_sites,dimension_types,nsites,structure_features"
 
 
 def test_optimade_pages_are_followed_and_broken_structures_rejected(optimade_server):
@@ -360,8 +361,8 @@ def test_optimade_pages_are_followed_and_broken_structures_rejected(optimade_ser
         optimade_structure("good", crystals[5]),
     ]
     pages[f"/db/v1/structures?response_fields={FIELDS}"] = {"data": first, "links": {"next": f"{base}/page2"}}
-    pages["/page2"] = {"data": second, "links": {"next": {"href": "/page3"}}}
-    pages["/page3"] = {"data": [], "links": {"next": None}}
+    pages[f"/page2?response_fields={FIELDS}"] = {"data": second, "links": {"next": {"href": "/page3?page_offset=9"}}}
+    pages[f"/page3?page_offset=9&response_fields={FIELDS}"] = {"data": [], "links": {"next": None}}
     entries, rejected = split(read_snapshot(f"optimade:{base}/db"))
     assert [entry.id for entry in entries] == ["0", "1", "2", "3", "good"]
     for entry, crystal in zip(entries, [*crystals[:4], crystals[5]], strict=True):
