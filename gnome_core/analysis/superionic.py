@@ -212,7 +212,11 @@ def fit_superionic(measured: Measurements, source: str, *, holdout: bool = False
     withheld = np.array([holdout and is_withheld(chemsys) for chemsys in measured.chemsys], bool)
     features, labels = measured.features[~withheld], measured.superionic[~withheld]
     if min(labels.sum(), (~labels).sum()) < 10:
-        raise ValueError(f"{labels.sum()} superionic and {(~labels).sum()} other conductors; ten of each are needed")
+        left_out = ", ".join(f"{n} {why}" for why, n in measured.skipped.items() if n) or "none"
+        raise ValueError(
+            f"{labels.sum()} superionic and {(~labels).sum()} other conductors; ten of each are needed "
+            f"(rows left out: {left_out})"
+        )
     groups = {
         name: np.array(values)[~withheld]
         for name, values in (("family", measured.family), ("doi", measured.doi), ("chemsys", measured.chemsys))
