@@ -74,7 +74,7 @@ def candidates(n: int) -> tuple[list[Crystal], np.ndarray]:
     entries = [item for item in read_snapshot("embedded") if isinstance(item, Entry)]
     crystals = [entry.crystal for entry in entries]
     compositions = counts(crystals)
-    e_form = np.array([entry.e_form_per_atom for entry in entries])
+    e_form = np.array([entry.reference_e_form_per_atom for entry in entries])
     hull = Hull.from_entries([entry.id for entry in entries], compositions, e_form, "mp")
     near = hull.e_above_hull(compositions, e_form) <= 0.1
     parents = ParentTable.from_crystals(

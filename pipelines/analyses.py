@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.compositions.dense import MissingReference
-from gnome_core.spreadsheets import unmarked
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
+from gnome_core.crystals.readers import Entry, Rejected, read_snapshot
+from gnome_core.crystals.sources.tables import read_table, texts
+from gnome_core.crystals.sources.values import as_number
 from gnome_core.stability.hull import Hull
 from pipelines.errors import UserError
 from pipelines.reading.analyses import keep_analysis
 from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
+from pipelines.reading.gaps import read_gaps
 from pipelines.reading.schemas import HULL_SCHEMA, MEMBER_SCHEMA
 from pipelines.store.store import Store
 
@@ -145,19 +147,35 @@ def _r2scan(inputs: Inputs, options: Options, track: Track) -> Analysis:
     from gnome_core.analysis.r2scan import analyse
 
     entries = inputs.entries if options.all_stable else new_on_hull(inputs.entries)
-    return analyse(entries, _read_table(_given(options.results, "--results FILE"), R2SCAN_COLUMNS))
+    path = _given(options.results, "--results FILE")
+    results = _read_table(path, R2SCAN_COLUMNS)
+    ids, energies = texts(results, "id"), [as_number(cell) for cell in results["e_form_per_atom"].to_pylist()]
+    if None in ids or None in energies:
+        row = next(row for row, pair in enumerate(zip(ids, energies, strict=True)) if None in pair)
+        raise UserError(f"{path}, row {row}: every result needs an id and e_form_per_atom")
+    for name, values in {"id": pa.array(ids, pa.string()), "e_form_per_atom": pa.array(energies, pa.float64())}.items():
+        results = results.set_column(results.schema.get_field_index(name), name, values)
+    return analyse(entries, results)
 
 
 def _novelty(inputs: Inputs, options: Options, track: Track) -> Analysis:
     from gnome_core.analysis.novelty import analyse
 
     against = _given(options.against, "--against STORE_OR_TABLE")
-    known = measured_entries(Store.open(str(against))) if against.is_dir() else _read_table(against, STRUCTURE_COLUMNS)
-    return analyse(inputs.entries if options.all_stable else new_on_hull(inputs.entries), known, track)
+    entries = inputs.entries if options.all_stable else new_on_hull(inputs.entries)
+    if against.is_dir():
+        return analyse(entries, measured_entries(Store.open(str(against))), track)
+    items = list(read_snapshot(str(against)))
+    known = [item for item in items if isinstance(item, Entry)]
+    batch = record_batch(pa.schema(CRYSTAL_FIELDS), [item.id for item in known], [item.crystal for item in known])
+    analysis = analyse(entries, pa.Table.from_batches([batch]), track)
+    if broken := [item.message for item in items if isinstance(item, Rejected)]:
+        note = f"{len(broken)} rows were left out, whose crystals may seem new; the first: {broken[0]}"
+        analysis = replace(analysis, notes=(*analysis.notes, note))
+    return analysis
 
 
 R2SCAN_COLUMNS = ("id", "numbers", "e_form_per_atom", "scale")
-STRUCTURE_COLUMNS = ("id", "lattice", "frac_coords", "numbers")
 # Those that need nothing but the store, and those that need a file beside it.
 FROM_STORE: Mapping[str, Callable[[Inputs, Options, Track], Analysis]] = {
     "discovery": _discovery,
@@ -207,27 +225,11 @@ def fit_classifier(path: Path, output: Path, holdout: str) -> list[str]:
     return [*lines, str(output)]
 
 
-def read_gaps(path: Path) -> dict[str, float]:
-    """Band gaps (eV) by the table's column id or formula. Raises UserError for a table without them."""
-    table = _read_table(path, ("band_gap",))
-    keys = [name for name in ("id", "formula") if name in table.column_names]
-    if not keys:
-        raise UserError(f"{path} needs a column id or formula beside band_gap")
-    gaps: dict[str, float] = {}
-    for key in reversed(keys):  # an id is surer than a formula
-        pairs = zip(table[key].to_pylist(), table["band_gap"].to_pylist(), strict=True)
-        gaps.update({name: float(gap) for name, gap in pairs if name is not None and gap is not None})
-    return gaps
-
-
 def _read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    """A .parquet or .csv file that has the columns. Raises UserError."""
+    """A .parquet or .csv file that has the columns. Raises UserError, SourceError."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    try:
-        table = unmarked(pyarrow.csv.read_csv(path)) if path.suffix == ".csv" else pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path} is neither CSV nor Parquet: {error}") from None
+    table = read_table(path)
     if missing := [name for name in columns if name not in table.column_names]:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}")
     return table

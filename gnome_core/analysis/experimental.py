@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import pyarrow as pa
 from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.compositions.formulas import Composition, composition_key, reduced_formula
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.crystals.convert import from_structure, to_structure
+from gnome_core.crystals.cif import parse_rounded_cif
+from gnome_core.crystals.cif_blocks import decode_cif
+from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import InvalidCrystal
 from gnome_core.matching.prototypes import protostructure_label
-
-MAX_OCCUPANCY = 100.0  # sites may be listed several times over; occupancies are scaled down
 
 SCHEMA = pa.schema(
     [
@@ -52,9 +51,9 @@ def analyse(entries: pa.Table, folder: str | Path, track: Track = untracked) -> 
     rows = []
     for file in track(files, "experimental structures"):
         try:
-            crystal, ordered = _read(file)
-        except (InvalidCrystal, ValueError) as error:
-            rows.append({"file": file.name, "status": getattr(error, "reason", "unreadable")})
+            crystal, ordered = parse_rounded_cif(decode_cif(file.read_bytes()))
+        except InvalidCrystal as error:
+            rows.append({"file": file.name, "status": error.reason})
             continue
         found = held.get(composition_key(crystal.numbers), [])
         row = {
@@ -103,28 +102,3 @@ def analyse(entries: pa.Table, folder: str | Path, track: Track = untracked) -> 
             "crystal. Tolerant: supercells and subsets allowed; it is a superset of the default.",
         ),
     )
-
-
-def _read(file: Path):
-    """(crystal, whether it was ordered); sites at most half occupied are left out, the others filled."""
-    from pymatgen.core import Structure
-    from pymatgen.io.cif import CifParser
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            structures = CifParser(file, occupancy_tolerance=MAX_OCCUPANCY).parse_structures(primitive=True)
-        except Exception as error:  # the parser raises whatever broken text makes it meet
-            raise ValueError(f"{file}: {error}") from None
-    structure = structures[0]
-    if structure.is_ordered:
-        return from_structure(structure), True
-    species, coords = [], []
-    for site in structure:
-        element, occupancy = max(site.species.get_el_amt_dict().items(), key=lambda item: item[1])
-        if occupancy > 0.5 or (occupancy == 0.5 and len(site.species) > 1):
-            species.append(element)
-            coords.append(site.frac_coords)
-    if not species:
-        raise InvalidCrystal("no_sites", f"{file}: no site is more than half occupied")
-    return from_structure(Structure(structure.lattice, species, coords)), False

@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from gnome_core.compositions.formula_parser import BadFormula, parse_formula
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.sources.values import as_number
 from gnome_core.crystals.split import is_withheld
 from gnome_core.crystals.symmetry import symmetry_dataset
 
@@ -149,14 +151,13 @@ class Measurements:
 def read_measurements(table: pa.Table) -> Measurements:
     """The usable rows of a table of room-temperature conductivities with the columns COLUMNS (as OBELiX has them).
 
-    Where only an upper bound is known ("<1E-10") it tells the class if it lies below the threshold. Raises ValueError
-    naming missing columns.
+    Where only an upper bound is known ("<1E-10") it tells the class if it lies below the threshold. Cells may be text;
+    rows whose numbers are none ("8.3(1)", a space group's symbol) or whose formula is none are counted as skipped.
+    Raises ValueError naming missing columns.
     """
-    from pymatgen.core import Composition
-
     if missing := [name for name in COLUMNS if name not in table.column_names]:
         raise ValueError(f"the table of conductivities lacks the columns {', '.join(missing)}")
-    kept, labels, skipped = [], [], dict.fromkeys(("no_conductivity", "no_lithium", "bad_cell"), 0)
+    kept, labels, skipped = [], [], dict.fromkeys(("no_conductivity", "no_lithium", "bad_cell", "bad_formula"), 0)
     family, doi, chemsys = [], [], []
     for row, record in enumerate(table.select(COLUMNS).to_pylist()):
         raw = str(record["ionic_conductivity_raw"]).strip()
@@ -167,13 +168,22 @@ def read_measurements(table: pa.Table) -> Measurements:
         if not np.isfinite(conductivity) or (raw.startswith("<") and conductivity > SUPERIONIC):
             skipped["no_conductivity"] += 1
             continue
-        amounts = Composition(record["true_composition"]).get_el_amt_dict()
-        volume = _volume(*(record[name] for name in ("a", "b", "c", "alpha", "beta", "gamma")))
-        if not volume > 0 or not record["space_group_number"]:
+        try:
+            formula = parse_formula(str(record["true_composition"]))
+        except BadFormula:
+            skipped["bad_formula"] += 1
+            continue
+        amounts = {SYMBOLS[z]: float(n) for z, n in formula.items()}
+        try:
+            volume = _volume(*(as_number(record[name]) for name in ("a", "b", "c", "alpha", "beta", "gamma")))
+            space_group = as_number(record["space_group_number"]) or 0
+        except ValueError:
+            volume = space_group = 0
+        if not volume > 0 or space_group not in range(1, 231):
             skipped["bad_cell"] += 1
             continue
         try:
-            kept.append(composition_features(amounts, volume, record["space_group_number"]))
+            kept.append(composition_features(amounts, volume, int(space_group)))
         except ValueError:
             skipped["no_lithium"] += 1
             continue
@@ -202,7 +212,11 @@ def fit_superionic(measured: Measurements, source: str, *, holdout: bool = False
     withheld = np.array([holdout and is_withheld(chemsys) for chemsys in measured.chemsys], bool)
     features, labels = measured.features[~withheld], measured.superionic[~withheld]
     if min(labels.sum(), (~labels).sum()) < 10:
-        raise ValueError(f"{labels.sum()} superionic and {(~labels).sum()} other conductors; ten of each are needed")
+        left_out = ", ".join(f"{n} {why}" for why, n in measured.skipped.items() if n) or "none"
+        raise ValueError(
+            f"{labels.sum()} superionic and {(~labels).sum()} other conductors; ten of each are needed "
+            f"(rows left out: {left_out})"
+        )
     groups = {
         name: np.array(values)[~withheld]
         for name, values in (("family", measured.family), ("doi", measured.doi), ("chemsys", measured.chemsys))
@@ -245,9 +259,8 @@ def fit_superionic(measured: Measurements, source: str, *, holdout: bool = False
     )
 
 
-def _volume(a: float, b: float, c: float, alpha: float, beta: float, gamma: float) -> float:
-    """Å^3 of a cell, lengths Å and angles in degrees; NaN where one is missing."""
-    if None in (a, b, c, alpha, beta, gamma):
-        return float("nan")
-    x, y, z = np.cos(np.radians([alpha, beta, gamma]))
-    return float(a * b * c * np.sqrt(max(0.0, 1 - x * x - y * y - z * z + 2 * x * y * z)))
+def _volume(*cell: float | None) -> float:
+    """Å^3 of a cell, three lengths in Å and three angles in degrees; NaN where one is missing."""
+    values = np.array(cell, float)  # None is NaN
+    x, y, z = np.cos(np.radians(values[3:]))
+    return float(values[:3].prod() * np.sqrt(np.maximum(0.0, 1 - x * x - y * y - z * z + 2 * x * y * z)))

@@ -3,12 +3,12 @@ no two rows are the same composition."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from gnome_core.compositions.formula_parser import BadFormula, composition_of, parse_formula
 from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 
 MAX_ELEMENTS = 6
@@ -44,21 +44,16 @@ def parse_formulas(formulas: Sequence[str]) -> np.ndarray:
 
     Raises ValueError naming the formula that is not one, or that no recipe can hold.
     """
-    from pymatgen.core import Composition, Element
-
     rows: dict[tuple[int, ...], None] = {}
     for formula in formulas:
         try:
-            amounts = {e.Z: float(n) for e, n in Composition(formula).items() if isinstance(e, Element)}
-            known = len(amounts) == len(Composition(formula))  # pymatgen makes dummies of unknown symbols
-        except (ValueError, TypeError):
-            amounts, known = {}, False
-        counts = {z: round(n) for z, n in amounts.items()}
-        if not (known and counts) or any(abs(n - counts[z]) > 1e-6 or counts[z] < 1 for z, n in amounts.items()):
+            whole = all(amount.denominator == 1 for amount in parse_formula(formula).values())
+        except BadFormula as error:
+            raise ValueError(str(error)) from None
+        if not whole:
             raise ValueError(f"{formula!r} is no formula; write whole numbers of atoms, as in Li15Si4")
-        divisor = math.gcd(*counts.values())
-        key = tuple(sorted((z, n // divisor) for z, n in counts.items()))
-        if len(key) > MAX_ELEMENTS or max(counts) > MAX_ATOMIC_NUMBER or max(n for _, n in key) > 255:
+        key = composition_of(formula)
+        if len(key) > MAX_ELEMENTS or max(n for _, n in key) > 255:
             raise ValueError(f"{formula}: at most {MAX_ELEMENTS} elements up to Pu, at most 255 atoms of each")
         pad = (0,) * (MAX_ELEMENTS - len(key))
         rows[(*(z for z, _ in key), *pad, *(n for _, n in key), *pad)] = None

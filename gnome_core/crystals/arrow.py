@@ -155,13 +155,20 @@ def _flat(column: pa.Array, value_type: pa.DataType, name: str, first_row: int) 
     if column.null_count:
         row = first_row + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise ValueError(f"row {row}: {name} is null; write the row again")
-    if isinstance(column, pa.FixedSizeListArray):
-        ends = np.arange(len(column) + 1) * column.type.list_size
-    else:
-        # A slice keeps absolute offsets into the whole child, while flatten() returns the slice's values only.
-        ends = column.offsets.to_numpy()
-        ends = ends - ends[0]
-    values = column.flatten()
+    ends = np.arange(len(column) + 1)
+    values = column
+    while pa.types.is_nested(values.type):  # three lists of three are nine numbers
+        if values.null_count:
+            raise ValueError(
+                f"rows {first_row}..{first_row + len(column) - 1}: {name} holds null vectors; write them again"
+            )
+        if isinstance(values, pa.FixedSizeListArray):
+            ends = ends * values.type.list_size
+        else:
+            # A slice keeps absolute offsets into the whole child, while flatten() returns the slice's values only.
+            offsets = values.offsets.to_numpy()
+            ends = (offsets - offsets[0])[ends]
+        values = values.flatten()
     if values.null_count:
         raise ValueError(
             f"rows {first_row}..{first_row + len(column) - 1}: {name} holds null numbers; write them again"

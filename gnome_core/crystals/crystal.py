@@ -13,6 +13,10 @@ import numpy as np
 from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER
 from gnome_core.errors import GnomeError
 
+MAX_SITES = 1000  # atoms in a cell
+MAX_LENGTH = 1e4  # Å, of a lattice vector
+MAX_COORDINATE = 1e6  # fractional: more leaves a double too few digits to say where in the cell
+
 
 class InvalidCrystal(GnomeError, ValueError):
     """A crystal that no stage can use. `reason` is a short snake_case name that dead letters are counted by."""
@@ -88,7 +92,7 @@ def shortest_distance(crystal: Crystal, cutoff: float) -> float:
     return shortest if shortest < cutoff else np.inf
 
 
-def check_crystal(crystal: Crystal, min_distance: float = 0.5, max_sites: int = 1000) -> None:
+def check_crystal(crystal: Crystal, min_distance: float = 0.5, max_sites: int = MAX_SITES) -> None:
     """Raise `InvalidCrystal` unless the crystal is finite, has a cell, known elements and no overlapping atoms.
 
     min_distance: Å; closer atoms are taken for a broken file.
@@ -103,6 +107,12 @@ def check_crystal(crystal: Crystal, min_distance: float = 0.5, max_sites: int = 
     if crystal.n_sites > max_sites:
         raise InvalidCrystal("too_many_sites", f"{crystal.n_sites} atoms, at most {max_sites}; use its primitive cell")
     check_finite(crystal)
+    if np.abs(crystal.lattice).max() > MAX_LENGTH:
+        longest = np.abs(crystal.lattice).max()
+        raise InvalidCrystal("bad_lattice", f"a lattice vector of {longest:.3g} Å, at most {MAX_LENGTH:g}; check units")
+    if np.abs(crystal.frac_coords).max() > MAX_COORDINATE:
+        largest = np.abs(crystal.frac_coords).max()
+        raise InvalidCrystal("bad_coordinates", f"a fractional coordinate is {largest:.3g}; correct it")
     lengths, _, volume = _cell_geometry(crystal.lattice)
     # A cell flatter than 1 % of its box is a typing error, and neighbour searches would run for ever.
     if volume < 1.0 or volume < 0.01 * math.prod(lengths):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
+from gnome_core.crystals.sources.values import as_number
 from gnome_core.errors import GnomeError
 
 MAX_PAYLOAD = 1 << 20
@@ -20,7 +21,8 @@ class SourceError(GnomeError, ValueError):
 class Entry:
     """A crystal that passed `check_crystal`.
 
-    e_form_per_atom: the source's own label, eV/atom, where it has one.
+    e_form_per_atom: the label, eV/atom, where the source has one. reference_e_form_per_atom: the label of the database
+        that the crystal comes from; another one only in our own files, which keep it beside the evaluated energy.
     source: short name of where it comes from ("mp", "gnome", "cif", "optimade", or the file's own column).
     """
 
@@ -28,6 +30,7 @@ class Entry:
     crystal: Crystal
     e_form_per_atom: float | None
     source: str
+    reference_e_form_per_atom: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,35 @@ def read_entry(
     where: str,
     source: str,
     crystal: Callable[[], Crystal],
-    e_form_per_atom: float | None,
+    e_form_per_atom: object,
     payload: Callable[[], bytes],
+    reference: object = None,
 ) -> Entry | Rejected:
-    """Build and check one crystal; `InvalidCrystal` becomes a `Rejected` whose message starts with `where`."""
+    """Build and check one crystal; `InvalidCrystal` becomes a `Rejected` whose message starts with `where`.
+
+    e_form_per_atom, reference: the labels, as cells of a table: numbers, text or None. Without a reference it is the
+    label itself.
+    """
     try:
         if not key:
             raise InvalidCrystal("missing_id", "the row has no id; give it one")
         built = crystal()
         check_crystal(built)
-        if e_form_per_atom is not None and not math.isfinite(e_form_per_atom):
-            raise InvalidCrystal("not_finite", f"formation energy is {e_form_per_atom}; correct it or leave it empty")
+        label, known = _label(e_form_per_atom), _label(reference)
     except InvalidCrystal as error:
         return Rejected(key or where, error.reason, f"{where}: {error}", payload()[:MAX_PAYLOAD])
-    return Entry(key, built, e_form_per_atom, source)
+    return Entry(key, built, label, source, label if known is None else known)
+
+
+def _label(cell: object) -> float | None:
+    try:
+        label = as_number(cell) if isinstance(cell, str) else cell
+        if label is None:
+            return None
+        value = float(label)  # ty: ignore[invalid-argument-type] (TypeError is caught)
+    except (TypeError, ValueError):
+        message = f"formation energy is {cell!r}; write a number or leave it empty"
+        raise InvalidCrystal("not_a_number", message) from None
+    if not math.isfinite(value):
+        raise InvalidCrystal("not_finite", f"formation energy is {value}; correct it or leave it empty")
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.compositions.formulas import chemsys, composition, formula_of_composition, reduced_formula
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.readers import Entry, read_snapshot
+from gnome_core.crystals.readers import Entry, Rejected, read_snapshot
 from gnome_core.crystals.sources.formula_table import LabelledComposition, read_formula_table
 from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.errors import GnomeError
@@ -21,13 +21,15 @@ from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_gr
 from gnome_core.models.shipped import Framework
 from gnome_core.units import PLAUSIBLE_E_FORM
 
+MAX_EXAMPLES = 5  # rows that are left out and named
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """What a file holds for a framework.
 
     ids, formulas, systems: n strings. items: n crystals, or (n, 95) compositions. e_form: (n,) eV/atom, NaN = no label.
-    rejected: rows left out, by reason.
+    rejected: rows left out, by reason. examples: what is wrong with the first of them, each with its file and row.
     """
 
     ids: list[str]
@@ -36,6 +38,7 @@ class Rows:
     items: list[Crystal] | np.ndarray
     e_form: np.ndarray
     rejected: Counter[str]
+    examples: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +63,7 @@ class Rows:
         positions = np.arange(len(self))[rows].tolist()
         items = self.items[positions] if isinstance(self.items, np.ndarray) else [self.items[i] for i in positions]
         names = ([values[i] for i in positions] for values in (self.ids, self.formulas, self.systems))
-        return Rows(*names, items, self.e_form[positions], self.rejected)
+        return Rows(*names, items, self.e_form[positions], self.rejected, self.examples)
 
 
 def read_rows(source: str, framework: Framework) -> Rows:
@@ -68,14 +71,17 @@ def read_rows(source: str, framework: Framework) -> Rows:
     labelled by its lowest crystal, or the rows of a table with a column `formula`. Raises SourceError.
     """
     path = Path(source)
-    if framework == "compositional" and path.suffix in (".csv", ".parquet") and _has_formulas(path):
+    if framework == "compositional" and path.suffix.lower() in (".csv", ".parquet") and _has_formulas(path):
         return _of_compositions(list(read_formula_table(path)))
     entries, rejected = [], Counter[str]()
+    examples: tuple[str, ...] = ()
     for item in read_snapshot(source):
         if isinstance(item, Entry):
             entries.append(item)
         else:
             rejected[item.reason] += 1
+            if len(examples) < MAX_EXAMPLES:
+                examples += (item.message,)
     if framework == "compositional":
         lowest: dict[str, Entry] = {}
         for entry in sorted(entries, key=_label):
@@ -84,9 +90,7 @@ def read_rows(source: str, framework: Framework) -> Rows:
             LabelledComposition(entry.id, composition(entry.crystal.numbers), entry.e_form_per_atom)
             for entry in lowest.values()
         ]
-        rows = _of_compositions(compositions)
-        rows.rejected.update(rejected)
-        return rows
+        return replace(_of_compositions(compositions), rejected=rejected, examples=examples)
     return Rows(
         [entry.id for entry in entries],
         [reduced_formula(entry.crystal.numbers) for entry in entries],
@@ -94,6 +98,7 @@ def read_rows(source: str, framework: Framework) -> Rows:
         [entry.crystal for entry in entries],
         np.array([_label(entry) for entry in entries]),
         rejected,
+        examples,
     )
 
 
@@ -102,7 +107,7 @@ def _label(item: Entry | LabelledComposition) -> float:
 
 
 def _has_formulas(path: Path) -> bool:
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return True
     names = pq.read_schema(path).names
     return "formula" in names and "lattice" not in names
@@ -110,6 +115,7 @@ def _has_formulas(path: Path) -> bool:
 
 def _of_compositions(found: list) -> Rows:
     kept = [item for item in found if isinstance(item, LabelledComposition)]
+    broken = [item for item in found if isinstance(item, Rejected)]
     compositions = np.zeros((len(kept), N_COLUMNS), np.int64)
     for row, item in zip(compositions, kept, strict=True):
         for number, count in item.composition:
@@ -120,7 +126,8 @@ def _of_compositions(found: list) -> Rows:
         [chemsys([z for z, _ in item.composition]) for item in kept],
         compositions,
         np.array([_label(item) for item in kept]),
-        Counter(item.reason for item in found if not isinstance(item, LabelledComposition)),
+        Counter(item.reason for item in broken),
+        tuple(item.message for item in broken[:MAX_EXAMPLES]),
     )
 
 
@@ -130,10 +137,20 @@ def labelled_rows(source: str, framework: Framework, holdout: str) -> Rows:
     labelled = np.isfinite(rows.e_form)
     plausible = np.abs(np.nan_to_num(rows.e_form)) <= PLAUSIBLE_E_FORM
     withheld = np.array([holdout != "none" and is_withheld(system) for system in rows.systems], bool)
-    rows.rejected["no_label"] += int((~labelled).sum())
-    rows.rejected["implausible_label"] += int((labelled & ~plausible).sum())
-    rows.rejected["withheld_system"] += int((labelled & plausible & withheld).sum())
-    return rows.take(labelled & plausible & ~withheld)
+    left_out = {
+        "no_label": (~labelled, "it has no formation energy"),
+        "implausible_label": (
+            labelled & ~plausible,
+            f"its formation energy is beyond {PLAUSIBLE_E_FORM:g} eV/atom in size",
+        ),
+        "withheld_system": (labelled & plausible & withheld, f"{holdout} withholds its chemical system"),
+    }
+    examples = list(rows.examples)
+    for reason, (mask, why) in left_out.items():
+        rows.rejected[reason] += int(mask.sum())
+        examples += [f"{source}: {rows.ids[row]}: {why}" for row in np.flatnonzero(mask)[:MAX_EXAMPLES]]
+    kept = rows.take(labelled & plausible & ~withheld)
+    return replace(kept, examples=tuple(examples[:MAX_EXAMPLES]))
 
 
 def split_rows(rows: Rows, split: str) -> Rows:

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from gnome_core.analysis.discovery import Calibration, RegressionMetrics, iqr_calibration, regression_metrics
+from gnome_core.compositions.dense import N_COLUMNS
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.split import is_train
 from gnome_core.ensembles.bisect import bisect
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
@@ -75,12 +77,22 @@ class Ensemble:
 
 
 def snapshot_hull(source: str) -> Hull:
-    """The hull of a snapshot's own labels. Raises GnomeError for a snapshot without labels or elements."""
+    """The hull of a snapshot's own labels, and of the elements, whose formation energies are zero by definition.
+
+    Raises GnomeError for a snapshot without labels.
+    """
     rows = read_rows(source, "structural")
     rows = rows.take(np.isfinite(rows.e_form) & (np.abs(np.nan_to_num(rows.e_form)) <= PLAUSIBLE_E_FORM))
     if not len(rows):
         raise GnomeError(f"{source} has no labelled crystal; a hull needs formation energies (column e_form_per_atom)")
-    return Hull.from_entries(rows.ids, rows.compositions(), rows.e_form, source)
+    elements = [f"element {symbol}" for symbol in SYMBOLS[1:N_COLUMNS]]
+    compositions = np.concatenate([rows.compositions(), np.eye(N_COLUMNS)[1:]])
+    e_form = np.append(rows.e_form, np.zeros(len(elements)))
+    # A file may use such an id itself.
+    taken = set(rows.ids)
+    return Hull.from_entries(
+        [*rows.ids, *(f"{name} at zero" if name in taken else name for name in elements)], compositions, e_form, source
+    )
 
 
 def predict_rows(ensemble: Ensemble, rows: Rows, over_volumes: OverVolumes) -> tuple[pa.Table, dict[str, str]]:

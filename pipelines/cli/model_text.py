@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import typer
 
+from gnome_core.ensembles.rows import MAX_EXAMPLES, Rows
 from gnome_core.ensembles.workflows import Quality
 from gnome_core.models.shipped import Framework
 from gnome_core.spreadsheets import write_csv
-from pipelines.cli.terminal import Terminal
+from pipelines.cli.terminal import Terminal, printable
 from pipelines.errors import UserError
 
 
@@ -21,6 +25,23 @@ def check_framework(name: str) -> Framework:
     if name not in get_args(Framework):
         raise UserError(f"--framework {name}: must be one of {', '.join(get_args(Framework))}")
     return cast(Framework, name)
+
+
+def tell_left_out(rows: Rows, failed: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Say on stderr how many rows were left out for which reason, and what is wrong with the first few of them.
+
+    failed: id -> why, of rows that could be read but not predicted.
+    """
+    for reason, n in sorted(rows.rejected.items()):
+        if n:
+            typer.echo(f"{n} rows left out: {reason}", err=True)
+    if failed:
+        typer.echo(f"{len(failed)} rows left out: not predicted", err=True)
+    named = [*rows.examples, *(f"{id_}: {why}" for id_, why in failed.items())][:MAX_EXAMPLES]
+    for message in named:
+        typer.echo(printable(f"  {message}"), err=True)
+    if (more := rows.rejected.total() + len(failed) - len(named)) > 0:
+        typer.echo(f"  and {more} more", err=True)
 
 
 def write_predictions(table: pa.Table, output: Path | None) -> None:

@@ -39,7 +39,7 @@ def train(
         settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
     from gnome_core.ensembles.rows import labelled_rows
     from gnome_core.ensembles.workflows import train_ensemble
-    from pipelines.cli.model_text import check_framework
+    from pipelines.cli.model_text import check_framework, tell_left_out
     from pipelines.cli.outputs import check_output
     from pipelines.cli.terminal import Terminal
 
@@ -47,8 +47,8 @@ def train(
     console = Terminal(stderr=True)
     kind = check_framework(framework)
     rows = labelled_rows(source, kind, settings.holdout)
-    left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(rows.rejected.items()) if n) or "none"
-    console.print(f"{len(rows)} labelled rows of {source}; left out: {left_out}", highlight=False)
+    typer.echo(f"{len(rows)} labelled rows of {source}", err=True)
+    tell_left_out(rows)
     if not len(rows):
         raise UserError(f"{source} has nothing to train on; it needs formation energies (column e_form_per_atom)")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -103,9 +103,8 @@ def predict(
 
     from gnome_core.ensembles.rows import read_rows
     from gnome_core.ensembles.workflows import predict_rows, snapshot_hull
-    from pipelines.cli.model_text import check_framework, write_predictions
+    from pipelines.cli.model_text import check_framework, tell_left_out, write_predictions
     from pipelines.cli.outputs import check_output, writing
-    from pipelines.cli.terminal import printable
     from pipelines.errors import UserError
     from pipelines.reading.ensembles import open_ensemble
 
@@ -117,10 +116,9 @@ def predict(
         ensemble = dataclasses.replace(ensemble, hull=snapshot_hull(hull))
     rows = read_rows(source, ensemble.framework)
     table, failed = predict_rows(ensemble, rows, over_volumes)
-    for reason, n in sorted(rows.rejected.items()):
-        typer.echo(f"{n} rows left out: {reason}", err=True)
-    for id_, reason in failed.items():
-        typer.echo(printable(f"{id_}: {reason}"), err=True)
+    tell_left_out(rows, failed)
+    if not len(table):
+        raise UserError(f"{source}: nothing in it can be predicted")
     if output is None:
         write_predictions(table, None)
     else:
@@ -143,9 +141,11 @@ def evaluate(
     prepare(verbose=False)
     from gnome_core.ensembles.rows import labelled_rows, split_rows
     from gnome_core.ensembles.workflows import evaluate_rows
-    from pipelines.cli.model_text import check_framework, print_quality
+    from pipelines.cli.model_text import check_framework, print_quality, tell_left_out
     from pipelines.reading.ensembles import open_ensemble
 
     ensemble = open_ensemble(model, store, check_framework(framework))
-    rows = split_rows(labelled_rows(source, ensemble.framework, "none"), split)
+    labelled = labelled_rows(source, ensemble.framework, "none")
+    tell_left_out(labelled)
+    rows = split_rows(labelled, split)
     print_quality(evaluate_rows(ensemble, rows), len(rows), source)

@@ -144,9 +144,7 @@ def md(
 ) -> None:
     """Run molecular dynamics on one crystal. An interrupted run goes on when called again."""
     _set_up()
-    from ase.io import read
-
-    from gnome_core.crystals.convert import from_atoms
+    from gnome_core.crystals.sources.structure_file import read_structure
     from gnome_core.potentials.by_name import make_potential
     from gnome_core.potentials.md import run_digest, run_md
     from gnome_core.potentials.nequip_potential import TrainedPotential
@@ -159,11 +157,7 @@ def md(
     settings = load_potential_config(str(config) if config else None).md
     if temperature is not None:
         settings = settings.model_copy(update={"temperature": temperature})
-    try:
-        atoms = read(crystal)
-        start = from_atoms(atoms[-1] if isinstance(atoms, list) else atoms)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{crystal}: {error}") from None
+    start = read_structure(crystal)
     made = make_potential(potential)
     if not isinstance(made, TrainedPotential):
         raise UserError(f"--potential {potential}: molecular dynamics needs a trained potential (pretrained, FILE.npz)")
@@ -186,7 +180,7 @@ def screen(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; STORE/screen.")] = None,
     potential: PotentialOption = "pretrained",
     config: PotentialConfigOption = None,
-    band_gaps: Annotated[str | None, typer.Option(help="CSV with columns id, band_gap (eV).")] = None,
+    band_gaps: Annotated[str | None, typer.Option(help="Table of band_gap (eV) by id or formula.")] = None,
     temperatures: Annotated[str, typer.Option(help="K, comma-separated; 1000 classifies.")] = "1000",
     only: Annotated[str | None, typer.Option(help="Formulas or ids, comma-separated.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Candidates at most, in order of their ids.")] = 20,
@@ -203,8 +197,9 @@ def screen(
     from pipelines.cli.terminal import printable
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config
-    from pipelines.potentials.superionic_screen import CLASSIFIED_AT, candidates, read_band_gaps, verdict, write_page
+    from pipelines.potentials.superionic_screen import CLASSIFIED_AT, candidates, verdict, write_page
     from pipelines.potentials.superionic_screen import screen as run
+    from pipelines.reading.gaps import read_gaps
     from pipelines.store.store import Store
 
     settings = load_potential_config(str(config) if config else None)
@@ -212,7 +207,7 @@ def screen(
         kelvin = [float(word) for word in temperatures.split(",")]
     except ValueError:
         raise UserError(f"--temperatures {temperatures}: numbers separated by commas") from None
-    gaps = read_band_gaps(band_gaps)
+    gaps = read_gaps(Path(band_gaps)) if band_gaps else None
     opened = Store.open(store)
     out = output or opened.output_path("screen")
     check_output(out, folder=True)

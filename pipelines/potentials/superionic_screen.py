@@ -9,41 +9,25 @@ from string import Template
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from gnome_core.analysis.diffusion import IONS, SUPERIONIC, arrhenius
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS
 from gnome_core.potentials.md_config import MDConfig
-from gnome_core.spreadsheets import unmarked
 from gnome_core.units import INSULATOR_GAP
-from pipelines.errors import UserError
 from pipelines.potentials.conductivity import MDTask, run_tasks
 from pipelines.reading.entries import measured_entries
+from pipelines.reading.gaps import gap_of
 from pipelines.store.store import Store
 
 CLASSIFIED_AT = 1000.0  # K
 
 
-def read_band_gaps(path: str | None) -> dict[str, float] | None:
-    """{entry id: eV} of a CSV file with columns id and band_gap. Raises UserError."""
-    if path is None:
-        return None
-    try:
-        table = unmarked(pyarrow.csv.read_csv(path))
-        return dict(
-            zip(
-                table["id"].cast(pa.string()).to_pylist(), table["band_gap"].cast(pa.float64()).to_pylist(), strict=True
-            )
-        )
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: {error}; give a CSV file with the columns id and band_gap") from None
-
-
 def candidates(store: Store, gaps: Mapping[str, float] | None, only_new: bool = False) -> pa.Table:
     """Entries on the hull with one of the paper's mobile ions and a gap, sorted by id; column `ion` is added.
 
-    gaps: eV by entry id; an entry without one is no candidate. Without gaps, those count as insulators that common
-    oxidation states of SMACT make neutral with every metal a cation: a stand-in that lets some semiconductors through.
+    gaps: eV by entry id or reduced formula; an entry without one is no candidate. Without gaps, those count as
+    insulators that common oxidation states of SMACT make neutral with every metal a cation: a stand-in that lets some
+    semiconductors through.
     """
     entries = measured_entries(store)
     entries = entries.filter(entries["on_hull"])
@@ -57,7 +41,7 @@ def candidates(store: Store, gaps: Mapping[str, float] | None, only_new: bool = 
         ion = next((ion for ion in IONS if ion in elements and len(elements) > 1), None)
         if ion is None:
             continue
-        insulates = (gaps.get(id_) or 0.0) > INSULATOR_GAP if gaps is not None else _is_ionic(formula)
+        insulates = (gap_of(gaps, id_, formula) or 0.0) > INSULATOR_GAP if gaps is not None else _is_ionic(formula)
         if insulates:
             kept.append(row)
             ions.append(ion)

@@ -50,7 +50,7 @@ def unlabelled_crystals(source: str, protocol: str) -> tuple[pa.Table, list[Dead
         [entry.crystal for entry in entries],
         entry=[entry.id for entry in entries],
         source=[entry.source for entry in entries],
-        reference_e_form_per_atom=[entry.e_form_per_atom for entry in entries],
+        reference_e_form_per_atom=[entry.reference_e_form_per_atom for entry in entries],
     )
     return pa.Table.from_batches([batch]), letters, repeated
 

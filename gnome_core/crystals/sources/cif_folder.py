@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gnome_core.crystals.cif import parse_cif
+from gnome_core.crystals.cif_blocks import decode_cif
 from gnome_core.crystals.entries import Entry, Rejected, SourceError, read_entry
 
 
@@ -23,9 +24,6 @@ def read_cif_folder(folder: Path) -> Iterator[Entry | Rejected]:
         yield read_cif_bytes(key, str(path), "cif", content, None)
 
 
-def read_cif_bytes(
-    key: str, where: str, source: str, content: bytes, e_form_per_atom: float | None
-) -> Entry | Rejected:
+def read_cif_bytes(key: str, where: str, source: str, content: bytes, e_form_per_atom: object) -> Entry | Rejected:
     """The entry of one CIF file's bytes."""
-    text = content.decode("utf-8", errors="replace")
-    return read_entry(key, where, source, lambda: parse_cif(text), e_form_per_atom, lambda: content)
+    return read_entry(key, where, source, lambda: parse_cif(decode_cif(content)), e_form_per_atom, lambda: content)

@@ -29,7 +29,7 @@ def read_gnome_csv(path: Path) -> Iterator[Entry | Rejected]:
         archive = zipfile.ZipFile(path.parent / f"{name}.zip")
     except zipfile.BadZipFile as error:
         raise SourceError(f"{path.parent / name}.zip is damaged ({error}); download it again") from error
-    with archive, path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with archive, path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = csv.DictReader(file)
         if missing := {_ID, _LABEL, _ZIPS[name]} - set(rows.fieldnames or ()):
             raise SourceError(f"{path} lacks the columns {sorted(missing)}; give GNoME's stable_materials_summary.csv")
@@ -47,12 +47,9 @@ def _read_row(row: dict, where: str, archive: zipfile.ZipFile, folder: str) -> E
         return rejected("missing_id", f"no {_ID} or {_ZIPS[folder]}; the table is truncated, download it again")
     member = f"{folder}/{row[_ZIPS[folder]]}.CIF"
     try:
-        label = float(row[_LABEL]) if row[_LABEL] else None
         content = archive.read(member)
-    except ValueError:
-        return rejected("not_finite", f"{_LABEL} is {row[_LABEL]!r}; download the table again")
     except KeyError:
         return rejected("missing_structure", f"{member} is not in {folder}.zip; take table and zip of one release")
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         return rejected("unreadable_file", f"{member} in {folder}.zip is damaged ({error}); download it again")
-    return read_cif_bytes(key, f"{where} ({member})", "gnome", content, label)
+    return read_cif_bytes(key, f"{where} ({member})", "gnome", content, row[_LABEL])

@@ -20,7 +20,15 @@ from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.crystals.entries import Entry, Rejected, SourceError, read_entry
 
-_FIELDS = "lattice_vectors,cartesian_site_positions,species,species_at_sites,dimension_types,nsites"
+_FIELDS = "lattice_vectors,cartesian_site_positions,species,species_at_sites,dimension_types,nsites,structure_features"
+_NEEDED = ("lattice_vectors", "cartesian_site_positions", "species", "species_at_sites")
+# What makes the sites less, or more, than the atoms of one ordered crystal.
+_FEATURES = {
+    "disorder": "partial_occupancy",
+    "assemblies": "partial_occupancy",
+    "implicit_atoms": "missing_atoms",
+    "site_attachments": "missing_atoms",
+}
 _ATTEMPTS = 4
 log = logging.getLogger(__name__)
 
@@ -66,9 +74,14 @@ def _next_page(page: dict, current: str) -> str | None:
     if not link:
         return None
     link = urllib.parse.urljoin(current, link)
-    if urllib.parse.urlsplit(link).scheme not in ("http", "https"):
+    parts = urllib.parse.urlsplit(link)
+    if parts.scheme not in ("http", "https"):
         raise SourceError(f"{current} names {link!r} as the next page; report it to the database's maintainers")
-    return link
+    if "response_fields" in urllib.parse.parse_qs(parts.query):
+        return link
+    # Some servers leave it to the client to ask for the fields again, and send the rest as null.
+    asked = urllib.parse.urlencode({"response_fields": _FIELDS})
+    return urllib.parse.urlunsplit(parts._replace(query=f"{parts.query}&{asked}" if parts.query else asked))
 
 
 def _fetch(url: str, timeout: float, pause: float) -> dict:
@@ -109,12 +122,20 @@ def _read_structure(structure: dict, where: str) -> Entry | Rejected:
 def _crystal(structure: dict) -> Crystal:
     try:
         attributes = structure["attributes"]
-        if attributes.get("dimension_types", [1, 1, 1]) != [1, 1, 1]:
+        if (attributes.get("dimension_types") or [1, 1, 1]) != [1, 1, 1]:
             raise InvalidCrystal("not_periodic", "periodic in fewer than three directions; leave it out of the query")
+        for feature in attributes.get("structure_features") or ():
+            if feature in _FEATURES:
+                raise InvalidCrystal(_FEATURES[feature], f"the structure has {feature}; leave it out of the query")
+        if missing := [name for name in _NEEDED if attributes.get(name) is None]:
+            raise InvalidCrystal("malformed_row", f"the server sends no {', '.join(missing)}; report it")
         species = {one["name"]: one for one in attributes["species"]}
         numbers = [_number(species[name]) for name in attributes["species_at_sites"]]
         lattice = np.array(attributes["lattice_vectors"], float).reshape(3, 3)
         positions = np.array(attributes["cartesian_site_positions"], float).reshape(-1, 3)
+        counts = {len(numbers), len(positions), attributes.get("nsites") or len(numbers)}
+        if len(counts) > 1:
+            raise InvalidCrystal("malformed_row", f"{sorted(counts)} sites in one structure; report it")
         frac_coords = np.linalg.solve(lattice.T, positions.T).T
     except InvalidCrystal:
         raise
@@ -126,7 +147,10 @@ def _crystal(structure: dict) -> Crystal:
 
 
 def _number(species: dict) -> int:
-    symbols, concentration = species["chemical_symbols"], species.get("concentration", [1.0])
+    symbols, concentration = species["chemical_symbols"], species.get("concentration") or [1.0]
+    if species.get("attached"):
+        message = f"species {species['name']!r} has atoms attached that have no sites; leave it out of the query"
+        raise InvalidCrystal("missing_atoms", message)
     if len(symbols) != 1 or abs(concentration[0] - 1) > 1e-3:
         raise InvalidCrystal(
             "partial_occupancy", f"species {species['name']!r} is disordered; leave it out of the query"

@@ -13,16 +13,18 @@ from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.crystals.entries import Entry, Rejected, SourceError, read_entry
 
 _REQUIRED = ["id", "lattice", "frac_coords", "numbers"]
-# Our own files keep the label of the source database beside the evaluated one.
-_LABELS = ["reference_e_form_per_atom", "e_form_per_atom"]
+_BATCH = 2000  # rows
+# Our own files keep the label of the source database beside the evaluated one, which is the label of all readers.
+_LABEL, _REFERENCE = "e_form_per_atom", "reference_e_form_per_atom"
 
 
 def read_parquet(path: Path) -> Iterator[Entry | Rejected]:
     """Rows of a file of ENTRY_SCHEMA, or of any table with 9 numbers of `lattice` (vectors as rows, Å), 3n of
-    `frac_coords` and n of `numbers` a row; optional columns are `e_form_per_atom` (eV/atom) and `source`.
+    `frac_coords` and n of `numbers` a row, in one list or nested (three lists of three); optional columns are
+    `e_form_per_atom` and `reference_e_form_per_atom` (eV/atom), and `source`.
 
     A file that is no complete Parquet is one `Rejected`, and so is a row group that cannot be decompressed.
-    Raises SourceError when required columns are missing.
+    Raises SourceError when required columns are missing or hold no lists.
     """
     try:
         file = pq.ParquetFile(path)
@@ -33,35 +35,72 @@ def read_parquet(path: Path) -> Iterator[Entry | Rejected]:
     with file:
         if missing := set(_REQUIRED) - set(file.schema_arrow.names):
             raise SourceError(f"{path} lacks the columns {sorted(missing)}; it needs {_REQUIRED}")
-        label = next((name for name in _LABELS if name in file.schema_arrow.names), None)
-        columns = _REQUIRED + [name for name in (label, "source") if name in file.schema_arrow.names]
+        for name in _REQUIRED[1:]:
+            if not _holds_numbers(kind := file.schema_arrow.field(name).type):
+                raise SourceError(f"{path}: column {name} is of type {kind}; it must hold lists of numbers")
+        columns = _REQUIRED + [name for name in (_LABEL, _REFERENCE, "source") if name in file.schema_arrow.names]
         first_row = 0
         for group in range(file.num_row_groups):
             row = first_row
             first_row += file.metadata.row_group(group).num_rows
             try:
-                for batch in file.iter_batches(2000, row_groups=[group], columns=columns):
-                    yield from _read_batch(batch, path, row, label)
+                for batch in _batches(path, file, group, columns):
+                    yield from _read_batch(batch, path, row)
                     row += len(batch)
             except (pa.ArrowException, OSError) as error:
                 message = f"{path}, rows {row}..{first_row - 1}: damaged ({error}); copy or export the file again"
                 yield Rejected(f"{path.name}:{row}", "unreadable_file", message, b"")
 
 
-def _read_batch(batch: pa.RecordBatch, path: Path, first_row: int, label: str | None) -> Iterator[Entry | Rejected]:
+def _batches(path: Path, file: pq.ParquetFile, group: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The batches of a row group."""
+    done = 0
+    try:
+        for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns):
+            yield batch
+            done += len(batch)
+        return
+    except pa.ArrowInvalid:
+        if not any(pa.types.is_fixed_size_list(file.schema_arrow.field(name).type) for name in columns):
+            raise
+    # A null among lists of one size, which pyarrow writes but cannot read as such.
+    with pq.ParquetFile(_of_plain_lists(path)) as plain:
+        yield from plain.read_row_group(group, columns=columns).slice(done).to_batches(_BATCH)
+
+
+def _of_plain_lists(path: Path) -> pa.BufferReader:
+    """The file without the note that its lists are of one size: Parquet itself knows no such lists."""
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    return pa.BufferReader(content[:footer] + content[footer:].replace(b"ARROW:schema", b"arrow_schema"))
+
+
+def _read_batch(batch: pa.RecordBatch, path: Path, first_row: int) -> Iterator[Entry | Rejected]:
     ids = [str(value) if value is not None else "" for value in batch["id"].to_pylist()]
-    labels = batch[label].to_pylist() if label else [None] * len(batch)
-    sources = batch["source"].to_pylist() if "source" in batch.schema.names else [None] * len(batch)
+    labels, references, sources = (
+        batch[name].to_pylist() if name in batch.schema.names else [None] * len(batch)
+        for name in (_LABEL, _REFERENCE, "source")
+    )
     crystals = _decode(batch)
     for i, crystal in enumerate(crystals):
         yield read_entry(
             ids[i],
             f"{path}, row {first_row + i}",
-            sources[i] or "parquet",
+            str(sources[i] or "parquet"),
             lambda crystal=crystal: _valid(crystal),
             labels[i],
             lambda i=i: _ipc(batch.slice(i, 1)),
+            references[i],
         )
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    """Whether a column is of lists of numbers, nested to any depth."""
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
+            return True
+    return False
 
 
 def _decode(batch: pa.RecordBatch) -> list[Crystal | ValueError]:

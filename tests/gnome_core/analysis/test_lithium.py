@@ -70,7 +70,13 @@ def test_bounds_below_the_threshold_tell_the_class_and_bad_rows_are_counted():
     assert len(measured.superionic) == 4
     assert measured.superionic[0] is np.False_
     assert measured.superionic[1] is np.True_  # the threshold itself counts
-    assert measured.skipped == {"no_conductivity": 2, "no_lithium": 1, "bad_cell": 1}
+    assert measured.skipped == {"no_conductivity": 2, "no_lithium": 1, "bad_cell": 1, "bad_formula": 0}
+    # The cells of a CSV file are text.
+    rows = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    np.testing.assert_array_equal(read_measurements(pa.Table.from_pylist(rows)).features, measured.features)
+    rows[5]["a"], rows[6]["space_group_number"], rows[7]["true_composition"] = "8.3(1)", "P n m a", "Li3-xPS4"
+    measured = read_measurements(pa.Table.from_pylist(rows))
+    assert measured.skipped == {"no_conductivity": 2, "no_lithium": 1, "bad_cell": 3, "bad_formula": 1}
     with pytest.raises(ValueError, match="lacks the columns doi"):
         read_measurements(measurements(3).drop_columns(["doi"]))
     with pytest.raises(ValueError, match="ten of each are needed"):

@@ -89,7 +89,7 @@ def test_experimental_files_against_stable_crystals(cif_folder):
     assert rows["cao.cif"]["status"] == "no such composition"
     assert rows["mgcao.cif"]["status"] == "match"
     assert rows["mgcao.cif"]["ordered"] is False
-    assert rows["broken.cif"]["status"] == "unreadable"
+    assert rows["broken.cif"]["status"] == "unreadable_file"
     assert list(analysis.summary.values()) == [5, 4, 3, 2, 2, 3]
 
 

@@ -59,7 +59,7 @@ def test_pymatgen_and_ase_read_what_we_write(tmp_path):
         ("data_only_a_title\n_journal_year 1999\n", "unreadable_file"),
         (CSCL[:-30], "unreadable_file"),  # within a site
         (CSCL[: CSCL.index("  Cl  Cl1")], "formula_mismatch"),  # between two sites
-        (CSCL[: CSCL.index("  Cs  Cs0")], "unreadable_file"),  # before the first
+        (CSCL[: CSCL.index("  Cs  Cs0")], "no_sites"),  # before the first
         (CSCL[: CSCL.index("loop_\n _atom_site")], "no_sites"),
         (CSCL.replace("_cell_length_a   4.1", "_cell_length_a   0.0"), "bad_lattice"),
         (CSCL.replace("_cell_length_a   4.1", "_cell_length_a   x4.1"), "bad_lattice"),

@@ -89,13 +89,14 @@ def test_folder_without_cifs_and_unknown_sources_say_what_to_give(tmp_path):
 # ---------------------------------------------------------------- Parquet
 
 
-def test_own_parquet_yields_the_source_databases_labels(tmp_path):
+def test_own_parquet_yields_its_labels_and_those_of_the_source_database(tmp_path):
     crystals = sample_crystals(20)
     write_parquet(entries_table(crystals), tmp_path / "x.parquet")
     entries, rejected = split(read_snapshot(str(tmp_path / "x.parquet")))
     assert not rejected
     assert [entry.id for entry in entries] == [f"entry-{i}" for i in range(20)]
-    assert entries[3].e_form_per_atom == pytest.approx(-1.7)
+    assert entries[3].e_form_per_atom == pytest.approx(-0.7)
+    assert entries[3].reference_e_form_per_atom == pytest.approx(-1.7)
     assert entries[3].source == "mp"
     np.testing.assert_array_equal(entries[7].crystal.frac_coords, crystals[7].frac_coords)
 
@@ -163,6 +164,58 @@ def test_damaged_row_group_costs_only_its_rows(tmp_path):
 def test_parquet_without_the_columns_is_refused(tmp_path):
     pq.write_table(pa.table({"id": ["a"], "numbers": [[1]]}), tmp_path / "x.parquet")
     with pytest.raises(SourceError, match=r"lacks the columns \['frac_coords', 'lattice'\]"):
+        list(read_snapshot(str(tmp_path / "x.parquet")))
+
+
+def nested(values: list[float], size: int) -> list[list[float]]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
+def test_parquet_of_matrices_numbered_ids_and_labels_of_text(tmp_path):
+    crystals = sample_crystals(5)
+    lattices = [nested(c.lattice.ravel().tolist(), 3) for c in crystals]
+    table = {
+        "id": pa.array([1000041, 12, 7, 8, 9]),
+        "lattice": lattices,
+        "frac_coords": [nested(c.frac_coords.ravel().tolist(), 3) for c in crystals],
+        "numbers": [c.numbers.tolist() for c in crystals],
+        "e_form_per_atom": ["-1.5", "None", "-1,5", "8.3(1)", "nan"],
+        "source": [1, 2, 3, 4, 5],
+    }
+    fixed = pa.array(lattices, pa.list_(pa.list_(pa.float64(), 3), 3))
+    for lattice in (lattices, fixed, pa.array(lattices, pa.large_list(pa.list_(pa.float32())))):
+        pq.write_table(pa.table({**table, "lattice": lattice}), tmp_path / "x.parquet")
+        entries, rejected = split(read_snapshot(str(tmp_path / "x.parquet")))
+        assert [(e.id, e.e_form_per_atom) for e in entries] == [("1000041", -1.5), ("12", None), ("9", None)]
+        assert [(r.key, r.reason) for r in rejected] == [("7", "not_a_number"), ("8", "not_a_number")]
+        np.testing.assert_allclose(entries[1].crystal.lattice, crystals[1].lattice, rtol=1e-6)
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_null_or_a_short_row_costs_itself_alone(tmp_path, position):
+    crystals = sample_crystals(3)
+    flat = [c.lattice.ravel().tolist() for c in crystals]
+    columns = {
+        "id": ["a", "b", "c"],
+        "frac_coords": [c.frac_coords.ravel().tolist() for c in crystals],
+        "numbers": [c.numbers.tolist() for c in crystals],
+    }
+    kept = [name for i, name in enumerate("abc") if i != position]
+    null = [None if i == position else row for i, row in enumerate(flat)]
+    short = [row[:6] if i == position else row for i, row in enumerate(flat)]
+    vector = [nested(row, 3) if i != position else [*nested(row, 3)[:2], None] for i, row in enumerate(flat)]
+    for lattice in (pa.array(null, pa.list_(pa.float64(), 9)), null, short, vector):
+        pq.write_table(pa.table({**columns, "lattice": lattice}), tmp_path / "x.parquet")
+        entries, rejected = split(read_snapshot(str(tmp_path / "x.parquet")))
+        assert [entry.id for entry in entries] == kept
+        assert [(item.key, item.reason) for item in rejected] == [("abc"[position], "malformed_row")]
+        assert f"x.parquet, row {position}: " in rejected[0].message
+
+
+def test_parquet_columns_of_no_lists_are_refused(tmp_path):
+    columns = {"id": ["a"], "lattice": ["[[1, 0, 0]]"], "frac_coords": [[0.0, 0.0, 0.0]], "numbers": [[3]]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    with pytest.raises(SourceError, match="column lattice is of type string; it must hold lists of numbers"):
         list(read_snapshot(str(tmp_path / "x.parquet")))
 
 
@@ -235,8 +288,8 @@ def test_gnome_rows_without_sound_structures_are_rejected(tmp_path):
     table.write_text(text[: text.index("F5")])
     entries, rejected = split(read_snapshot(f"gnome-csv:{table}"))
     assert [entry.id for entry in entries] == ["id0000000", "id0000004"]
-    assert [item.reason for item in rejected] == ["unreadable_file", "missing_structure", "not_finite", "missing_id"]
-    assert [f", line {line}: " in item.message for line, item in zip([3, 4, 5, 7], rejected, strict=True)] == [True] * 4
+    assert [item.reason for item in rejected] == ["unreadable_file", "missing_structure", "not_a_number", "missing_id"]
+    assert [f", line {line}" in item.message for line, item in zip([3, 4, 5, 7], rejected, strict=True)] == [True] * 4
     assert json.loads(rejected[1].payload)["MaterialId"] == "id9999999"
 
 
@@ -341,7 +394,7 @@ def optimade_server():
     thread.join()
 
 
-FIELDS = "lattice_vectors,cartesian_site_positions,species,species_at_sites,dimension_types,nsites"
+FIELDS = "lattice_vectors,cartesian_site_positions,species,species_at_sites,dimension_types,nsites,structure_features"
 
 
 def test_optimade_pages_are_followed_and_broken_structures_rejected(optimade_server):
@@ -360,8 +413,8 @@ def test_optimade_pages_are_followed_and_broken_structures_rejected(optimade_ser
         optimade_structure("good", crystals[5]),
     ]
     pages[f"/db/v1/structures?response_fields={FIELDS}"] = {"data": first, "links": {"next": f"{base}/page2"}}
-    pages["/page2"] = {"data": second, "links": {"next": {"href": "/page3"}}}
-    pages["/page3"] = {"data": [], "links": {"next": None}}
+    pages[f"/page2?response_fields={FIELDS}"] = {"data": second, "links": {"next": {"href": "/page3?page_offset=9"}}}
+    pages[f"/page3?page_offset=9&response_fields={FIELDS}"] = {"data": [], "links": {"next": None}}
     entries, rejected = split(read_snapshot(f"optimade:{base}/db"))
     assert [entry.id for entry in entries] == ["0", "1", "2", "3", "good"]
     for entry, crystal in zip(entries, [*crystals[:4], crystals[5]], strict=True):
@@ -374,6 +427,39 @@ def test_optimade_pages_are_followed_and_broken_structures_rejected(optimade_ser
         "null": "malformed_row",
         "bare": "malformed_row",
     }
+
+
+def test_optimade_fields_are_asked_for_again_and_nulls_are_no_statements(optimade_server):
+    base, pages = optimade_server
+    crystals = sample_crystals(4)
+    null = {"dimension_types": None, "nsites": None, "structure_features": None}
+    plain = [{"name": s, "chemical_symbols": [s], "concentration": None, "attached": None} for s in SYMBOLS]
+    attached = [{**one, "attached": ["H"], "nattached": [2]} for one in plain]
+    first = [
+        optimade_structure("null", crystals[0], species=plain, **null),
+        optimade_structure("unasked", crystals[1], species=None, cartesian_site_positions=None),
+        optimade_structure("short", crystals[1], nsites=7),
+        optimade_structure("implicit", crystals[1], structure_features=["implicit_atoms"]),
+        optimade_structure("assembly", crystals[1], structure_features=["assemblies"]),
+        optimade_structure("attached", crystals[1], species=attached),
+    ]
+    asked = f"response_fields={FIELDS}"
+    pages[f"/v1/structures?{asked}"] = {"data": first, "links": {"next": "/v1/structures?page_offset=6"}}
+    pages[f"/v1/structures?page_offset=6&{asked}"] = {
+        "data": [optimade_structure("second", crystals[2])],
+        "links": {"next": f"{base}/v1/structures?page_offset=7&response_fields=all"},
+    }
+    pages["/v1/structures?page_offset=7&response_fields=all"] = {"data": [optimade_structure("third", crystals[3])]}
+    entries, rejected = split(read_snapshot(f"optimade:{base}"))
+    assert [entry.id for entry in entries] == ["null", "second", "third"]
+    assert {item.key: item.reason for item in rejected} == {
+        "unasked": "malformed_row",
+        "short": "malformed_row",
+        "implicit": "missing_atoms",
+        "assembly": "partial_occupancy",
+        "attached": "missing_atoms",
+    }
+    assert "sends no cartesian_site_positions, species" in rejected[0].message
 
 
 def test_optimade_filters_are_kept_and_busy_servers_asked_again(optimade_server):

@@ -101,11 +101,35 @@ def test_cif_and_formulas_through_the_shipped_members(tiny, tmp_path):
     )
     assert made.returncode == 0, made.stderr
     assert "1 rows left out: bad_formula" in made.stderr
+    assert f"{tmp_path / 'formulas.csv'}, row 2: 'nonsense!' is no formula" in made.stderr
     with (tmp_path / "out.csv").open() as file:
         rows = {row["formula"]: float(row["median"]) for row in csv.DictReader(file)}
     # Measured: Li15Si4 about -0.2, NaCl about -2.1 eV/atom.
     assert rows["NaCl"] == pytest.approx(-2.1, abs=0.3)
     assert rows["Li15Si4"] == pytest.approx(-0.2, abs=0.2)
+
+
+def test_what_a_folder_holds_beside_crystals_is_named_in_any_surroundings(tiny, tmp_path):
+    crystals = crystals_from_batch(pq.read_table(tiny / "snapshot.parquet"))
+    folder = tmp_path / "my [1] störe #2 100% {x}"
+    folder.mkdir()
+    good = format_cif(crystals[-1], "one")
+    half = good.replace("  1\n", "  0.5\n")
+    (folder / "日本 é.cif").write_text(good, encoding="utf-8")
+    for name in "abcdefg":
+        (folder / f"{name}.cif").write_text(half)
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/nonexistent"}
+    made = gnome("predict", str(folder), "-o", str(folder / "out é.csv"), **ascii_only)
+    assert made.returncode == 0, made.stderr
+    assert "7 rows left out: partial_occupancy" in made.stderr
+    assert "e.cif: site 1" in made.stderr
+    assert "f.cif" not in made.stderr
+    assert "and 2 more" in made.stderr
+    assert len((folder / "out é.csv").read_text(encoding="utf-8").splitlines()) == 2
+    none = gnome("predict", str(folder / "a.cif"))
+    assert none.returncode == 2
+    assert "a.cif: site 1" in none.stderr
+    assert "nothing in it can be predicted" in none.stderr
 
 
 def test_evaluation_leaves_training_formulas_out(trained, tiny):

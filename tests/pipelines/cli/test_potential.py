@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
+from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.convert import to_atoms
 from gnome_core.crystals.crystal import Crystal
 from pipelines.cli.app import app
@@ -20,6 +21,8 @@ from pipelines.store.store import Store
 from tests.gnome_core.potentials.samples import COPPER, FCC
 
 SILICON = Crystal(5.43 * FCC, [[0, 0, 0], [0.25] * 3], [14, 14])
+VACANT = format_cif(Crystal(4.2 * FCC, [[0, 0, 0], [0.5] * 3], [12, 8]), "x").replace("  Mg0  1", "  Mg1  1")
+VACANT = VACANT.replace("0.0000000000  1\n", "0.0000000000  0.6\n")
 CONFIG = """
 [model]
 layers = 1
@@ -143,11 +146,15 @@ def test_extxyz_frames_are_read_and_broken_ones_named(folder):
         (("test", "nope", "{}/labels"), "no potential 'nope'; there are: embedded"),
         (("test", "{}/none.npz", "{}/labels"), "not a potential"),
         (("md", "{}/none.cif", "-o", "x.parquet"), "none.cif"),
+        (("md", "{}/vacant.cif", "-o", "x.parquet"), "vacant.cif: site 1 (Mg1) has occupancy 0.6"),
+        (("md", "{}/junk.dat", "-o", "x.parquet"), "junk.dat: ASE cannot read it"),
         (("label", "{}/none.parquet", "-o", "y"), "none.parquet"),
     ],
 )
 def test_mistakes_are_one_clear_error(folder, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (folder / "vacant.cif").write_text(VACANT)
+    (folder / "junk.dat").write_text("junk\n")
     result = subprocess.run(
         [str(Path(sys.executable).with_name("gnome")), "potential", *(a.format(folder) for a in arguments)],
         capture_output=True, text=True, timeout=120,

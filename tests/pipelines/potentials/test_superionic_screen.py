@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.models.config import NequIPConfig
@@ -15,9 +14,9 @@ from gnome_core.potentials.md_config import MDConfig
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
 from pipelines.beam.runners import runner_flags
-from pipelines.errors import UserError
 from pipelines.potentials import superionic_screen as screen
 from pipelines.potentials.conductivity import CONDUCTIVITY_SCHEMA, MDTask, run_tasks
+from pipelines.reading.gaps import read_gaps
 from tests.gnome_core.potentials.samples import ROCKSALT
 
 
@@ -44,10 +43,7 @@ def test_candidates_are_stable_insulators_with_the_papers_ions(monkeypatch, tmp_
     assert found(None) == [("a", "Li"), ("f", "Ca")]
     assert found(None, True) == [("f", "Ca")]
     (tmp_path / "gaps.csv").write_text("id,band_gap\na,0.9\nb,1.5\ne,3\n")
-    assert found(screen.read_band_gaps(str(tmp_path / "gaps.csv"))) == [("b", "Li")]
-    (tmp_path / "gaps.csv").write_text("id,gap\na,0.9\n")
-    with pytest.raises(UserError, match="columns id and band_gap"):
-        screen.read_band_gaps(str(tmp_path / "gaps.csv"))
+    assert found(read_gaps(tmp_path / "gaps.csv")) == [("b", "Li")]
 
 
 def row(**values) -> dict:
