@@ -56,13 +56,17 @@ def options(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
+    from pipelines.beam.apart import leave
+
     try:
         app()
+    except SystemExit as ending:
+        leave(ending.code)
     except Exception as error:
         if not _is_expected(error):
             raise
         print(f"gnome: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        leave(2)
 
 
 def _is_expected(error: Exception) -> bool:
