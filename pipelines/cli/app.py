@@ -118,7 +118,7 @@ def init(
     runner_flags(flags)  # complain before anything is made
     made = driver.init_store(store, _config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
     try:
-        _follow(driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))
+        _follow(store, driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))
     except JobsPending as pending:
         if not emit_only:
             raise
@@ -146,7 +146,7 @@ def run(
         round_ = driver.open_round(opened)
         if round_ is None:
             round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
-        _follow(driver.run_stages(opened, round_, stages_of(round_), flags))
+        _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
     status(store)
     report(store)
 
@@ -170,7 +170,7 @@ def propose(
     round_ = driver.open_round(opened)
     if round_ is None:
         round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
-    _follow(driver.run_stages(opened, round_, PROPOSE, flags))
+    _follow(store, driver.run_stages(opened, round_, PROPOSE, flags))
 
 
 @rounds.command()
@@ -194,7 +194,7 @@ def learn(
     round_ = driver.open_round(opened)
     if not round_ or opened.commit(round_, "emit") is None:
         raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
-    _follow(driver.run_stages(opened, round_, LEARN, flags, run_jobs=False))
+    _follow(store, driver.run_stages(opened, round_, LEARN, flags, run_jobs=False))
     status(store)
     report(store)
 
@@ -217,7 +217,7 @@ def resume(
     if round_ is None:
         typer.echo(f"nothing to resume: round {opened.rounds()[-1]} is finished")
         return
-    _follow(driver.run_stages(opened, round_, stages_of(round_), flags))
+    _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
 
 
 @rounds.command()
@@ -477,20 +477,26 @@ def _prepare(verbose: bool, beam_options: list[str] | None, runner: str | None) 
     return expand_runner(runner, [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])])
 
 
-def _follow(events: Iterable) -> None:
+def _follow(store: str, events: Iterable) -> None:
     """Show the stages as they run: how far the running one is, and one line for each that ended."""
     from rich.console import Console
 
     from pipelines.beam.progress import shown
+    from pipelines.cli.interrupts import stopped_with
     from pipelines.cli.status import stage_line
     from pipelines.rounds.driver import Started
     from pipelines.store.records import stage_key
 
-    console = Console(stderr=True)
-    with shown(console) as begin:
+    console, running = Console(stderr=True), ""
+
+    def where() -> str:
+        return f"stopped{' in ' * bool(running)}{running}; `gnome round resume {store}` goes on"
+
+    with shown(console) as begin, stopped_with(where):
         for event in events:
             if isinstance(event, Started):
-                begin(stage_key(event.round, event.stage))
+                running = stage_key(event.round, event.stage)
+                begin(running)
             else:
                 console.print(stage_line(event.commit, event.reused), highlight=False, soft_wrap=True)
 
