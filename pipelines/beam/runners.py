@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -102,6 +103,8 @@ def _run(flags: Sequence[str], build: Callable) -> dict[str, int]:
     _bind_to_this_machine()
     _hush_hang_ups()
     pipeline = beam.Pipeline(**_runner_and_options(flags))
+    # For transforms of other languages, of which there are none: a process that is killed would leave it behind.
+    shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
     build(pipeline)
     result = pipeline.run()
     if not getattr(result, "has_job", True):  # the launcher of a Flex Template: what it wrote down runs without us

@@ -10,6 +10,7 @@ from zipfile import ZipFile
 
 import apache_beam as beam
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
 from pipelines.beam import apart
 from pipelines.beam import job_servers as engines
@@ -220,6 +221,14 @@ def test_an_interrupt_leaves_a_run_that_swallows_it_and_its_workers():
     with pytest.raises(KeyboardInterrupt):
         run_pipeline(flags, lambda pipeline: pipeline | beam.Create([600]) | beam.Map(time.sleep))
     assert wait_for(lambda: workers() == [])
+
+
+def test_a_run_has_no_folder_that_a_kill_would_leave():
+    def build(pipeline: beam.Pipeline) -> None:
+        there = pipeline | beam.Create([pipeline.local_tempdir]) | beam.Map(os.path.exists)
+        assert_that(there, equal_to([False]))
+
+    run_pipeline(runner_flags([]), build)
 
 
 def test_runs_share_a_thread_until_one_is_abandoned():
