@@ -25,5 +25,8 @@ class CascadeConfig(BaseModel):
         0.02, ge=0, description="eV/atom above selection.threshold where their median ends a candidate"
     )
     refine: int = Field(
-        500, ge=1, description="lowest candidates of what is left that get all members at 20 volumes: some 5 a choice"
+        500,
+        ge=1,
+        description="lowest candidates of what is left (by selection.kappa) that get all members at 20 volumes: some 5 "
+        "a choice. Larger budgets add what fills them, selection.explore its share of the most uncertain",
     )
