@@ -15,6 +15,7 @@ from pipelines.cli import potential as cli_potential
 from pipelines.cli import store as cli_store
 from pipelines.cli.analyse import analyse
 from pipelines.cli.dft import app as dft
+from pipelines.cli.drop import drop
 from pipelines.cli.runners import app as runners
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 rounds = typer.Typer(no_args_is_help=True, help="Run the rounds of a store.")
 app.add_typer(rounds, name="round")
+rounds.command()(drop)
 app.add_typer(analyse, name="analyse")
 app.add_typer(dft, name="dft")
 app.add_typer(cli_potential.app, name="potential")
@@ -143,9 +145,7 @@ def run(
     flags = _prepare(verbose, beam_options, runner)
     opened = Store.open(store)
     for _ in range(rounds):
-        round_ = driver.open_round(opened)
-        if round_ is None:
-            round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
+        round_ = driver.open_or_start_round(opened, _next_config(opened, config, evaluator))
         _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
     status(store)
     report(store)
@@ -167,9 +167,7 @@ def propose(
 
     flags = _prepare(verbose, beam_options, runner)
     opened = Store.open(store)
-    round_ = driver.open_round(opened)
-    if round_ is None:
-        round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
+    round_ = driver.open_or_start_round(opened, _next_config(opened, config, evaluator))
     _follow(store, driver.run_stages(opened, round_, PROPOSE, flags))
 
 
@@ -463,8 +461,11 @@ def _generation(path: Path | None, formulas: list[str] | None = None, elements: 
 
 
 def _next_config(store, path: Path | None, evaluator: str | None):
+    """What the command line says of the next round, or None: the last round's settings."""
     from pipelines.rounds.config import load_round_config
 
+    if path is None and evaluator is None:
+        return None
     return _config(path, base=load_round_config(store, store.rounds()[-1]), evaluator=evaluator)
 
 
