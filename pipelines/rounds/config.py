@@ -15,7 +15,10 @@ from gnome_core.models.config import CompositionalConfig, ModelConfig, Structura
 from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.training.members.config import TrainingConfig
+from pipelines.errors import StoreError
+from pipelines.rounds.plan import stages_of
 from pipelines.rounds.toml import Section, parse_settings, read_toml
+from pipelines.store.digests import json_digest
 from pipelines.store.store import Store
 
 SEARCH = "random_search"  # the generator of the compositional framework
@@ -224,4 +227,9 @@ def parse_config(values: dict[str, Any], origin: str) -> RoundConfig:
 
 
 def load_round_config(store: Store, round_: int) -> RoundConfig:
-    return parse_config(store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json")
+    """A started round's settings. Raises StoreError where its first stage was run with others."""
+    document, path = store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json"
+    first = store.commit(round_, stages_of(round_)[0])
+    if first is not None and first.config != json_digest(document):
+        raise StoreError(f"{path} has been changed since {first.key} was run with it; restore it from a copy")
+    return parse_config(document, path)

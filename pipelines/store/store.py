@@ -44,12 +44,29 @@ class Store:
         return f"Store({self.root!r})"
 
     @classmethod
-    def open(cls, root: str) -> Store:
-        """Raises UserError where `root` holds no store."""
+    def open(cls, root: str, damaged: bool = False) -> Store:
+        """Raises UserError where `root` holds no store, StoreError where a closed round lacks a commit.
+
+        damaged: open that too, for what looks for damage.
+        """
         store = cls(root)
         if not store.rounds():
             raise UserError(f"{root} is not a store; make one with `gnome init {root}`")
+        if not damaged:
+            store._check_closed_rounds()
         return store
+
+    def _check_closed_rounds(self) -> None:
+        there = self.storage.files("rounds")  # one listing, instead of a question for every file
+        for path in there:
+            if path.endswith("/ROUND.json") and path.count("/") == 2:
+                document = unsealed(self.storage.read(path), f"{self.root}/{path}", self.root)
+                for stage in document["stages"]:
+                    commit = f"{path.removesuffix('ROUND.json')}{stage}/COMMIT.json"
+                    if commit not in there and not self.storage.exists(commit):
+                        raise StoreError(
+                            f"{self.root}/{commit} is missing, with which the round was closed; restore it from a copy"
+                        )
 
     def output_path(self, name: str) -> Path:
         """Where a command writes `name` if it is not told: into the store's folder. Raises UserError for a bucket."""
