@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -18,8 +18,9 @@ from gnome_core.training.members.config import TrainingConfig
 from pipelines.errors import StoreError
 from pipelines.rounds.plan import stages_of
 from pipelines.rounds.toml import Section, parse_settings, read_toml
-from pipelines.store.digests import json_digest
-from pipelines.store.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.store.store import Store
 
 SEARCH = "random_search"  # the generator of the compositional framework
 
@@ -228,6 +229,8 @@ def parse_config(values: dict[str, Any], origin: str) -> RoundConfig:
 
 def load_round_config(store: Store, round_: int) -> RoundConfig:
     """A started round's settings. Raises StoreError where its first stage was run with others."""
+    from pipelines.store.digests import json_digest  # loads pyarrow
+
     document, path = store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json"
     first = store.commit(round_, stages_of(round_)[0])
     if first is not None and first.config != json_digest(document):
