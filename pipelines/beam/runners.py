@@ -170,10 +170,12 @@ def _bind_to_this_machine() -> None:
 
 @lru_cache(maxsize=1)
 def _hush_hang_ups() -> None:
-    """Java engines hang up on the workers of a job that is done, which the workers would report as an error."""
+    """Java engines hang up on the workers of a job that is done, and a worker that dies on its driver: the one is no
+    error, the other is told by `run_apart`."""
+    from grpc import RpcError
 
     def is_hang_up(error: BaseException | None) -> bool:
-        return "Multiplexer hanging up" in str(error)
+        return "Multiplexer hanging up" in str(error) or type(error) is RpcError
 
     report = threading.excepthook
     threading.excepthook = lambda args: None if is_hang_up(args.exc_value) else report(args)

@@ -1,7 +1,9 @@
 import contextlib
+import json
+import logging
 import os
-import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -9,10 +11,11 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import apache_beam as beam
+import grpc
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from pipelines.beam import apart
+from pipelines.beam import apart, runners
 from pipelines.beam import job_servers as engines
 from pipelines.beam.job_servers import find_engine, install_engine, installed_beam, runner_states
 from pipelines.beam.runners import RUNNERS, expand_runner, run_pipeline, runner_flags
@@ -206,7 +209,9 @@ def test_a_worker_that_dies_ends_the_run_with_a_message():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_lost_worker_ends_the_process_where_interrupts_are_ignored():
     """As in a script's background. The run used to be told by an interrupt, and stood still for ever."""
-    assert lost_workers.kill_once(random.Random(0), longest=0.5)[0] == "lost worker noticed"
+    command = [sys.executable, "-m", "tools.lost_workers", "--kills", "1", "--longest", "0.5"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[3])
+    assert json.loads(ended.stdout.splitlines()[-1])["lost worker noticed"] == 1, ended
 
 
 def test_an_interrupt_leaves_a_run_that_swallows_it_and_its_workers():
@@ -221,6 +226,17 @@ def test_an_interrupt_leaves_a_run_that_swallows_it_and_its_workers():
     with pytest.raises(KeyboardInterrupt):
         run_pipeline(flags, lambda pipeline: pipeline | beam.Create([600]) | beam.Map(time.sleep))
     assert wait_for(lambda: workers() == [])
+
+
+def test_a_connection_that_a_dead_worker_drops_is_no_error_of_its_own(caplog):
+    runners._hush_hang_ups()
+    log = logging.getLogger("apache_beam.runners.worker.data_plane")
+    for error in (grpc.RpcError(), ValueError("else")):
+        try:
+            raise error
+        except Exception:
+            log.exception("Failed to read inputs in the data plane.")
+    assert [str(record.exc_info[1]) for record in caplog.records] == ["else"]
 
 
 def test_a_run_has_no_folder_that_a_kill_would_leave():

@@ -225,6 +225,8 @@ def test_kept_compiled_programs_give_the_same_results(proposed, two_rounds, tmp_
     for turn in ("cold", "warm"):
         shutil.copytree(proposed, tmp_path / turn)
         cache = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        # Else what is kept depends on the time that compiling took.
+        cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         killed = gnome("round", "learn", str(tmp_path / turn), crash_at="evaluate:after_commit", **cache)
         assert killed.returncode == -9, killed.stderr
         assert digests(Store(str(tmp_path / turn)))["1/evaluate"] == expected
