@@ -36,7 +36,7 @@ class PotentialEvaluator:
         return {
             "evaluator": self.kind,
             "scale": self.scale,
-            "potential": _identity(self.potential_name),
+            "potential": self._identity,
             "relax": self.config.model_dump(),
         }
 
@@ -44,6 +44,10 @@ class PotentialEvaluator:
     def potential(self) -> Potential:
         """Loaded when it is first asked for."""
         return make_potential(self.potential_name)
+
+    @cached_property
+    def _identity(self) -> str:
+        return _identity(self.potential_name)
 
     def evaluate(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None) -> list[Outcome]:
         refused = {i: failure for i, c in enumerate(crystals) if (failure := self._refusal(c)) is not None}
@@ -73,7 +77,7 @@ class Labeller(PotentialEvaluator):
 
     @property
     def protocol(self) -> Mapping[str, object]:
-        return {"evaluator": self.kind, "scale": self.scale, "potential": _identity(self.potential_name)}
+        return {"evaluator": self.kind, "scale": self.scale, "potential": self._identity}
 
     def _outcomes(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None) -> list[Outcome]:
         outcomes: list[Outcome] = []

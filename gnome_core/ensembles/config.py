@@ -32,5 +32,6 @@ class CascadeConfig(Section):
         500,
         ge=1,
         le=1_000_000_000,
-        description="lowest candidates of what is left that get all members at 20 volumes: some 5 a choice",
+        description="lowest candidates of what is left (by selection.kappa) that get all members at 20 volumes: some 5 "
+        "a choice. Larger budgets add what fills them, selection.explore its share of the most uncertain",
     )

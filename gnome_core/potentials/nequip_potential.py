@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,9 +30,8 @@ class TrainedPotential:
 
     def __init__(self, variables: dict, record: PotentialRecord, ladder: Sequence[EdgeShape] | None = None):
         self.record = record
-        self.scale = (
-            f"{record.scale}/nequip-{_digest(variables)}"  # an engine of its own: never mixed with its teacher's
-        )
+        # An engine of its own: never mixed with its teacher's.
+        self.scale = f"{record.scale}/nequip-{DIGEST}-{_digest(variables, record)}"
         self.network = NequIP(record.config)
         self.variables = jax.tree.map(jnp.asarray, variables)
         self.shifts = np.full(256, np.nan)
@@ -75,9 +75,13 @@ class TrainedPotential:
         return predict_compiled(self.network, self.variables, pack(graphs, fitting_shape(graphs, self.ladder)))
 
 
-def _digest(variables: dict) -> str:
-    """8 hex characters of the weights."""
+DIGEST = 2  # version of what a scale's name is made of; 1, which named none, left the shifts out
+
+
+def _digest(variables: dict, record: PotentialRecord) -> str:
+    """8 hex characters of all that decides an energy: the network's shape, the shifts and the weights."""
     digest = hashlib.blake2b(digest_size=4)
+    digest.update(json.dumps([record.config.model_dump(mode="json"), sorted(record.shifts.items())]).encode())
     for name, value in sorted(flatten_dict(variables, sep="/").items()):
         digest.update(name.encode() + np.asarray(value, np.float32).tobytes())
     return digest.hexdigest()

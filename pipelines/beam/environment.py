@@ -10,20 +10,26 @@ import logging
 import os
 import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from pipelines.caches import cache_folder
+from pipelines.errors import UserError
 from pipelines.logs import write_json_lines
 
 VERBOSE = "GNOME_VERBOSE"
+WRONG_JAX = ("0.10.2",)
+TRUE = ("1", "y", "yes", "t", "true", "on")  # as jax reads its variables
 TUNABLES = "GLIBC_TUNABLES"  # read by the C library when a process starts
 
 
 def set_up(verbose: bool) -> None:
     """Show errors only, or with `verbose` all that Beam, jax and XLA report; keep compiled programs on disk.
 
-    What the user's environment says of either stands.
+    What the user's environment says of either stands. Raises UserError where numbers would be wrong, or not those of
+    others.
     """
+    _refuse_other_numbers()
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compilation_cache())
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -56,6 +62,20 @@ def _restart_with_large_pages() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _refuse_other_numbers() -> None:
+    for package in ("jax", "jaxlib"):
+        if metadata.version(package) in WRONG_JAX:
+            raise UserError(
+                f"{package} {metadata.version(package)} computes wrong numbers on processors (jax-ml/jax#39103); "
+                "`pip install 'jax==0.10.1'` has the version that this package is tested with"
+            )
+    if os.environ.get("JAX_ENABLE_X64", "").lower() in TRUE:
+        raise UserError(
+            "JAX_ENABLE_X64 is set: predictions would not be those of the same round without it; unset it "
+            "(`env -u JAX_ENABLE_X64 gnome ...`)"
+        )
 
 
 def compilation_cache() -> Path:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
-import signal
+import shutil
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
+from pipelines.beam.apart import WORKER, run_apart
 from pipelines.beam.job_servers import require_engine
 from pipelines.errors import UserError
 
 # DirectRunner would pick its engine by whether a download succeeds; this is the one that tests cover.
 DEFAULT_FLAGS = ("--runner=FnApiRunner", "--direct_running_mode=in_memory", "--default_sdk_harness_log_level=ERROR")
-WORKER = "pipelines.beam.worker"
-WAKE_AGAIN = 10.0  # s
 VERBOSE_FLAG = "--default_sdk_harness_log_level=INFO"
 
 # Engine and user code on this machine: workers are threads of this process. What is installed in it, which Beam would
@@ -91,7 +87,14 @@ class Launched(Exception):
 
 
 def run_pipeline(flags: Sequence[str], build: Callable) -> dict[str, int]:
-    """Run the graph that `build(pipeline)` makes, wait, return its counters. Raises what a step raised, or Launched."""
+    """Run the graph that `build(pipeline)` makes, wait, return its counters.
+
+    Raises what a step raised, Launched, or UserError where a worker process dies.
+    """
+    return run_apart(lambda: _run(flags, build))
+
+
+def _run(flags: Sequence[str], build: Callable) -> dict[str, int]:
     import apache_beam as beam
 
     from pipelines.beam import options  # noqa: F401  Beam then knows our own
@@ -100,12 +103,13 @@ def run_pipeline(flags: Sequence[str], build: Callable) -> dict[str, int]:
     _bind_to_this_machine()
     _hush_hang_ups()
     pipeline = beam.Pipeline(**_runner_and_options(flags))
+    # For transforms of other languages, of which there are none: a process that is killed would leave it behind.
+    shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
     build(pipeline)
-    with _noticing_lost_workers():
-        result = pipeline.run()
-        if not getattr(result, "has_job", True):  # the launcher of a Flex Template: what it wrote down runs without us
-            raise Launched
-        state = result.wait_until_finish()
+    result = pipeline.run()
+    if not getattr(result, "has_job", True):  # the launcher of a Flex Template: what it wrote down runs without us
+        raise Launched
+    state = result.wait_until_finish()
     if state != "DONE":
         raise RuntimeError(f"the pipeline ended in state {state}; its log says why")
     return counters(result)
@@ -125,8 +129,9 @@ def _runner_and_options(flags: Sequence[str]) -> dict:
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
     direct.direct_running_mode = None  # else the runner puts its own environment in place of this one
-    # exec: a shell in between would outlive the worker, or the worker it.
-    workers = SubprocessSDKEnvironment.from_command_string(f"exec {shlex.quote(sys.executable)} -m {WORKER}")
+    # exec: a shell in between would outlive the worker, or the worker it. An interrupt is for the driver alone.
+    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m {WORKER}"
+    workers = SubprocessSDKEnvironment.from_command_string(command)
     return {"runner": FnApiRunner(default_environment=workers), "options": options}
 
 
@@ -163,56 +168,14 @@ def _bind_to_this_machine() -> None:
     _server._Server.add_insecure_port = add_loopback_port
 
 
-@contextmanager
-def _noticing_lost_workers() -> Generator[None]:
-    """Raise UserError once a worker process dies (for want of memory, say), for which Beam would wait without end."""
-    lost: list[str] = []
-    over = threading.Event()
-    report = threading.excepthook
-
-    def wake_main_thread() -> None:
-        while not over.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
-            over.wait(WAKE_AGAIN)  # an interrupt can be lost in code that ignores exceptions
-
-    def notice(args) -> None:
-        if "Worker subprocess exited" not in str(args.exc_value):
-            report(args)
-            return
-        lost.append(str(args.exc_value))
-        if len(lost) == 1:
-            _end_workers()
-            threading.Thread(target=wake_main_thread, daemon=True).start()
-
-    threading.excepthook = notice
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not lost:
-            raise
-        raise UserError(
-            f"a worker process died ({lost[0].lower()}); was memory short? `gnome round resume` goes on"
-        ) from None
-    finally:
-        over.set()
-        threading.excepthook = report
-
-
-def _end_workers() -> None:
-    """End the worker processes of this one, which would otherwise first finish what they are at. (Linux.)"""
-    for children in Path("/proc/self/task").glob("*/children"):
-        for pid in children.read_text().split():
-            with suppress(OSError):
-                if WORKER in Path("/proc", pid, "cmdline").read_text().split("\0"):
-                    os.kill(int(pid), signal.SIGKILL)
-
-
 @lru_cache(maxsize=1)
 def _hush_hang_ups() -> None:
-    """Java engines hang up on the workers of a job that is done, which the workers would report as an error."""
+    """Java engines hang up on the workers of a job that is done, and a worker that dies on its driver: the one is no
+    error, the other is told by `run_apart`."""
+    from grpc import RpcError
 
     def is_hang_up(error: BaseException | None) -> bool:
-        return "Multiplexer hanging up" in str(error)
+        return "Multiplexer hanging up" in str(error) or type(error) is RpcError
 
     report = threading.excepthook
     threading.excepthook = lambda args: None if is_hang_up(args.exc_value) else report(args)

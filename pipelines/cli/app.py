@@ -75,8 +75,12 @@ def options(
 
 def main() -> None:
     """Entry point: a fault of the user, of a file or of the machine is one line on stderr and exit code 2."""
+    from pipelines.beam.apart import leave
+
     try:
         app()
+    except SystemExit as ending:
+        leave(ending.code)
     except GnomeError as error:
         message = str(error)
     except OSError as error:
@@ -90,7 +94,7 @@ def main() -> None:
     from pipelines.cli.terminal import printable
 
     print(printable(f"gnome: {message}"), file=sys.stderr)
-    raise SystemExit(2)
+    leave(2)
 
 
 if __name__ == "__main__":

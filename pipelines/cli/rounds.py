@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.config import round_config
+from pipelines.cli.drop import drop
 from pipelines.cli.options import BeamOptions, ConfigOption, EvaluatorOption, RunnerOption, StoreArg, VerboseOption
 from pipelines.cli.outcomes import report
 
@@ -53,7 +54,7 @@ def init(
         check_output(Path(store), folder=True)
     made = driver.init_store(store, round_config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
     try:
-        _follow(driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))
+        _follow(store, driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))
     except JobsPending as pending:
         if not emit_only:
             raise
@@ -78,10 +79,8 @@ def run(
     flags = _prepare(verbose, beam_options, runner)
     opened = Store.open(store)
     for _ in range(rounds):
-        round_ = driver.open_round(opened)
-        if round_ is None:
-            round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
-        _follow(driver.run_stages(opened, round_, stages_of(round_), flags))
+        round_ = driver.open_or_start_round(opened, _next_config(opened, config, evaluator))
+        _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
     status(store)
     report(store)
 
@@ -102,10 +101,8 @@ def propose(
 
     flags = _prepare(verbose, beam_options, runner)
     opened = Store.open(store)
-    round_ = driver.open_round(opened)
-    if round_ is None:
-        round_ = driver.start_round(opened, _next_config(opened, config, evaluator))
-    _follow(driver.run_stages(opened, round_, PROPOSE, flags))
+    round_ = driver.open_or_start_round(opened, _next_config(opened, config, evaluator))
+    _follow(store, driver.run_stages(opened, round_, PROPOSE, flags))
 
 
 @app.command()
@@ -129,7 +126,7 @@ def learn(
     round_ = driver.open_round(opened)
     if not round_ or opened.commit(round_, "emit") is None:
         raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
-    _follow(driver.run_stages(opened, round_, LEARN, flags, run_jobs=False))
+    _follow(store, driver.run_stages(opened, round_, LEARN, flags, run_jobs=False))
     status(store)
     report(store)
 
@@ -152,7 +149,10 @@ def resume(
     if round_ is None:
         typer.echo(f"nothing to resume: round {opened.rounds()[-1]} is finished")
         return
-    _follow(driver.run_stages(opened, round_, stages_of(round_), flags))
+    _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
+
+
+app.command()(drop)
 
 
 @app.command()
@@ -185,10 +185,12 @@ def status(
     (watch_status if watch else print_status)(Store.open(store))
 
 
-def _next_config(store: Store, path: Path | None, evaluator: str | None) -> RoundConfig:
-    """The settings of a new round: those of the last one, or the file's."""
+def _next_config(store: Store, path: Path | None, evaluator: str | None) -> RoundConfig | None:
+    """What the command line says of the next round, or None: the last round's settings."""
     from pipelines.rounds.config import load_round_config
 
+    if path is None and evaluator is None:
+        return None
     return round_config(path, base=load_round_config(store, store.rounds()[-1]), evaluator=evaluator)
 
 
@@ -201,19 +203,24 @@ def _prepare(verbose: bool, beam_options: list[str] | None, runner: str | None) 
     return expand_runner(runner, [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])])
 
 
-def _follow(events: Iterable) -> None:
+def _follow(store: str, events: Iterable) -> None:
     """Show the stages as they run: how far the running one is, and one line for each that ended."""
-    from rich.console import Console
-
     from pipelines.beam.progress import shown
+    from pipelines.cli.interrupts import stopped_with
     from pipelines.cli.status_text import stage_line
+    from pipelines.cli.terminal import Terminal
     from pipelines.rounds.driver import Started
     from pipelines.store.records import stage_key
 
-    console = Console(stderr=True)
-    with shown(console) as begin:
+    console, running = Terminal(stderr=True, soft_wrap=True), ""
+
+    def where() -> str:
+        return f"stopped{' in ' * bool(running)}{running}; `gnome round resume {store}` goes on"
+
+    with shown(console) as begin, stopped_with(where):
         for event in events:
             if isinstance(event, Started):
-                begin(stage_key(event.round, event.stage))
+                running = stage_key(event.round, event.stage)
+                begin(running)
             else:
-                console.print(stage_line(event.commit, event.reused), highlight=False, soft_wrap=True)
+                console.print(stage_line(event.commit, event.reused))

@@ -14,7 +14,7 @@ def verify(store: StoreFolderArg) -> None:
     from pipelines.rounds.verify import verify as complaints
     from pipelines.store.store import Store
 
-    opened, n = Store.open(store), 0
+    opened, n = Store.open(store, damaged=True), 0
     for n, complaint in enumerate(complaints(opened), start=1):  # noqa: B007
         typer.echo(f"{complaint.path} {complaint.what}")
     if n:
@@ -34,13 +34,13 @@ def gc(
     from pipelines.rounds.gc import leftovers, remove
     from pipelines.store.store import Store
 
-    opened, total = Store.open(store), 0
+    opened, total = Store.open(store, damaged=True), 0
     for leftover in list(leftovers(opened, timedelta(hours=older_than))):
         size = sum(leftover.files.values())
         total += size
         typer.echo(f"{leftover.path}  {leftover.what}, {len(leftover.files)} files, {size:,} bytes")
-        if delete:
-            remove(opened, leftover)
+        if delete and not remove(opened, leftover):
+            typer.echo(f"{leftover.path}  is in use by now; what is left of it stays")
     done = "removed" if delete else "to remove; --delete does it"
     typer.echo(f"{total:,} bytes {done}" if total else "nothing to do")
 
@@ -50,5 +50,5 @@ def migrate(store: StoreFolderArg) -> None:
     from pipelines.rounds.verify import migrate as bring
     from pipelines.store.store import Store
 
-    changed = bring(Store.open(store))
+    changed = bring(Store.open(store, damaged=True))
     typer.echo(f"{len(changed)} files brought to this version's format" if changed else "nothing to do")

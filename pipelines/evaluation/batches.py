@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,11 +14,12 @@ import pyarrow.parquet as pq
 
 from dft.evaluators.evaluator import Evaluator
 from dft.evaluators.make import make_evaluator
-from dft.tables import frame_batch, result_batch
+from dft.tables import frame_batch, protocol_json, result_batch
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.potentials.config import RelaxConfig
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.beam.metrics import inc, timer
+from pipelines.errors import UserError
 from pipelines.reading.committed import once_per_process
 from pipelines.store.digests import json_digest
 from pipelines.store.store import Store
@@ -39,16 +41,35 @@ def fixed_batches(jobs: pa.Table, size: int) -> list[pa.RecordBatch]:
 
 
 @once_per_process
-def evaluator_of_process(name: str, config: RelaxConfig) -> Evaluator:
-    return make_evaluator(name, config)
+def evaluator_of_process(name: str, config: RelaxConfig, protocol: str | None = None) -> Evaluator:
+    """The evaluator, kept for this process. Raises UserError if its protocol (canonical JSON) is no longer this one."""
+    evaluator = make_evaluator(name, config)
+    if protocol is not None:
+        check_protocol(evaluator, protocol)
+    return evaluator
+
+
+def check_protocol(evaluator: Evaluator, protocol: str) -> None:
+    """Raise UserError unless an evaluation now is the one that jobs of this protocol (canonical JSON) ask for."""
+    now = protocol_json(evaluator.protocol)
+    if now != protocol:
+        before, after = json.loads(protocol), json.loads(now)
+        changed = ", ".join(sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k)))
+        raise UserError(
+            f"{evaluator.name} is not what the jobs were made for: its {changed} changed since. Put back what it was "
+            "then, or give the round up (`gnome round drop`); a retrained potential wants a file of its own"
+        )
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class EvaluateBatch(beam.DoFn):
-    """A batch of jobs (CRYSTAL_FIELDS, id = job digest) -> its results; its frames on the tag FRAMES."""
+    """A batch of jobs (CRYSTAL_FIELDS, id = job digest) -> its results; its frames on the tag FRAMES.
 
-    def __init__(self, root: str, evaluator: str, config: RelaxConfig):
-        self.root, self.evaluator, self.config = root, evaluator, config
+    protocol: that of the jobs, which the evaluator must have.
+    """
+
+    def __init__(self, root: str, evaluator: str, config: RelaxConfig, protocol: str):
+        self.root, self.evaluator, self.config, self.protocol = root, evaluator, config, protocol
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
         results, frames = self._finished_before(batch) or self._evaluate(batch)
@@ -72,13 +93,16 @@ class EvaluateBatch(beam.DoFn):
         except (OSError, pa.ArrowException) as error:  # a damaged file is as good as none
             log.warning("%s cannot be read, its batch is evaluated again: %s", self._path(batch, "results"), error)
             return None
-        results, frames = (table.combine_chunks().to_batches()[0] for table in tables)
+        results, frames = (_one_batch(table) for table in tables)
+        if set(results["scale"].to_pylist()) != {json.loads(self.protocol)["scale"]}:
+            log.warning("%s is on another scale than its jobs, and is evaluated again", self._path(batch, "results"))
+            return None
         inc("batches_reused")
         progress.advance(batch.num_rows)
         return results, frames
 
     def _evaluate(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        evaluator = evaluator_of_process(self.evaluator, self.config)
+        evaluator = evaluator_of_process(self.evaluator, self.config, self.protocol)
         crystals, jobs = crystals_from_batch(batch), batch["id"].to_pylist()
         with timer("evaluate"):
             outcomes = evaluator.evaluate(crystals, progress.advance)
@@ -90,6 +114,12 @@ class EvaluateBatch(beam.DoFn):
             pq.write_table(pa.Table.from_batches([rows]), sink, compression="zstd", write_page_checksum=True)
             storage.write(self._path(batch, table), sink.getvalue())
         return results, frames
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    """All rows; where all crystals of a batch are refused there are no frames."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
 def evaluate_batches(

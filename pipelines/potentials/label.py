@@ -61,7 +61,8 @@ def label(
     progress.expect(len(jobs), "crystals")
 
     def build(pipeline: beam.Pipeline) -> None:
-        done = evaluate_batches(pipeline, batches, EvaluateBatch(out, evaluator, RelaxConfig()), network_hints(flags))
+        evaluate = EvaluateBatch(out, evaluator, RelaxConfig(), protocol)
+        done = evaluate_batches(pipeline, batches, evaluate, network_hints(flags))
         results = done.results | "Write" >> WriteTable(out, LABELS, "results", RESULT_SCHEMA, ("id",), 1)
         frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, LABELS, FRAMES, FRAME_SCHEMA, ("job", "step"), 2)
         counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])

@@ -13,7 +13,6 @@ from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
 from pipelines.reading.committed import committed, committed_statuses, hull_until, proposals
-from pipelines.rounds.config import load_round_config
 from pipelines.store.store import Store
 
 JOBS = pa.schema(
@@ -98,7 +97,7 @@ def round_outcomes(store: Store, round_: int, status: Mapping[str, str], energie
             "e_form": pa.array(e_form, from_pandas=True),
             "e_above_hull": pa.array(above, from_pandas=True),
             "status": pa.array(states, pa.string()),
-            "searched": pa.array(random & load_round_config(store, round_).searches),
+            "searched": pa.array(random & store.round_config(round_).get("framework", "structural") != "structural"),
             "volume_factor": jobs["volume_factor"],
         }
     )

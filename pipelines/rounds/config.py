@@ -16,6 +16,8 @@ from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.settings import Section
 from gnome_core.training.members.config import TrainingConfig
+from pipelines.errors import StoreError
+from pipelines.rounds.plan import stages_of
 from pipelines.rounds.toml import parse_settings, read_toml
 
 if TYPE_CHECKING:  # settings are read in a moment, without pyarrow
@@ -260,4 +262,11 @@ def parse_config(values: dict[str, Any], origin: str) -> RoundConfig:
 
 
 def load_round_config(store: Store, round_: int) -> RoundConfig:
-    return parse_config(store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json")
+    """A started round's settings. Raises StoreError where its first stage was run with others."""
+    from pipelines.store.digests import json_digest  # loads pyarrow
+
+    document, path = store.round_config(round_), f"{store.root}/rounds/r{round_:04d}/config.json"
+    first = store.commit(round_, stages_of(round_)[0])
+    if first is not None and first.config != json_digest(document):
+        raise StoreError(f"{path} has been changed since {first.key} was run with it; restore it from a copy")
+    return parse_config(document, path)

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from dft.names import is_engine
 from pipelines.beam.runners import Launched, runner_flags
 from pipelines.errors import StoreError, UserError
 from pipelines.logs import FIELDS
 from pipelines.rounds.config import RoundConfig, load_round_config
 from pipelines.rounds.job import Job
 from pipelines.rounds.plan import inputs_of, stages_of
+from pipelines.rounds.preflight import check_round
 from pipelines.store.records import Attempt, Commit, Counts, JobFile, stage_key, table_digests
 from pipelines.store.store import Store
 
@@ -47,7 +47,7 @@ def run_stages(
     run_jobs: whether stages that need first-principles results run the jobs that wait, or take what is there.
     Raises UserError for a missing earlier stage or too many dead letters, StoreError for data that cannot be trusted.
     """
-    config = _checked_config(store, round_)
+    config = load_round_config(store, round_)
     flags = runner_flags(flags)
     for stage in stages:
         log.info("started", extra={FIELDS: {"stage": stage_key(round_, stage)}})
@@ -83,20 +83,22 @@ def _run_stage(
             raise StoreError(f"{committed.key} was made from other inputs than the store now holds; restore the store")
         return Finished(committed, reused=True)
 
+    # Files from elsewhere may be as broken as they are.
+    limit = 1.0 if stage in ("snapshot", "evaluate") else config.max_dead_fraction
     done = store.finished_attempt(round_, stage, job_file)
-    if done is None:
+    if done is None or done[1].counts.n_dead > limit * done[1].counts.n_in:
         attempt = store.launched_attempt(round_, stage, job_file) or store.new_attempt(round_, stage, job_file)
         _crash_point(stage, "before_write")
         start = time.monotonic()
         manifest = _module(stage).run(Job(store, round_, config, inputs, attempt, flags, run_jobs))
         seconds = round(time.monotonic() - start, 2)
         _crash_point(stage, "after_write")
+        manifest.counts.check(attempt.path)  # what fails is not finished: else each resume would take it up again
+        _check_dead(store, attempt, manifest.counts, limit)
         store.finish_attempt(attempt, manifest, seconds)
         _crash_point(stage, "after_job")
     else:
         attempt, manifest, seconds = done
-    if stage not in ("snapshot", "evaluate"):  # files from elsewhere may be as broken as they are
-        _check_dead(store, attempt, manifest.counts, config.max_dead_fraction)
     commit = Commit(
         **dict(job_file),
         round=round_,
@@ -118,7 +120,7 @@ def launch_stage(store: Store, round_: int, stage: str, flags: Sequence[str]) ->
 
     Raises UserError where one of those has not ended, or the stage is committed.
     """
-    config, flags = _checked_config(store, round_), runner_flags(flags)
+    config, flags = load_round_config(store, round_), runner_flags(flags)
     if stage not in stages_of(round_):
         raise UserError(f"round {round_} has no stage {stage}; it has {', '.join(stages_of(round_))}")
     if store.commit(round_, stage):
@@ -138,16 +140,6 @@ def launch_stage(store: Store, round_: int, stage: str, flags: Sequence[str]) ->
     except Launched:
         return attempt
     raise UserError(f"{stage_key(round_, stage)} was run, not launched; only a template's launcher may do this")
-
-
-def _checked_config(store: Store, round_: int) -> RoundConfig:
-    config = load_round_config(store, round_)
-    if is_engine(config.evaluation.evaluator) and store.storage.local_path("") is None:
-        raise UserError(
-            f"{store.root}: {config.evaluation.evaluator} runs in job folders, which a bucket has none of; make the "
-            "store on a file system that the machines share, or use the embedded evaluator"
-        )
-    return config
 
 
 def _module(stage: str):
@@ -176,7 +168,8 @@ def _check_dead(store: Store, attempt: Attempt, counts: Counts, limit: float) ->
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.dead.items()))
         raise UserError(
             f"{stage_key(attempt.round, attempt.stage)}: {counts.n_dead} of {counts.n_in} rows died ({reasons}), more "
-            f"than max_dead_fraction = {limit}; the rows are in {store.root}/{attempt.path}/dead"
+            f"than max_dead_fraction = {limit}; the rows are in {store.root}/{attempt.path}/dead. `gnome round drop "
+            f"{store.root}` gives the round up, so that it can start with other settings"
         )
 
 
@@ -196,22 +189,48 @@ def open_round(store: Store) -> int | None:
 
 
 def start_round(store: Store, config: RoundConfig | None) -> int:
-    """Start the next round with `config`, or with the last round's settings. One round is open at a time."""
+    """Start the next round with `config`, or with the last round's settings. One round is open at a time.
+
+    Raises UserError for settings with which it could not be finished; nothing is started then.
+    """
     newest = store.rounds()[-1]
     if not store.is_closed(newest):
         raise UserError(f"round {newest} is not finished; `gnome round resume {store.root}` finishes it")
     config = config or load_round_config(store, newest)
+    check_round(store, newest + 1, config)
     store.start_round(newest + 1, config.document())
     return newest + 1
 
 
+def open_or_start_round(store: Store, config: RoundConfig | None) -> int:
+    """The open round, or else the next one, started with `config` or with the last round's settings.
+
+    Raises UserError where the open round was started with other settings than `config`: they stay what they are.
+    """
+    round_ = open_round(store)
+    if round_ is None:
+        return start_round(store, config)
+    if config is not None and config != load_round_config(store, round_):
+        raise UserError(
+            f"round {round_} is open, with other settings; `gnome round resume {store.root}` finishes it with its own, "
+            f"`gnome round drop {store.root}` gives it up"
+        )
+    return round_
+
+
 def init_store(root: str, config: RoundConfig) -> Store:
-    """Make a store whose round 0 is yet to run. Raises UserError if there is one, SourceError for a wrong snapshot."""
+    """Make a store whose round 0 is yet to run; one that holds nothing committed is begun again with these settings.
+
+    Raises UserError if there is one, or for settings that cannot run, SourceError for a wrong snapshot.
+    """
     from gnome_core.crystals.readers import read_snapshot
 
     store = Store(root)
     if store.rounds() and store.is_closed(0):
         raise UserError(f"{root} is a store already; `gnome round run {root}` runs its next round")
+    check_round(store, 0, config)
     next(read_snapshot(config.snapshot), None)  # a wrong source must not leave half a store behind
+    if store.rounds() and not any(store.commit(0, stage) for stage in stages_of(0)):
+        store.restart_round(0, config.document())
     store.start_round(0, config.document())
     return store

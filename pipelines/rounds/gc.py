@@ -37,12 +37,9 @@ def leftovers(store: Store, older_than: timedelta) -> Iterator[Leftover]:
 
 
 def _lost_attempts(store: Store, round_: int, stage: str, before: datetime) -> Iterator[Leftover]:
-    commit = store.commit(round_, stage)
     for id_ in store.storage.children(f"rounds/r{round_:04d}/{stage}/attempts"):
         attempt = Attempt(round_, stage, id_)
-        open_ = (store.storage.exists(f"{attempt.path}/{name}") for name in (DONE, LAUNCHED))
-        kept = commit.attempt == id_ if commit else any(open_)
-        if not kept and begun(attempt) < before:
+        if begun(attempt) < before and not _is_kept(store, attempt):
             yield Leftover(attempt.path, "an attempt that was not committed", store.storage.files(attempt.path))
 
 
@@ -54,6 +51,26 @@ def begun(attempt: Attempt) -> datetime:
         return datetime.now(UTC)
 
 
-def remove(store: Store, leftover: Leftover) -> None:
+def remove(store: Store, leftover: Leftover) -> bool:
+    """Remove its files; False if it became, before the last of them, what a stage reads: the rest of them stay."""
     for path in leftover.files:
+        attempt = _attempt_of(path)
+        if attempt and _is_kept(store, attempt):
+            return False
         store.storage.delete(path)
+    return True
+
+
+def _attempt_of(path: str) -> Attempt | None:
+    match path.split("/"):
+        case ["rounds", round_, stage, "attempts", id_, *_]:
+            return Attempt(int(round_[1:]), stage, id_)
+    return None
+
+
+def _is_kept(store: Store, attempt: Attempt) -> bool:
+    """Whether a stage is made of the attempt's files, or may yet be."""
+    commit = store.commit(attempt.round, attempt.stage)
+    if commit is not None:
+        return commit.attempt == attempt.id
+    return any(store.storage.exists(f"{attempt.path}/{name}") for name in (DONE, LAUNCHED))

@@ -7,13 +7,14 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dft.evaluators.make import make_evaluator
 from dft.jobs.folders import State
 from dft.names import is_engine
-from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA
+from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA, protocol_json
 from pipelines.beam import progress, tags
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import WriteTable
-from pipelines.evaluation.batches import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
+from pipelines.evaluation.batches import FRAMES, EvaluateBatch, check_protocol, evaluate_batches, fixed_batches
 from pipelines.evaluation.jobs import ReadJobs, job_folders, read_jobs, run_waiting
 from pipelines.reading.committed import all_proposals, committed_statuses, proposals
 from pipelines.rounds.job import Job
@@ -27,12 +28,15 @@ def run(job: Job) -> Manifest:
     if is_engine(job.config.evaluation.evaluator):
         return _take_results(job)
     root, settings = job.store.root, job.config.evaluation
-    jobs = proposals(root, job.round).select(COLUMNS)
-    batches = fixed_batches(jobs, settings.batch_size)
+    jobs = proposals(root, job.round)
+    evaluator = make_evaluator(settings.evaluator, settings.relaxation())
+    for protocol in jobs["protocol"].unique().to_pylist():  # a potential's file may have been replaced since
+        check_protocol(evaluator, protocol)
+    batches = fixed_batches(jobs.select(COLUMNS), settings.batch_size)
     progress.expect(len(jobs), "crystals")
 
     def build(pipeline: beam.Pipeline) -> None:
-        evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation())
+        evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation(), protocol_json(evaluator.protocol))
         done = evaluate_batches(pipeline, batches, evaluate, network_hints(job.flags))
         _write(pipeline, job, done.results, done[FRAMES], [done[tags.COUNTS]], [])
 

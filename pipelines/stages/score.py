@@ -14,19 +14,21 @@ from apache_beam.ml.inference.base import RunInference
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_to_arrays
 from gnome_core.crystals.crystal import Crystal, invalid_reason
+from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.generation.generators import try_expand
 from gnome_core.generation.recipe import NO_PARENT
 from gnome_core.models.shipped import Framework
+from gnome_core.selection.selection import acquisition, explorable, explore_budget
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.beam.dead_letters import dead_letter, dead_letter_batch
 from pipelines.beam.metrics import timer
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.beam.top_rows import KeepTop
-from pipelines.errors import UserError
 from pipelines.reading.committed import hull_until, parent_table
 from pipelines.reading.members import member_addresses, shipped_addresses
 from pipelines.reading.schemas import CANDIDATE_SCHEMA, PACKING_SCHEMA, SCORED_SCHEMA
+from pipelines.rounds.config import SelectionConfig
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import WriteManifest, run_job
 from pipelines.stages.packing import PACKING, CountPacking
@@ -88,15 +90,7 @@ class _Scored(NamedTuple):
 
 
 def _members(job: Job, framework: Framework) -> list[str]:
-    """Raises UserError where the last round trained none."""
-    trained = job.input("train")
-    paths = member_addresses(job.store, trained, framework)[: job.config.ensemble_of(framework)[0]]
-    if not paths:
-        raise UserError(
-            f"round {trained.round} trained no {framework} members, for its framework was another; a store keeps the "
-            f'framework it was made with: `gnome init` a new one with framework = "{job.config.framework}"'
-        )
-    return paths
+    return member_addresses(job.store, job.input("train"), framework)[: job.config.ensemble_of(framework)[0]]
 
 
 def _score_compositions(job: Job, candidates: beam.PCollection, members: list[str]) -> _Scored:
@@ -125,20 +119,16 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
     else:
         cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, shipped_addresses("compositional"))
         screened = _measured(placed.rows, "Screen", cheap, hints)
-        # In full: the lowest that may be chosen, and those that chance will choose to compare them with.
-        lowest, _ = (
-            screened.rows
-            | "Passed" >> beam.Map(passed).with_output_types(pa.RecordBatch)
-            | "Lowest" >> KeepTop(None, cascade.refine, ("e_above_hull", "digest"), "")
-        )
+        # In full: those that may be chosen, and those that chance will choose to compare them with.
         drawn = screened.rows | "Baseline" >> RandomBaseline(
             job.config.selection.random_baseline, baseline_seed(job, "structural")
         )
+        chosen = [drawn, *(screened.rows | "ToRefine" >> ToRefine(cascade, job.config.selection))]
         worthy, _ = (
-            (
-                lowest | "LowestRows" >> beam.Map(unpredicted).with_output_types(pa.RecordBatch),
-                drawn | "DrawnRows" >> beam.Map(unpredicted).with_output_types(pa.RecordBatch),
-            )
+            [
+                rows | f"Unpredicted{k}" >> beam.Map(unpredicted).with_output_types(pa.RecordBatch)
+                for k, rows in enumerate(chosen)
+            ]
             | "Worthy" >> beam.Flatten()
             | "Once" >> KeepTop("digest", 1, ("digest",), "", buckets=job.config.part_files)
         )
@@ -246,9 +236,63 @@ class Measured(beam.DoFn):
             yield batch.append_column("e_above_hull", pc.subtract(batch["median"], batch[E_HULL]))
 
 
-def passed(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows that passed the screen."""
-    return batch.filter(batch[PASSED])
+class ToRefine(beam.PTransform):
+    """Screened rows -> PCollections of those that selection may want, which can share rows.
+
+    By the screen's value e_above_hull - kappa * iqr, the lowest `refine`, and where the budget is larger the best that
+    fill it within the limits per formula and system; by its spread, the most uncertain that may be explored: their
+    share of `refine`, or as many as will be chosen.
+    """
+
+    def __init__(self, cascade: CascadeConfig, selection: SelectionConfig):
+        super().__init__()
+        self.cascade, self.selection = cascade, selection
+
+    def expand(self, screened):
+        refine, settings = self.cascade.refine, self.selection
+        n_explored = explore_budget(settings.budget, settings.explore)
+        valued = screened | "Passed" >> beam.Map(passed, settings, self.cascade.second_margin).with_output_types(
+            pa.RecordBatch
+        )
+        chosen = [(valued | "Lowest" >> KeepTop(None, refine, (VALUE, "digest"), ""))[0]]
+        if settings.budget > refine:  # less than all of it would not do: some may be taken to explore
+            chosen.append(_top_within(valued, "ToFill", settings.budget, settings.per_formula, settings, VALUE))
+        if n_explored:
+            likely = screened | "Likely" >> beam.Map(uncertain, settings.threshold).with_output_types(pa.RecordBatch)
+            n = max(n_explored, round(settings.explore * refine))
+            chosen.append(_top_within(likely, "ToExplore", n, 1, settings, UNCERTAINTY))
+        return chosen
+
+
+VALUE = "value"  # acquisition value of the screen, eV/atom
+UNCERTAINTY = "uncertainty"  # minus its interquartile range, eV/atom
+
+
+def _top_within(
+    rows: beam.PCollection, label: str, n: int, per_formula: int, settings: SelectionConfig, column: str
+) -> beam.PCollection:
+    """The n lowest by a column, within the limits per formula and system."""
+    by = (column, "digest")
+    of_formula, _ = rows | f"{label}OfFormula" >> KeepTop("formula", per_formula, by, "")
+    of_system, _ = of_formula | f"{label}OfSystem" >> KeepTop("chemsys", settings.per_chemsys, by, "")
+    return (of_system | label >> KeepTop(None, n, by, ""))[0]
+
+
+def passed(batch: pa.RecordBatch, settings: SelectionConfig, margin: float) -> pa.RecordBatch:
+    """The rows that passed the screen, or whose spread brings them as near, with `value`."""
+    iqr = batch["iqr"].to_numpy()
+    value = acquisition(batch["e_above_hull"].to_numpy(), iqr, settings.kappa)
+    kept = batch[PASSED].to_numpy(zero_copy_only=False)
+    if settings.kappa:
+        kept = kept | ((iqr > 0) & (value <= settings.threshold + margin))
+    return batch.append_column(VALUE, pa.array(value)).filter(pa.array(kept))
+
+
+def uncertain(batch: pa.RecordBatch, threshold: float) -> pa.RecordBatch:
+    """The rows that the screen's spread would bring within the threshold, with `uncertainty`."""
+    iqr = batch["iqr"].to_numpy()
+    likely = (iqr > 0) & explorable(batch["e_above_hull"].to_numpy(), iqr, threshold)
+    return batch.append_column(UNCERTAINTY, pa.array(-iqr)).filter(pa.array(likely))
 
 
 def unpredicted(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -9,6 +9,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dft.evaluators.evaluator import Evaluator
 from dft.evaluators.make import make_evaluator
 from dft.jobs.folders import ENDED
 from dft.names import is_engine
@@ -60,7 +61,7 @@ def run(job: Job) -> Manifest:
         more = missing_elements(crystals, UNLABELLED_SCHEMA, protocol_json(evaluator.protocol))
         totals[tags.IN] += len(more)
         crystals = pa.concat_tables([crystals, more]).combine_chunks()
-    return _run_evaluated(job, evaluator.scale, crystals, kept, letters, totals)
+    return _run_evaluated(job, evaluator, crystals, kept, letters, totals)
 
 
 def _run_labelled(job: Job, entries: pa.Table, scale: str) -> Manifest:
@@ -102,9 +103,15 @@ def _chosen(
 
 
 def _run_evaluated(
-    job: Job, scale: str, crystals: pa.Table, kept: pa.Table, letters: Iterable[DeadLetter], totals: dict[str, int]
+    job: Job,
+    evaluator: Evaluator,
+    crystals: pa.Table,
+    kept: pa.Table,
+    letters: Iterable[DeadLetter],
+    totals: dict[str, int],
 ) -> Manifest:
     root, path, settings, dft = job.store.root, job.attempt.path, job.config.evaluation, job.config.dft
+    scale, protocol = evaluator.scale, protocol_json(evaluator.protocol)
     added = added_references(crystals, scale)
     asked = job.store.write_table(f"{path}/crystals.parquet", "crystals", crystals)
     if is_engine(settings.evaluator):
@@ -123,7 +130,7 @@ def _run_evaluated(
             dead.append(done[tags.DEAD])
             counts.append(done[tags.COUNTS] | "Outcomes" >> beam.Filter(_is_outcome))
         else:
-            evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation())
+            evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation(), protocol)
             done = evaluate_batches(pipeline, batches, evaluate, network_hints(job.flags))
         results = done.results
         elements = beam.pvalue.AsList(

@@ -18,14 +18,13 @@ from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import calibrate
 from gnome_core.graphs.cache import cached_graphs, concatenate
 from gnome_core.graphs.featurize import GraphTable, compositional_graphs
-from gnome_core.models.members import load_member, member_name, model_of
+from gnome_core.models.members import member_name
 from gnome_core.models.shipped import Framework
 from gnome_core.training.members.loop import MemberResult, train_members
 from pipelines.beam import progress, tags
 from pipelines.beam.metrics import timer
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import WriteTable
-from pipelines.errors import UserError
 from pipelines.reading.committed import all_proposals, entries_until, labels_of, once_per_commit, proposed_entries
 from pipelines.reading.members import local_member, member_addresses, shipped_addresses, weights_of
 from pipelines.reading.schemas import MEMBER_SCHEMA
@@ -88,19 +87,11 @@ def _tasks(job: Job, framework: Framework) -> list[TrainTask]:
 
 def _starts(job: Job, framework: Framework) -> Sequence[str | None]:
     """Addresses of the members to start from; further members start from them again. (None,) = from nothing."""
-    _, model, training = job.config.ensemble_of(framework)
-    if training.starts_fresh(job.round):
+    if job.config.ensemble_of(framework)[2].starts_fresh(job.round):
         return (None,)
     if job.round:
         return member_addresses(job.store, job.input("train"), framework)
-    shipped = shipped_addresses(framework)
-    if model_of(model)[1] != load_member(local_member(shipped[0]))[1].network():
-        table = "[model]" if framework == "structural" else "[compositional.model]"
-        raise UserError(
-            f"training.first = pretrained goes with the {table} of the members that come with the package; "
-            f'leave {table} as it is, or set training.first = "scratch"'
-        )
-    return shipped
+    return shipped_addresses(framework)
 
 
 FILES = "files"

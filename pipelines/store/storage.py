@@ -112,9 +112,14 @@ class LocalFolder:
         file = self._path(path)
         file.unlink(missing_ok=True)
         for folder in file.parents:  # folders are nothing of their own
-            if folder == Path(self.root) or next(folder.iterdir(), None) is not None:
+            if folder == Path(self.root):
                 break
-            folder.rmdir()
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:  # it holds something
+                break
 
     def checksum(self, path: str) -> tuple[int, str]:
         crc = google_crc32c.Checksum()

@@ -53,12 +53,29 @@ class Store:
         return f"Store({self.root!r})"
 
     @classmethod
-    def open(cls, root: str) -> Store:
-        """Raises UserError where `root` holds no store."""
+    def open(cls, root: str, damaged: bool = False) -> Store:
+        """Raises UserError where `root` holds no store, StoreError where a closed round lacks a commit.
+
+        damaged: open that too, for what looks for damage.
+        """
         store = cls(root)
         if not store.rounds():
             raise UserError(f"{root} is not a store; make one with `gnome init {root}`")
+        if not damaged:
+            store._check_closed_rounds()
         return store
+
+    def _check_closed_rounds(self) -> None:
+        there = self.storage.files("rounds")  # one listing, instead of a question for every file
+        for path in there:
+            if path.endswith("/ROUND.json") and path.count("/") == 2:
+                document = unsealed(self.storage.read(path), f"{self.root}/{path}", self.root)
+                for stage in document["stages"]:
+                    commit = f"{path.removesuffix('ROUND.json')}{stage}/COMMIT.json"
+                    if commit not in there and not self.storage.exists(commit):
+                        raise StoreError(
+                            f"{self.root}/{commit} is missing, with which the round was closed; restore it from a copy"
+                        )
 
     def output_path(self, name: str) -> Path:
         """Where a command writes `name` if it is not told: into the store's folder. Raises UserError for a bucket."""
@@ -87,9 +104,14 @@ class Store:
         if kept != json.loads(_json_bytes(config)):
             keys = ", ".join(_changed_keys(kept, config))
             raise UserError(
-                f"round {round_} was started with another configuration ({keys}); resume it without --config"
+                f"round {round_} was started with another configuration ({keys}); `gnome round resume {self.root}` "
+                f"goes on with that one, `gnome round drop {self.root}` gives the round up"
             )
         return json_digest(kept)
+
+    def restart_round(self, round_: int, config: dict) -> None:
+        """Give a round of which nothing is committed another config."""
+        self.storage.write(f"rounds/r{round_:04d}/config.json", _json_bytes(config))
 
     def round_config(self, round_: int) -> dict:
         path = f"rounds/r{round_:04d}/config.json"
@@ -122,15 +144,26 @@ class Store:
         self.storage.write(f"{attempt.path}/{LAUNCHED}", b"{}\n")
 
     def launched_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt | None:
-        """The newest launched attempt at exactly this job whose job has written its manifest."""
-        return next(
-            (
-                attempt
-                for attempt in self._attempts(round_, stage, job)
-                if all(self.storage.exists(f"{attempt.path}/{name}") for name in (LAUNCHED, MANIFEST))
-            ),
-            None,
-        )
+        """The newest launched attempt at exactly this job whose job has written its manifest, and whole files."""
+        for attempt in self._attempts(round_, stage, job):
+            if all(self.storage.exists(f"{attempt.path}/{name}") for name in (LAUNCHED, MANIFEST)):
+                try:
+                    manifest = Manifest.model_validate_json(self.storage.read(f"{attempt.path}/{MANIFEST}"))
+                except ValidationError:
+                    continue
+                if self._is_whole(manifest):
+                    return attempt
+        return None
+
+    def _is_whole(self, manifest: Manifest) -> bool:
+        """Whether all files are as the job says it wrote them, and its counts add up."""
+        try:
+            manifest.counts.check("")
+            for stat in manifest.files:
+                self.check_file(stat)
+        except StoreError:
+            return False
+        return True
 
     def _attempts(self, round_: int, stage: str, job: JobFile) -> Iterator[Attempt]:
         """Attempts at exactly this job, newest first."""
@@ -144,14 +177,16 @@ class Store:
                 yield attempt
 
     def finished_attempt(self, round_: int, stage: str, job: JobFile) -> tuple[Attempt, Manifest, float] | None:
-        """The newest attempt at exactly this job that finished without being committed."""
+        """The newest attempt at exactly this job that finished without being committed, if its files are whole."""
         for attempt in self._attempts(round_, stage, job):
             if self.storage.exists(f"{attempt.path}/{DONE}"):
                 try:
                     document = unsealed(self.storage.read(f"{attempt.path}/{DONE}"), DONE, self.root)
                 except StoreError:
                     continue  # what it did is not known for sure: it is done again
-                return attempt, Manifest.model_validate(document["manifest"]), document["seconds"]
+                manifest = Manifest.model_validate(document["manifest"])
+                if self._is_whole(manifest):
+                    return attempt, manifest, document["seconds"]
         return None
 
     # commits

@@ -76,3 +76,22 @@ def test_a_labeller_gives_one_frame_of_the_crystal_as_it_is(trained):
 def test_unknown_evaluators_are_refused_with_the_choices(name):
     with pytest.raises(ValueError, match=r"there is: embedded, espresso, vasp, potential:FILE.npz"):
         make_evaluator(name, RelaxConfig())
+
+
+def test_the_scale_follows_the_shifts_as_it_does_the_weights(trained, tmp_path):
+    """Other shifts are other energies, which must not come into one hull with the first."""
+    import json
+
+    from gnome_core.potentials.nequip_potential import TrainedPotential
+
+    first = TrainedPotential.load(trained)
+    record = json.loads(Path(trained).with_suffix(".json").read_text())
+    other = tmp_path / "other.npz"
+    other.write_bytes(Path(trained).read_bytes())
+    for change, same in (
+        ({"origin": "elsewhere"}, True),
+        ({"shifts": {z: s + 0.5 for z, s in record["shifts"].items()}}, False),
+    ):
+        other.with_suffix(".json").write_text(json.dumps({**record, **change}))
+        assert (TrainedPotential.load(other).scale == first.scale) == same
+    assert first.scale.startswith(f"{first.record.scale}/nequip-2-")

@@ -1,6 +1,9 @@
 import contextlib
+import json
+import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -8,13 +11,16 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import apache_beam as beam
+import grpc
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
+from pipelines.beam import apart, runners
 from pipelines.beam import job_servers as engines
-from pipelines.beam import runners
 from pipelines.beam.job_servers import find_engine, install_engine, installed_beam, runner_states
 from pipelines.beam.runners import RUNNERS, expand_runner, run_pipeline, runner_flags
 from pipelines.errors import UserError
+from tools import lost_workers
 
 # 127.0.0.1, the same in IPv6, and ::1, as the kernel writes them
 LOOPBACK = {"0100007F", "0" * 16 + "FFFF0000" + "0100007F", "0" * 24 + "01000000"}
@@ -197,26 +203,67 @@ def test_a_worker_that_dies_ends_the_run_with_a_message():
     flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     with pytest.raises(UserError, match=r"a worker process died .*return code -9.*resume"):
         run_pipeline(runner_flags(flags), lambda pipeline: pipeline | beam.Create([600]) | beam.Map(time.sleep))
-    assert workers() == []
+    assert wait_for(lambda: workers() == [])
 
 
-def test_a_lost_worker_is_noticed_even_when_an_interrupt_is_swallowed(monkeypatch):
-    monkeypatch.setattr(runners, "WAKE_AGAIN", 0.2)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_lost_worker_ends_the_process_where_interrupts_are_ignored():
+    """As in a script's background. The run used to be told by an interrupt, and stood still for ever."""
+    command = [sys.executable, "-m", "tools.lost_workers", "--kills", "1", "--longest", "0.5"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[3])
+    assert json.loads(ended.stdout.splitlines()[-1])["lost worker noticed"] == 1, ended
 
-    def die() -> None:
-        raise RuntimeError("Worker subprocess exited with return code -9")
 
-    def swallow_the_first_interrupt() -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Thread(target=die).start()
-            time.sleep(60)
-        time.sleep(60)
+def test_an_interrupt_leaves_a_run_that_swallows_it_and_its_workers():
+    flags = runner_flags(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
 
-    with pytest.raises(UserError, match="a worker process died"), runners._noticing_lost_workers():
-        swallow_the_first_interrupt()
+    def interrupt() -> None:
+        while not workers():
+            time.sleep(0.1)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(flags, lambda pipeline: pipeline | beam.Create([600]) | beam.Map(time.sleep))
+    assert wait_for(lambda: workers() == [])
+
+
+def test_a_connection_that_a_dead_worker_drops_is_no_error_of_its_own(caplog):
+    runners._hush_hang_ups()
+    log = logging.getLogger("apache_beam.runners.worker.data_plane")
+    for error in (grpc.RpcError(), ValueError("else")):
+        try:
+            raise error
+        except Exception:
+            log.exception("Failed to read inputs in the data plane.")
+    assert [str(record.exc_info[1]) for record in caplog.records] == ["else"]
+
+
+def test_a_run_has_no_folder_that_a_kill_would_leave():
+    def build(pipeline: beam.Pipeline) -> None:
+        there = pipeline | beam.Create([pipeline.local_tempdir]) | beam.Map(os.path.exists)
+        assert_that(there, equal_to([False]))
+
+    run_pipeline(runner_flags([]), build)
+
+
+def test_runs_share_a_thread_until_one_is_abandoned():
+    """The engines that Beam starts die with the thread that started them, and serve several runs."""
+    first, second = (apart.run_apart(threading.get_ident) for _ in range(2))
+    assert first == second != threading.get_ident()
+    with pytest.raises(KeyError, match="x"):
+        apart.run_apart(lambda: {}["x"])
+    assert apart.run_apart(threading.get_ident) == first
+
+
+def wait_for(condition) -> bool:
+    """Whether it holds within some seconds."""
+    end = time.monotonic() + 20
+    while not (holds := condition()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return holds
 
 
 def workers() -> list[int]:
     """Worker processes of this one."""
-    children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
-    return [int(pid) for pid in children if "pipelines.beam.worker" in Path("/proc", pid, "cmdline").read_text()]
+    return lost_workers.workers(os.getpid())

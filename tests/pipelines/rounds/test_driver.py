@@ -225,6 +225,8 @@ def test_kept_compiled_programs_give_the_same_results(proposed, two_rounds, tmp_
     for turn in ("cold", "warm"):
         shutil.copytree(proposed, tmp_path / turn)
         cache = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        # Else what is kept depends on the time that compiling took.
+        cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         killed = gnome("round", "learn", str(tmp_path / turn), crash_at="evaluate:after_commit", **cache)
         assert killed.returncode == -9, killed.stderr
         assert digests(Store(str(tmp_path / turn)))["1/evaluate"] == expected
@@ -304,16 +306,24 @@ def test_rows_that_die_beyond_the_limit_stop_the_round(initialised, tmp_path, mo
     shutil.copytree(initialised, path)
     store = Store(str(path))
     round_ = driver.start_round(store, None)
+    config = driver.load_round_config(store, round_)
     counts = Counts(n_in=100, n_out=99, dead={"not_finite": 1})
     monkeypatch.setattr(generate, "run", lambda job: Manifest(files=[], counts=counts))
-    with pytest.raises(UserError, match=r"1 of 100 rows died \(1 not_finite\)"):
+    with pytest.raises(UserError, match=r"1 of 100 rows died \(1 not_finite\).*gnome round drop"):
         list(driver.run_stages(store, round_, ["generate"]))
     assert store.commit(round_, "generate") is None
     lost = Counts(n_in=100, n_out=99)
     monkeypatch.setattr(generate, "run", lambda job: Manifest(files=[], counts=lost))
-    shutil.rmtree(path / "rounds/r0001/generate")
     with pytest.raises(StoreError, match="lost or counted twice"):
         list(driver.run_stages(store, round_, ["generate"]))
+    assert not list(path.glob("rounds/r0001/generate/attempts/*/DONE.json")), "what was refused is not finished"
+    # An attempt that an earlier version called finished is not taken up either: what runs now counts.
+    whole = Counts(n_in=100, n_out=100)
+    attempt = store.new_attempt(round_, "generate", driver._job_file(store, round_, "generate", config)[1])
+    store.finish_attempt(attempt, Manifest(files=[], counts=counts), 1.0)
+    monkeypatch.setattr(generate, "run", lambda job: Manifest(files=[], counts=whole))
+    list(driver.run_stages(store, round_, ["generate"]))
+    assert store.commit(round_, "generate").counts == whole
 
 
 def test_a_folder_of_50_good_and_10_broken_cifs(tmp_path):

@@ -13,6 +13,7 @@ from pipelines.errors import StoreError, UserError
 from pipelines.reading.members import member_addresses
 from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
+from pipelines.rounds.drop import drop_round
 from pipelines.rounds.gc import leftovers, remove
 from pipelines.rounds.plan import stages_of
 from pipelines.rounds.verify import verify
@@ -280,6 +281,17 @@ def test_two_drivers_of_one_stage_commit_once(cloud_round, monkeypatch):
     assert list(verify(store)) == []
 
 
+def test_an_open_round_of_a_bucket_is_dropped(cloud_round):
+    fake, store = cloud_round
+    before = digests(store)
+    round_ = driver.start_round(store, None)
+    list(driver.run_stages(store, round_, ["generate"]))
+    drop_round(store, round_)
+    assert Store.open(store.root).rounds() == [0, 1]
+    assert not [name for name in fake.buckets["lab"] if name.startswith("tiny/rounds/r0002/")]
+    assert digests(store) == before
+
+
 def test_the_command_line_reads_a_bucket(cloud_round, tmp_path):
     fake, store = cloud_round
     status = gnome("round", "status", store.root, STORAGE_EMULATOR_HOST=fake.url)
@@ -296,6 +308,6 @@ def test_the_command_line_reads_a_bucket(cloud_round, tmp_path):
 def test_programs_in_folders_need_a_file_system(gcs, tiny):
     config = load_config(str(tiny / "round.toml"))
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"evaluator": "espresso"})})
-    store = driver.init_store("gs://lab/dft", config)
     with pytest.raises(UserError, match="file system"):
-        list(driver.run_stages(store, 0, ["snapshot"]))
+        driver.init_store("gs://lab/dft", config)
+    assert Store("gs://lab/dft").rounds() == []

@@ -1,0 +1,161 @@
+"""What a round names, looked up before it starts: once started, its settings cannot be changed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from dft.names import is_engine
+from gnome_core.compositions.formulas import NUMBERS
+from pipelines.errors import UserError
+from pipelines.rounds.config import RoundConfig
+from pipelines.store.store import Store
+
+EXTRA = "pip install 'gnome-flywheel[dft]'"
+VASP_NEEDS = {"folders": ("custodian",), "tar": ("custodian",), "flows": ("custodian", "jobflow", "atomate2")}
+
+
+def check_round(store: Store, round_: int, config: RoundConfig) -> None:
+    """Raise UserError naming the key, if a stage of this round could not run with these settings.
+
+    Programs and pseudopotentials are left out: jobs may run elsewhere.
+    """
+    _check_place(store, config)
+    scale = _check_evaluators(config)
+    _check_generation(config)
+    if round_ == 0:
+        _check_first_members(config)
+        _check_snapshot_elements(config)
+    else:
+        _check_members(store, round_, config)
+        _check_hull(store, round_, config, scale)
+
+
+def _check_place(store: Store, config: RoundConfig) -> None:
+    name = config.evaluation.evaluator
+    if is_engine(name) and store.storage.local_path("") is None:
+        raise UserError(
+            f"{store.root}: {name} runs in job folders, which a bucket has none of; make the store on a file system "
+            "that the machines share, or use the embedded evaluator"
+        )
+
+
+def _check_evaluators(config: RoundConfig) -> str:
+    """The scale of the energies to come."""
+    settings = config.evaluation
+    scale = _check_evaluator("evaluation.evaluator", settings.evaluator, config)
+    if settings.pre_relax:
+        _check_evaluator("evaluation.pre_relax", settings.pre_relax, config)
+    if settings.evaluator == "vasp":
+        missing = [name for name in VASP_NEEDS[config.dft.emit] if find_spec(name) is None]
+        if missing:
+            raise UserError(f"evaluation.evaluator: vasp needs {', '.join(missing)}; {EXTRA}")
+    return scale
+
+
+def _check_evaluator(key: str, name: str, config: RoundConfig) -> str:
+    from dft.evaluators.make import make_evaluator
+
+    try:
+        # Reads a potential's files, calls what makes an ASE calculator.
+        return make_evaluator(name, config.evaluation.relaxation(), config.dft).scale
+    except Exception as error:  # the calculator's function is the user's: it may raise anything
+        raise UserError(f"{key}: {name} cannot be used: {error or type(error).__name__}") from error
+
+
+def _check_generation(config: RoundConfig) -> None:
+    from gnome_core.generation.generators import installed_generators
+
+    generation = config.candidates()
+    installed = installed_generators()
+    for name in generation.generators:
+        if name not in installed:
+            raise UserError(f"generation.generators: {name!r} is not installed; there is: {', '.join(installed)}")
+    if not generation.generators:
+        raise UserError(f"generation.generators: name at least one of {', '.join(installed)}")
+    unknown = [symbol for symbol in config.generation.elements or () if symbol not in NUMBERS]
+    if unknown:
+        raise UserError(
+            f"generation.elements: no such element {', '.join(map(repr, unknown))}; write symbols such as Li"
+        )
+    if config.generation.elements == ():
+        raise UserError("generation.elements: names no element; leave the key out for those of the parents")
+
+
+def _check_first_members(config: RoundConfig) -> None:
+    """Members that start from those of the package need their network."""
+    from gnome_core.models.members import load_member, model_of
+    from pipelines.reading.members import local_member, shipped_addresses
+
+    for framework in config.frameworks:
+        _, model, training = config.ensemble_of(framework)
+        if training.starts_fresh(0):
+            continue
+        shipped = local_member(shipped_addresses(framework)[0])
+        if model_of(model)[1] != load_member(shipped)[1].network():
+            section = "" if framework == "structural" else "compositional."
+            raise UserError(
+                f"{section}training.first = pretrained goes with the [{section}model] of the members that come with "
+                f'the package; leave that table as it is, or set {section}training.first = "scratch"'
+            )
+
+
+def _check_snapshot_elements(config: RoundConfig) -> None:
+    """The embedded snapshot holds the elements, without which there is neither a parent nor a reference of them."""
+    if config.generation.elements is None or config.snapshot != "embedded":
+        return
+    from gnome_core.crystals.readers import embedded_entries
+
+    systems = embedded_entries()["chemsys"].unique().to_pylist()
+    known = {symbol for system in systems for symbol in system.split("-")}
+    missing = [symbol for symbol in config.generation.elements if symbol not in known]
+    if missing:
+        raise UserError(
+            f"generation.elements: the embedded snapshot holds nothing of {', '.join(missing)}; leave out what it "
+            f"lacks (it has {', '.join(sorted(known))}), or give a snapshot that has it"
+        )
+
+
+def _check_members(store: Store, round_: int, config: RoundConfig) -> None:
+    """The last round trained what this one predicts with, and starts from."""
+    from gnome_core.models.members import load_member, model_of
+    from pipelines.reading.members import local_member, member_addresses
+
+    trained = store.commit(round_ - 1, "train")
+    if trained is None:
+        return  # the first stage that needs it says so
+    for framework in config.frameworks:
+        _, model, training = config.ensemble_of(framework)
+        members = member_addresses(store, trained, framework)
+        section = "" if framework == "structural" else "compositional."
+        if not members:
+            raise UserError(
+                f"framework: round {trained.round} trained no {framework} members, for its framework was another; a "
+                "store keeps the framework it was made with: `gnome init` a new one with framework = "
+                f'"{config.framework}"'
+            )
+        last = load_member(local_member(members[0]))[1]
+        if not training.starts_fresh(round_) and model_of(model)[1] != last.network():
+            raise UserError(
+                f"{section}training.init = fine_tune goes with the [{section}model] of round {trained.round}; leave "
+                f'that table as it was, or set {section}training.init = "scratch"'
+            )
+
+
+def _check_hull(store: Store, round_: int, config: RoundConfig, scale: str) -> None:
+    """The hull takes energies of this scale, and has a reference of every element that candidates may hold."""
+    from pipelines.reading.committed import entries_until
+
+    entries = entries_until(store, round_ - 1, ["chemsys", "scale"])
+    scales = entries["scale"].unique().to_pylist()
+    if scale not in scales:
+        raise UserError(
+            f"evaluation.evaluator: {config.evaluation.evaluator} computes on {scale}, the hull of {store.root} is on "
+            f"{', '.join(scales)}; `gnome init` a store with this evaluator, whose snapshot is computed by it"
+        )
+    known = set(entries["chemsys"].unique().to_pylist())
+    missing = [symbol for symbol in config.generation.elements or () if symbol not in known]
+    if missing:
+        raise UserError(
+            f"generation.elements: {store.root} holds no elemental reference of {', '.join(missing)}; leave out what "
+            "has none, or `gnome init` a store with a snapshot that holds the element itself"
+        )

@@ -1,0 +1,79 @@
+"""Ctrl-C in the stages of a real round, by real processes."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.rounds.plan import stages_of
+from pipelines.rounds.verify import verify
+from pipelines.store.store import Store
+from tests.pipelines.conftest import digests, gnome
+
+MULTI = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+
+
+def interrupted(store: Path, command: str, stage: str, after: float, *options: str) -> subprocess.CompletedProcess[str]:
+    """A command that Ctrl-C ends `after` seconds into a stage of round 1, once that was begun."""
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("gnome")), "round", command, str(store), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # the terminal sends the signal to the whole group
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    attempts = store / f"rounds/r0001/{stage}/attempts"
+    before = set(attempts.iterdir()) if attempts.exists() else set()
+    end = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < end:
+        if attempts.exists() and set(attempts.iterdir()) - before:
+            break
+        time.sleep(0.02)
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.mark.parametrize(
+    ("options", "stages"),
+    [
+        ((), {"generate": 0.3, "score": 1.0, "train": 0.5}),
+        (MULTI, {"select": 0.5, "evaluate": 5.0}),
+    ],
+    ids=["local", "multi"],
+)
+def test_an_interrupt_is_one_line_and_the_round_goes_on_to_the_same_rows(
+    options, stages, initialised, two_rounds, tmp_path
+):
+    path = tmp_path / "store"
+    shutil.copytree(initialised, path)
+    for n, (stage, after) in enumerate(stages.items()):
+        ended = interrupted(path, "resume" if n else "run", stage, after, *options)
+        assert ended.returncode == 130, ended.stderr
+        *kept, last = ended.stderr.splitlines()
+        found = re.fullmatch(rf"gnome: stopped in r0001/(\w+); `gnome round resume {path}` goes on", last)
+        assert found, ended.stderr
+        # A stage may have ended just before the signal came.
+        assert found[1] in stages_of(1)[stages_of(1).index(stage) :]
+        assert [line.split()[0] for line in kept] == [
+            f"r0001/{s}" for s in stages_of(1)[: stages_of(1).index(found[1])]
+        ], ended.stderr
+        assert ended.stdout == ""
+        assert list(verify(Store(str(path)))) == []
+    resumed = gnome("round", "resume", str(path))
+    assert resumed.returncode == 0, resumed.stderr
+    expected = {key: value for key, value in digests(Store(str(two_rounds))).items() if key[0] in "01"}
+    assert digests(Store(str(path))) == expected
