@@ -215,7 +215,8 @@ def read_task(document: Mapping[str, Any], where: object) -> StepResult:
         settings = {**(calculation["input"].get("incar") or {}), **(calculation["input"].get("parameters") or {})}
         over = _is_over(corrections)
         # A document of a relaxation that a STOPCAR ended says "success"; its OUTCAR is not at hand.
-        reached = not _relaxes(settings) or (not over and _may_rest(frames, float(settings.get("EDIFFG", 0.0))))
+        ediffg = float(settings.get("EDIFFG", 10 * float(settings.get("EDIFF", 1e-4))))  # VASP's own default
+        reached = not _relaxes(settings) or (not over and _may_rest(frames, ediffg))
         parameters = {
             "hubbards": calculation["input"].get("hubbards") or {},
             "run_type": str(calculation["run_type"]),

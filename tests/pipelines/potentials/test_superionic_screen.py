@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.models.config import NequIPConfig
+from gnome_core.potentials.by_name import pretrained_path
 from gnome_core.potentials.frames import frames_without_stress
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
 from pipelines.beam.runners import runner_flags
 from pipelines.potentials import superionic_screen as screen
-from pipelines.potentials.conductivity import CONDUCTIVITY_SCHEMA, MDTask, run_tasks
+from pipelines.potentials.conductivity import CONDUCTIVITY_SCHEMA, MDTask, RunMD, run_tasks
 from pipelines.reading.gaps import read_gaps
 from tests.gnome_core.potentials.samples import ROCKSALT
 
@@ -94,46 +95,69 @@ def test_materials_run_in_a_pipeline_and_are_not_run_twice(tmp_path, monkeypatch
     assert found["temperature"].to_pylist() == [20.0, 30.0]
     assert all("run longer" in reason for reason in found["stopped"].to_pylist())
 
-    def run(task, potential=path, config=config, out="out"):
-        return run_tasks([task], str(tmp_path / out), potential, config, 0.0, runner_flags([]))
+    def never(*_, **__):
+        raise AssertionError("run again")
 
-    real, made = md.run_md, []
-
-    def counted(*arguments, **options):
-        made.append(arguments)
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(md, "run_md", counted)
+    monkeypatch.setattr(md, "run_md", never)
     again = run_tasks(tasks, str(tmp_path / "out"), path, config, 0.0, runner_flags([]))
     assert again.equals(found)
-    assert made == []
     assert not list((tmp_path / "out").rglob("*.npz")), "what ended leaves no checkpoint"
 
-    # Another potential under the same record, another seed, another crystal, other settings, another temperature that
-    # is written alike: none is answered by what lies there.
-    arrays = dict(np.load(path))
+
+def test_a_screening_reuses_what_it_would_make_and_nothing_else(tmp_path, monkeypatch):
+    """Another potential under the same record, another seed, crystal, setting, temperature: none is answered by what
+    lies there. The runs themselves are stood in for: frames drawn by what a run is made of."""
+    import numpy as np
+
+    from gnome_core.potentials import md
+
+    made = []
+
+    def drawn(crystal, potential, config, seed, checkpoint):
+        digest = md.run_digest(crystal, potential, config, seed)
+        made.append(digest)
+        positions = np.random.default_rng(int(digest, 16)).normal(size=(11, crystal.n_sites, 3))
+        flat = np.zeros(11)
+        return md.Trajectory(crystal, positions, np.arange(11) / 100, flat, flat, None, config, potential.scale, digest)
+
+    monkeypatch.setattr(md, "run_md", drawn)
+    source = Path(pretrained_path())
+    arrays = dict(np.load(source))
     np.savez(tmp_path / "other.npz", **{name: 1.01 * value for name, value in arrays.items()})
-    shutil.copy(Path(path).with_suffix(".json"), tmp_path / "other.json")
-    smaller = ROCKSALT.scaled_to_volume(0.98 * ROCKSALT.volume)
-    squeezed = record_batch(pa.schema(CRYSTAL_FIELDS), ["salt"], [smaller])
+    shutil.copy(source.with_suffix(".json"), tmp_path / "other.json")
+    settings = MDConfig(ramp=0.0, duration=0.1)
+
+    def positions(task, potential=str(source), config=settings, out="mixed"):
+        (batch,) = RunMD(str(tmp_path / out), potential, config, 0.0).process(task)
+        return pq.read_table(batch["trajectory"][0].as_py())["positions"]
+
+    def task(crystal, temperature, seed=0):
+        return MDTask(record_batch(pa.schema(CRYSTAL_FIELDS), ["salt"], [crystal]), "Na", temperature, seed)
+
+    salt = task(ROCKSALT, 20.0)
+    first = positions(salt)
+    assert positions(salt).equals(first)
+    assert len(made) == 1
+    squeezed = ROCKSALT.scaled_to_volume(0.98 * ROCKSALT.volume)
     changes = [
-        {"task": tasks[0], "potential": str(tmp_path / "other.npz")},
-        {"task": MDTask(salt, "Na", 20.0, seed=7)},
-        {"task": MDTask(squeezed, "Na", 20.0, seed=0)},
-        {"task": tasks[0], "config": config.model_copy(update={"timestep": 1.0})},
-        {"task": MDTask(salt, "Na", 20.3, seed=0)},
+        {"task": salt, "potential": str(tmp_path / "other.npz")},
+        {"task": task(ROCKSALT, 20.0, seed=7)},
+        {"task": task(squeezed, 20.0)},
+        {"task": salt, "config": settings.model_copy(update={"timestep": 1.0})},
+        {"task": task(ROCKSALT, 20.3)},
     ]
-    for number, change in enumerate(changes, 1):
-        mixed, fresh = run(**change), run(**change, out=f"fresh{number}")
-        same = [name for name in mixed.column_names if name != "trajectory"]
-        assert mixed.select(same).equals(fresh.select(same)), change
-        assert len(made) == 2 * number
-        kept = [pq.read_table(table["trajectory"][0].as_py())["positions"] for table in (mixed, fresh)]
-        assert kept[0].equals(kept[1]), change
-    # A trajectory that a kill cut short is made again.
-    (trajectory,) = run(**changes[-1])["trajectory"].to_pylist()
-    Path(trajectory).write_bytes(Path(trajectory).read_bytes()[:100])
-    assert run(**changes[-1]).equals(mixed)
+    for number, change in enumerate(changes):
+        mixed, fresh = positions(**change), positions(**change, out=f"fresh{number}")
+        assert mixed.equals(fresh), change
+        assert not mixed.equals(first), change
+    assert len(set(made)) == 1 + len(changes)
+    n = len(made)
+    positions(**changes[-1])
+    assert len(made) == n
+    for path in (tmp_path / "mixed").rglob("*-20.3K.parquet"):
+        path.write_bytes(path.read_bytes()[:100])  # as a kill leaves it
+    assert positions(**changes[-1]).equals(mixed)
+    assert len(made) == n + 1
 
 
 def test_ids_that_are_no_names_of_files_stay_in_the_folder(tmp_path):
