@@ -14,7 +14,7 @@ import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.bonds import BatchShape, BondBatch, bond_graph, pack
-from gnome_core.potentials.potential import Evaluation
+from gnome_core.potentials.potential import Evaluation, UnknownElement
 
 EPSILON = 2.1683  # eV
 SIGMA = 2.0951  # Å
@@ -24,15 +24,15 @@ SILICON = 14
 
 
 class StillingerWeber:
-    """See `gnome_core.potentials.potential.Potential`. Raises ValueError for anything but silicon."""
+    """See `gnome_core.potentials.potential.Potential`. Raises UnknownElement for anything but silicon."""
 
     scale = "stillinger-weber-si"
     cutoff = REACH * SIGMA  # Å
 
     def check(self, crystal: Crystal) -> None:
-        """Raise ValueError unless the crystal is silicon."""
+        """Raise UnknownElement unless the crystal is silicon. Atoms out of each other's reach have no energy."""
         if (crystal.numbers != SILICON).any():
-            raise ValueError("the Stillinger-Weber potential knows silicon only; use another teacher")
+            raise UnknownElement("the Stillinger-Weber potential knows silicon only; use another teacher")
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         answers = []

@@ -71,7 +71,7 @@ class RunMD(beam.DoFn):
 
     def process(self, task: MDTask) -> Iterator[pa.RecordBatch]:
         from gnome_core.potentials.md import run_md
-        from gnome_core.potentials.nequip_potential import UnknownElement
+        from gnome_core.potentials.potential import CannotJudge
         from pipelines.potentials.trajectories import read_trajectory, write_trajectory
 
         (crystal,) = crystals_from_batch(task.crystal)
@@ -85,7 +85,7 @@ class RunMD(beam.DoFn):
                 trajectory = run_md(
                     crystal, _potential(self.potential), config, task.seed, checkpoint=path.with_suffix(".npz")
                 )
-            except UnknownElement as error:
+            except CannotJudge as error:
                 yield pa.RecordBatch.from_pylist([row | {"stopped": str(error)}], schema=CONDUCTIVITY_SCHEMA)
                 return
             write_trajectory(trajectory, path)
