@@ -11,6 +11,7 @@ from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
 from tests.gnome_core.potentials.samples import FCC
+from tests.gnome_core.stability.samples import salt, tetrafluoride
 
 
 def test_a_missing_reference_is_added_or_its_element_named(tiny, tmp_path):
@@ -61,3 +62,25 @@ def test_crystals_that_the_evaluator_cannot_judge_are_rejected_by_name(tiny, tmp
     # Magnesium's reference is the metal's energy, not that of a lone atom, and oxygen's is the package's.
     oxide = entries.filter(pc.equal(entries["id"], "oxide"))
     assert -3.2 < oxide["e_form_per_atom"][0].as_py() < -2.5
+
+
+def test_nonsense_is_no_entry_and_no_reference(tiny, tmp_path):
+    """Relaxations that end at once, however large the forces: what comes out is what went in."""
+    crystals = {
+        "blown": tetrafluoride(55.0),
+        "sodium": Crystal(4.2 * (np.ones((3, 3)) / 2 - np.eye(3)), [[0, 0, 0]], [11]),
+        "salt": salt(2.8),
+        "magnesium": Crystal(7.2 * FCC, [[0, 0, 0]], [12]),  # four times its volume
+        "oxide": Crystal(4.2 * FCC, [[0, 0, 0], [0.5] * 3], [12, 8]),
+    }
+    batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(crystals), list(crystals.values()))
+    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "crystals.parquet")
+    config = load_config(str(tiny / "round.toml"))
+    evaluation = config.evaluation.model_copy(update={"fmax": 1e9})
+    config = config.model_copy(update={"snapshot": str(tmp_path / "crystals.parquet"), "evaluation": evaluation})
+    store = driver.init_store(str(tmp_path / "store"), config)
+    for _ in driver.run_stages(store, 0, ["snapshot"]):
+        pass
+    counts = store.commit(0, "snapshot").counts
+    assert counts.rejected == {"implausible_volume": 2, "missing_reference_Mg": 1}
+    assert (counts.n_in, counts.n_out) == (5, 2)
