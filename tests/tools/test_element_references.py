@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from dft.evaluators.embedded import EmbeddedEvaluator
@@ -14,6 +16,7 @@ from gnome_core.crystals.readers import elemental_entries, embedded_entries
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.stability.plausible import implausible_geometry
 from tests.gnome_core.potentials.samples import FCC, embedded
+from tools import element_references
 from tools.element_references import (
     MARGIN,
     crystals_of,
@@ -155,6 +158,42 @@ def test_formation_energies_of_nitrides_are_the_published_ones(n):
     # Against the crystal that stood for nitrogen before, the mean was -0.38 eV/atom.
     assert np.nanmean(np.abs(errors)) < (0.06 if n >= 40 else 0.1)
     assert abs(np.nanmean(errors)) < 0.1
+
+
+def test_one_command_makes_the_files_and_the_page(tmp_path, monkeypatch):
+    """Three elements, nitrogen's present row too high; silver's and copper's are the shipped ones."""
+    shipped = elemental_entries()
+    of = {symbol: shipped.filter(pc.equal(shipped["chemsys"], symbol)) for symbol in ("N", "Cu", "Ag")}
+    high = of["N"].to_pylist()[0] | {"id": "high", "energy_per_atom": -7.41}
+    today = pa.concat_tables([of["Cu"], of["Ag"], pa.Table.from_pylist([high], schema=shipped.schema)])
+    nitride = Crystal(3.82 * np.eye(3), [[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]], [7, 29, 29, 29])
+    labelled = entries(("alloy", ALLOY, -3.1, 0.01), ("nitride", nitride, -5.0, 0.2))
+    snapshot = pa.concat_tables([today, labelled.select(shipped.schema.names).cast(shipped.schema)]).sort_by("id")
+    monkeypatch.setattr(element_references, "DATA", tmp_path)
+    monkeypatch.setattr(element_references, "PAGE", tmp_path / "references.md")
+    pq.write_table(today, tmp_path / "elements.parquet")
+    pq.write_table(snapshot, tmp_path / "snapshot.parquet")
+    flat = {name: of["N"][name] for name in ("lattice", "frac_coords", "numbers")}
+    polymorph = {"set": ["MP-PBE"], "element": ["N"], "energy_per_atom_ev": [-8.336], **flat}
+    pq.write_table(pa.table(polymorph), tmp_path / "polymorphs.parquet")
+    pq.write_table(labelled, tmp_path / "structures.parquet")
+    pq.write_table(labelled.select(["id", "e_form_per_atom"]), tmp_path / "stable.parquet")
+    sources = [str(tmp_path / f"{name}.parquet") for name in ("polymorphs", "structures", "stable")]
+    element_references.main(*sources)
+    made = pq.read_table(tmp_path / "elements.parquet")
+    assert made["id"].to_pylist() == ["polymorph-N-1", of["Cu"]["id"][0].as_py(), of["Ag"]["id"][0].as_py()]
+    assert made["energy_per_atom"][0].as_py() == pytest.approx(of["N"]["energy_per_atom"][0].as_py(), abs=MARGIN)
+    rows = {row["id"]: row["e_form_per_atom"] for row in pq.read_table(tmp_path / "snapshot.parquet").to_pylist()}
+    assert rows["high"] == pytest.approx(-7.41 + 8.354, abs=0.002)
+    assert rows["alloy"] == 0.01
+    copper = of["Cu"]["energy_per_atom"][0].as_py()
+    assert rows["nitride"] == pytest.approx(-5.0 - (3 * copper - 8.354) / 4, abs=0.002)
+    page = (tmp_path / "references.md").read_text()
+    assert "1 nitrides without other anions" in page
+    assert "| N | polymorph-N-1 | 8 | -8.35" in page
+    before = (tmp_path / "elements.parquet").read_bytes()
+    element_references.main(*sources)
+    assert (tmp_path / "elements.parquet").read_bytes() == before
 
 
 def test_the_page_tells_of_every_element():
