@@ -11,6 +11,9 @@ Relaxed on the embedded evaluator and exported, these are the shipped files (min
 
     gnome init BUILD --snapshot OUT/snapshot.parquet
     gnome export BUILD --format parquet --output gnome_core/data/snapshot.parquet
+
+and likewise elements.parquet, whose crystals are candidates for the references that tools/element_references.py then
+chooses, among more polymorphs of every element, for both files.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ import numpy as np
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.by_name import make_potential, pretrained_path
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.potential import Potential
-from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure, relax
+from gnome_core.potentials.potential import Evaluation, Potential
+from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure, refusal, relax
 
 Outcome = Relaxation | RelaxationFailure
 
@@ -50,24 +50,7 @@ class PotentialEvaluator:
         return _identity(self.potential_name)
 
     def evaluate(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None) -> list[Outcome]:
-        refused = {i: failure for i, c in enumerate(crystals) if (failure := self._refusal(c)) is not None}
-        if progress and refused:
-            progress(len(refused))
-        judged = [c for i, c in enumerate(crystals) if i not in refused]
-        answers = iter(self._outcomes(judged, progress))
-        return [refused[i] if i in refused else next(answers) for i in range(len(crystals))]
-
-    def _outcomes(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None) -> list[Outcome]:
         return relax(crystals, self.potential, self.config, progress)
-
-    def _refusal(self, crystal: Crystal) -> RelaxationFailure | None:
-        check = getattr(self.potential, "check", None)
-        try:
-            if check is not None:
-                check(crystal)
-        except ValueError as error:
-            return RelaxationFailure("unknown_element", str(error), [])
-        return None
 
 
 class Labeller(PotentialEvaluator):
@@ -79,17 +62,20 @@ class Labeller(PotentialEvaluator):
     def protocol(self) -> Mapping[str, object]:
         return {"evaluator": self.kind, "scale": self.scale, "potential": self._identity}
 
-    def _outcomes(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for crystal, answer in zip(crystals, self.potential.evaluate(crystals), strict=True):
-            if np.isfinite(answer.energy) and np.isfinite(answer.forces).all():
-                frame = Frame(0, crystal, answer.energy, answer.forces, answer.stress)
-                outcomes.append(Relaxation([frame], answer.magmoms))
-            else:
-                outcomes.append(RelaxationFailure("not_finite", "energy or forces are not finite", []))
+    def evaluate(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None) -> list[Outcome]:
+        refused = [refusal(self.potential, crystal, []) for crystal in crystals]
+        judged = [crystal for crystal, failure in zip(crystals, refused, strict=True) if failure is None]
+        answers = iter(zip(judged, self.potential.evaluate(judged), strict=True))
+        outcomes = [failure or _labelled(*next(answers)) for failure in refused]
         if progress:
             progress(len(crystals))
         return outcomes
+
+
+def _labelled(crystal: Crystal, answer: Evaluation) -> Outcome:
+    if np.isfinite(answer.energy) and np.isfinite(answer.forces).all():
+        return Relaxation([Frame(0, crystal, answer.energy, answer.forces, answer.stress)], answer.magmoms)
+    return RelaxationFailure("not_finite", "energy or forces are not finite", [])
 
 
 def _identity(name: str) -> str:

@@ -17,7 +17,8 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 class PotentialCalculator(Calculator):
     """energy (eV), forces (eV/Å) and stress (eV/Å^3, Voigt) of periodic Atoms by any potential of this package.
 
-    Raises InvalidCrystal for Atoms that are not periodic in all directions.
+    Raises InvalidCrystal for Atoms that are not periodic in all directions, CannotJudge for those the potential knows
+    nothing of.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  as ASE has it
@@ -29,7 +30,9 @@ class PotentialCalculator(Calculator):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        (answer,) = self.potential.evaluate([from_atoms(self.atoms)])
+        crystal = from_atoms(self.atoms)
+        self.potential.check(crystal)
+        (answer,) = self.potential.evaluate([crystal])
         stress = np.array([answer.stress[i, j] for i, j in _VOIGT])
         self.results = {
             "energy": answer.energy,
@@ -44,6 +47,9 @@ class CalculatorPotential:
 
     def __init__(self, calculator: Calculator, scale: str):
         self.calculator, self.scale = calculator, scale
+
+    def check(self, crystal: Crystal) -> None:
+        """Nothing is known of what a calculator knows."""
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         """One answer a crystal. A calculator without stress gives NaN there."""

@@ -10,6 +10,7 @@ import numpy as np
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.bonds import BatchShape, BondGraph, bond_graph, pack
 from gnome_core.models import chgnet
+from gnome_core.potentials.coverage import check_elements, check_neighbours
 from gnome_core.potentials.potential import Evaluation
 
 
@@ -32,7 +33,15 @@ class EmbeddedPotential:
             BatchShape(64, 160, 640, 3840, 3840),
         ]
 
+    def check(self, crystal: Crystal) -> None:
+        """Raise UnknownElement or IsolatedAtom for a crystal that CHGNet cannot judge: the original refuses these."""
+        check_elements(crystal, chgnet.TRAINED)
+        check_neighbours(crystal, chgnet.ATOM_CUTOFF)
+
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """One answer per crystal, in order. Raises UnknownElement."""
+        for crystal in crystals:
+            check_elements(crystal, chgnet.TRAINED)
         graphs = [bond_graph(c, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF) for c in crystals]
         # Dispatch every batch before the first is waited for: they then run side by side.
         batches = [(part, self._dispatch([graphs[i] for i in part])) for part in self._split(graphs)]

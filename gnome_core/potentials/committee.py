@@ -22,6 +22,11 @@ class Committee:
         self.members = list(members)
         self.scale = f"committee of {len(members)}: {members[0].scale}"
 
+    def check(self, crystal: Crystal) -> None:
+        """Raise CannotJudge for a crystal that a member cannot judge."""
+        for member in self.members:
+            member.check(crystal)
+
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         return [answer for answer, _ in self.evaluate_with_spread(crystals)]
 

@@ -185,7 +185,7 @@ def run_md(
     """Integrate from the crystal's positions with random velocities.
 
     checkpoint: a file; a run that finds its own state there goes on from it, to the same frames. progress is called
-    with steps done and steps in all. Raises UnknownElement.
+    with steps done and steps in all. Raises UnknownElement or IsolatedAtom.
     """
     config = config or MDConfig()
     potential.check(crystal)

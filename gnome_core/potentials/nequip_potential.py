@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.edges import EdgeGraph, EdgeShape, edge_graph, fitting_shape, pack, split
 from gnome_core.models.nequip import NequIP
+from gnome_core.potentials.coverage import check_elements, check_neighbours
 from gnome_core.potentials.files import PotentialRecord, load_potential
 from gnome_core.potentials.gradients import Prediction, predict_compiled
-from gnome_core.potentials.potential import Evaluation, UnknownElement
+from gnome_core.potentials.potential import Evaluation
 
 
 class TrainedPotential:
@@ -44,18 +44,14 @@ class TrainedPotential:
         return cls(*load_potential(path))
 
     def check(self, crystal: Crystal) -> None:
-        """Raise UnknownElement for a crystal that the potential cannot judge."""
-        unknown = np.unique(crystal.numbers[np.isnan(self.shifts[crystal.numbers])])
-        if len(unknown):
-            names = ", ".join(SYMBOLS[z] for z in unknown)
-            raise UnknownElement(
-                f"the potential was not trained on {names}; use one that was, or leave the crystal out"
-            )
+        """Raise UnknownElement or IsolatedAtom for a crystal that the potential cannot judge."""
+        check_elements(crystal, ~np.isnan(self.shifts))
+        check_neighbours(crystal, self.record.config.cutoff)
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         """One answer per crystal, in order; no magnetic moments. Raises UnknownElement."""
         for crystal in crystals:
-            self.check(crystal)
+            check_elements(crystal, ~np.isnan(self.shifts))
         graphs = [edge_graph(c, self.record.config.cutoff) for c in crystals]
         # Dispatch every batch before the first is waited for: they then run side by side.
         batches = [(run, self._dispatch([graphs[i] for i in run])) for run in split(graphs, self.ladder[-1])]

@@ -1,4 +1,4 @@
-"""What a potential answers about a crystal, and the embedded potential, which answers in padded batches."""
+"""What a potential answers about a crystal, and which crystals it cannot judge."""
 
 from __future__ import annotations
 
@@ -12,8 +12,22 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.errors import GnomeError
 
 
-class UnknownElement(GnomeError, ValueError):
+class CannotJudge(GnomeError, ValueError):
+    """A crystal about which a potential knows nothing. `reason` is the short name that results are counted by."""
+
+    reason = "cannot_judge"
+
+
+class UnknownElement(CannotJudge):
     """A crystal with an element that the potential was never shown."""
+
+    reason = "unknown_element"
+
+
+class IsolatedAtom(CannotJudge):
+    """A crystal with an atom that has no neighbour within the potential's cutoff: it feels nothing, wherever it is."""
+
+    reason = "isolated_atom"
 
 
 @dataclass(frozen=True)
@@ -32,5 +46,11 @@ class Potential(Protocol):
 
     scale: str
 
+    def check(self, crystal: Crystal) -> None:
+        """Raise `CannotJudge` for a crystal whose energy the potential does not know."""
+
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """One answer per crystal, in order. Equal lists give equal bits."""
+        """One answer per crystal, in order. Equal lists give equal bits. Raises UnknownElement.
+
+        An isolated atom is answered, for relaxations may pass through such crystals; they must not end there.
+        """

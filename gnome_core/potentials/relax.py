@@ -15,6 +15,7 @@ from scipy.linalg import expm
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.potential import CannotJudge
 
 if TYPE_CHECKING:  # what reads results must not load jax
     from gnome_core.potentials.potential import Evaluation, Potential
@@ -51,7 +52,8 @@ class Relaxation:
 
 @dataclass(frozen=True)
 class RelaxationFailure:
-    """Why a crystal left the batch: not_converged, not_finite, exploded or collapsed. Frames up to then are kept."""
+    """Why a crystal left the batch: not_converged, not_finite, exploded, collapsed, or what the potential cannot judge
+    (unknown_element, isolated_atom). Frames up to then are kept."""
 
     reason: str
     message: str
@@ -105,16 +107,19 @@ def relax(
 ) -> list[Relaxation | RelaxationFailure]:
     """Relax every crystal; the answers come in the order given. A failing crystal leaves, the others go on.
 
+    One that the potential cannot judge is not begun; one that has come apart where forces vanish has not converged.
     progress is called with the number of crystals that finished in each step.
     """
     config = config or RelaxConfig()
     walkers = [_Walker(crystal) for crystal in crystals]
-    results: list[Relaxation | RelaxationFailure | None] = [None] * len(crystals)
-    active = list(range(len(crystals)))
+    results: list[Relaxation | RelaxationFailure | None] = [refusal(potential, crystal, []) for crystal in crystals]
+    active = [i for i, result in enumerate(results) if result is None]
+    if progress and len(active) < len(crystals):
+        progress(len(crystals) - len(active))
     while active:
         evaluations = potential.evaluate([walkers[i].crystal for i in active])
         for i, evaluation in zip(active, evaluations, strict=True):
-            results[i] = _step(walkers[i], evaluation, config)
+            results[i] = _step(walkers[i], evaluation, config, potential)
         finished = sum(results[i] is not None for i in active)
         active = [i for i in active if results[i] is None]
         if progress and finished:
@@ -122,7 +127,18 @@ def relax(
     return [r for r in results if r is not None]
 
 
-def _step(walker: _Walker, evaluation: Evaluation, config: RelaxConfig) -> Relaxation | RelaxationFailure | None:
+def refusal(potential: Potential, crystal: Crystal, frames: list[Frame]) -> RelaxationFailure | None:
+    """Why the potential cannot judge the crystal that these frames led to, or None."""
+    try:
+        potential.check(crystal)
+    except CannotJudge as error:
+        return RelaxationFailure(error.reason, str(error), frames)
+    return None
+
+
+def _step(
+    walker: _Walker, evaluation: Evaluation, config: RelaxConfig, potential: Potential
+) -> Relaxation | RelaxationFailure | None:
     """Record the evaluation and move on, or say how this crystal ended."""
     forces = walker.forces(evaluation)
     if not (np.isfinite(evaluation.energy) and np.isfinite(forces).all()):
@@ -134,7 +150,7 @@ def _step(walker: _Walker, evaluation: Evaluation, config: RelaxConfig) -> Relax
     )
     largest = float(np.linalg.norm(forces, axis=1).max())
     if largest <= config.fmax:
-        return Relaxation(walker.frames, evaluation.magmoms)
+        return refusal(potential, walker.crystal, walker.frames) or Relaxation(walker.frames, evaluation.magmoms)
     if len(walker.frames) >= config.max_steps:
         return RelaxationFailure(
             "not_converged", f"largest force {largest:.3f} eV/Å after {config.max_steps} steps", walker.frames

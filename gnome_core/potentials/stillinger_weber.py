@@ -30,7 +30,7 @@ class StillingerWeber:
     cutoff = REACH * SIGMA  # Å
 
     def check(self, crystal: Crystal) -> None:
-        """Raise UnknownElement unless the crystal is silicon."""
+        """Raise UnknownElement unless the crystal is silicon. Atoms out of each other's reach have no energy."""
         if (crystal.numbers != SILICON).any():
             raise UnknownElement("the Stillinger-Weber potential knows silicon only; use another teacher")
 

@@ -113,11 +113,13 @@ def label(
     flags = _set_up(beam_options)
     from rich.console import Console
 
+    from dft.tables import DONE
     from gnome_core.compositions.formulas import NUMBERS
     from pipelines.beam.progress import shown
     from pipelines.cli.outputs import check_output
     from pipelines.errors import UserError
     from pipelines.potentials.label import label as run
+    from pipelines.potentials.label import outcomes
 
     check_output(output, folder=True)
     symbols = elements.split(",") if elements else []
@@ -128,8 +130,11 @@ def label(
         begin("label")
         manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags, wanted)
     counts = manifest.counts
+    found = outcomes(str(output), manifest)
+    refused = "".join(f", {reason} {n}" for reason, n in sorted(found.items()) if reason != DONE)
     typer.echo(
-        f"{counts.n_out} of {counts.n_in} labelled in {output}; rejected {counts.n_rejected}, dead {counts.n_dead}"
+        f"{found[DONE]} of {counts.n_in} labelled in {output}; "
+        f"rejected {counts.n_rejected}, dead {counts.n_dead}{refused}"
     )
 
 

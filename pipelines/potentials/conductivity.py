@@ -73,7 +73,7 @@ class RunMD(beam.DoFn):
 
     def process(self, task: MDTask) -> Iterator[pa.RecordBatch]:
         from gnome_core.potentials.md import run_digest, run_md
-        from gnome_core.potentials.potential import UnknownElement
+        from gnome_core.potentials.potential import CannotJudge
         from pipelines.potentials.trajectories import checkpoint_path, drop_checkpoint, write_trajectory
 
         (crystal,) = crystals_from_batch(task.crystal)
@@ -88,7 +88,7 @@ class RunMD(beam.DoFn):
             checkpoint = checkpoint_path(path.parent, digest)
             try:
                 trajectory = run_md(crystal, potential, config, task.seed, checkpoint)
-            except UnknownElement as error:
+            except CannotJudge as error:
                 yield pa.RecordBatch.from_pylist([row | {"stopped": str(error)}], schema=CONDUCTIVITY_SCHEMA)
                 return
             write_trajectory(trajectory, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -75,6 +76,15 @@ def label(
     manifest = read_manifest(Store(out), LABELS)
     manifest.counts.check(out)
     return manifest
+
+
+def outcomes(out: str, manifest: Manifest) -> Counter[str]:
+    """How many crystals were labelled (`done`), and how many the teacher refused for which reason."""
+    store, found = Store(out), Counter[str]()
+    for file in manifest.files:
+        if file.table == "results":
+            found.update(store.open_parquet(file).read(columns=["status"])["status"].to_pylist())
+    return found
 
 
 def label_jobs(

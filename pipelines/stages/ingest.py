@@ -13,10 +13,10 @@ from dft.tables import DONE
 from gnome_core.compositions.dense import MissingReference
 from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
-from gnome_core.crystals.crystal import invalid_reason
+from gnome_core.crystals.crystal import Crystal, invalid_reason
 from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
+from gnome_core.stability.plausible import implausible_energy, implausible_geometry
 from gnome_core.stability.references import ElementalReferences
-from gnome_core.units import PLAUSIBLE_E_FORM
 from pipelines.beam import tags
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.errors import StoreError
@@ -52,11 +52,16 @@ def run(job: Job) -> Manifest:
     return run_job(job, build, {})
 
 
-def unusable(status: str, e_form: float, geometry: str | None) -> str | None:
-    """Why a result is no entry, or None."""
+def unusable(status: str, crystal: Crystal, e_form: float) -> str | None:
+    """Why a result is no entry, or None: how it failed, what is broken in its crystal, what cannot be."""
+    return unusable_geometry(status, crystal) or implausible_energy(e_form)
+
+
+def unusable_geometry(status: str, crystal: Crystal) -> str | None:
+    """The same before there are references to know the formation energy by."""
     if status != DONE:
         return status
-    return geometry or (None if abs(e_form) <= PLAUSIBLE_E_FORM else "implausible_energy")
+    return invalid_reason(crystal) or implausible_geometry(crystal)
 
 
 def corrections(results: pa.RecordBatch) -> np.ndarray:
@@ -107,7 +112,7 @@ class ToEntries(beam.DoFn):
         e_form = formation_energies(results, self.references)
         statuses = results["status"].to_pylist()
         reasons = [
-            unusable(status, energy, invalid_reason(crystal))
+            unusable(status, crystal, energy)
             for status, energy, crystal in zip(statuses, e_form, crystals, strict=True)
         ]
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, results.num_rows))

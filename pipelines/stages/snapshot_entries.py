@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dft.tables import DONE, JOB_SCHEMA, job_digest
+from dft.tables import JOB_SCHEMA, job_digest
 from gnome_core.compositions.formulas import SYMBOLS, chemsys, reduced_formula
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
-from gnome_core.crystals.crystal import invalid_reason
 from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, read_snapshot
+from gnome_core.stability.plausible import implausible_energy
 from gnome_core.stability.references import ElementalReferences
 from pipelines.beam import tags
 from pipelines.beam.dead_letters import DeadLetter
-from pipelines.stages.ingest import correction_versions, corrections, formation_energies, unusable
+from pipelines.stages.ingest import correction_versions, corrections, formation_energies, unusable_geometry
 from pipelines.store.store import Store
 
 UNLABELLED_SCHEMA = pa.schema(
@@ -92,9 +92,13 @@ def as_jobs(crystals: pa.Table, evaluator: str, protocol: str) -> pa.Table:
 
 
 def results_of_elements(results: pa.RecordBatch) -> pa.RecordBatch:
-    """The finished results of one element each: what references are chosen from."""
-    element = pa.array([len(set(numbers)) == 1 for numbers in results["numbers"].to_pylist()], pa.bool_())
-    return results.filter(pc.and_(element, pc.equal(results["status"], DONE)))
+    """The usable results of one element each: what references are chosen from."""
+    elemental = np.array([len(set(numbers)) == 1 for numbers in results["numbers"].to_pylist()], bool)
+    rows = np.flatnonzero(elemental)
+    crystals = crystals_from_batch(results.take(pa.array(rows)))
+    statuses = results["status"].take(pa.array(rows)).to_pylist()
+    usable = [unusable_geometry(*one) is None for one in zip(statuses, crystals, strict=True)]
+    return results.take(pa.array(rows[np.array(usable, bool)]))
 
 
 def references_of(
@@ -131,8 +135,9 @@ class ToSnapshotEntries(beam.DoFn):
         relaxed = crystals_from_batch(results)
         e_form = formation_energies(results, references)
         reasons = [
-            (status == DONE and missing_reference(crystal.numbers.tolist(), references.elements))
-            or unusable(status, energy, invalid_reason(crystal))
+            unusable_geometry(status, crystal)
+            or missing_reference(crystal.numbers.tolist(), references.elements)
+            or implausible_energy(energy)
             for status, energy, crystal in zip(results["status"].to_pylist(), e_form, relaxed, strict=True)
         ]
         given = self.crystals.take(pc.index_in(results["id"], self.crystals["id"].combine_chunks()))

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from dft.evaluators.make import make_evaluator
-from dft.tables import protocol_json
+from dft.tables import frame_batch, protocol_json, result_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure, RelaxConfig
 from tests.gnome_core.potentials.samples import COPPER, ROCKSALT
@@ -25,6 +26,21 @@ def test_failures_are_values_in_the_order_given():
     for outcome, start in ((relaxed, COPPER), (other, ROCKSALT)):
         assert isinstance(outcome, Relaxation)
         assert (outcome.crystal.numbers == start.numbers).all()
+
+
+@pytest.mark.parametrize("name", ["embedded", "label:embedded", "potential:embedded"])
+def test_what_the_embedded_potential_cannot_judge_fails_by_name(name):
+    polonium = Crystal(3.36 * np.eye(3), [[0, 0, 0]], [84])
+    vacuum = Crystal(20.0 * np.eye(3), [[0, 0, 0]], [14])
+    finished = []
+    outcomes = make_evaluator(name, RelaxConfig(max_steps=40)).evaluate([polonium, COPPER, vacuum], finished.append)
+    assert sum(finished) == 3
+    rows = result_batch(["a", "b", "c"], [polonium, COPPER, vacuum], outcomes, "s").to_pylist()
+    assert [row["status"] for row in rows] == ["unknown_element", "done", "isolated_atom"]
+    assert [row["energy_per_atom"] is None for row in rows] == [True, False, True]
+    assert "not trained on Po" in rows[0]["message"]
+    assert "Si, has no neighbour within 6 Å" in rows[2]["message"]
+    assert len(frame_batch(["a", "b", "c"], outcomes, "s")) == len(outcomes[1].frames)
 
 
 def test_every_setting_that_decides_the_answer_is_in_the_protocol():

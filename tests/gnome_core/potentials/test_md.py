@@ -10,7 +10,7 @@ from gnome_core.potentials.frames import split_groups
 from gnome_core.potentials.md import NeighborSearch, edge_vectors, energy_and_forces, repeated, run_digest, run_md
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.potentials.nequip_potential import TrainedPotential
-from gnome_core.potentials.potential import UnknownElement
+from gnome_core.potentials.potential import IsolatedAtom, UnknownElement
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
 from tests.gnome_core.potentials.pair_frames import pair_frames
@@ -125,6 +125,9 @@ def test_a_run_that_explodes_ends_with_the_reason_and_its_frames(potential):
 def test_unknown_elements_are_refused_by_name(potential):
     with pytest.raises(UnknownElement, match=r"O, Ca, Ti"):
         run_md(SKEWED, potential, NVE)
+    alone = Crystal(12.0 * np.eye(3), [[0, 0, 0]], ORDERED.numbers[:1])
+    with pytest.raises(IsolatedAtom, match="has no neighbour within"):
+        run_md(alone, potential, NVE)
 
 
 def test_supercells_reach_the_length_in_every_direction():
