@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from gnome_core.errors import GnomeError
 from pipelines.cli import models as cli_models
 from pipelines.cli import potential as cli_potential
 from pipelines.cli import store as cli_store
@@ -58,28 +59,9 @@ def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
     try:
         app()
-    except Exception as error:
-        if not _is_expected(error):
-            raise
+    except GnomeError as error:
         print(f"gnome: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def _is_expected(error: Exception) -> bool:
-    from pipelines.errors import StoreError, UserError
-
-    if isinstance(error, UserError | StoreError):
-        return True
-    # Only a command that read a snapshot, or members, has loaded these modules.
-    loaded = [
-        getattr(sys.modules[module], name)
-        for module, name in (
-            ("gnome_core.crystals.entries", "SourceError"),
-            ("gnome_core.models.members", "BadMember"),
-        )
-        if module in sys.modules
-    ]
-    return isinstance(error, tuple(loaded))
 
 
 @app.command()
