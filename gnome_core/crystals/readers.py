@@ -73,9 +73,9 @@ def _read_path(source: str) -> Iterator[Entry | Rejected]:
         yield from read_cif_folder(path)
         return
     if path.suffix.lower() == ".cif" and path.is_file():
-        from gnome_core.crystals.sources.cif_folder import read_cif_bytes
+        from gnome_core.crystals.sources.cif_folder import path_name, read_cif_bytes
 
-        yield read_cif_bytes(path.stem, str(path), "cif", path.read_bytes(), None)
+        yield read_cif_bytes(path_name(Path(path.stem)), str(path), "cif", path.read_bytes(), None)
         return
     from gnome_core.crystals.sources.parquet import read_parquet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,13 @@ def read_cif_folder(folder: Path) -> Iterator[Entry | Rejected]:
         raise SourceError(f"{folder} holds no .cif files; name the folder that does")
     for path in paths:
         content = path.read_bytes()
-        key = path.relative_to(folder).with_suffix("").as_posix()
+        key = path_name(path.relative_to(folder).with_suffix(""))
         yield read_cif_bytes(key, str(path), "cif", content, None)
+
+
+def path_name(path: Path) -> str:
+    """The path as text that every table can hold, also where the locale knows ASCII alone."""
+    return os.fsencode(path.as_posix()).decode("utf-8", errors="replace")
 
 
 def read_cif_bytes(key: str, where: str, source: str, content: bytes, e_form_per_atom: object) -> Entry | Rejected:
