@@ -142,7 +142,8 @@ def _check_members(store: Store, round_: int, config: RoundConfig) -> None:
 
 
 def _check_hull(store: Store, round_: int, config: RoundConfig, scale: str) -> None:
-    """The hull takes energies of this scale, and has a reference of every element that candidates may hold."""
+    """The hull takes energies of this scale, and has references: candidates with elements that lack one are rejected
+    and counted, but some must be left."""
     from pipelines.reading.committed import entries_until
 
     entries = entries_until(store, round_ - 1, ["chemsys", "scale"])
@@ -153,9 +154,9 @@ def _check_hull(store: Store, round_: int, config: RoundConfig, scale: str) -> N
             f"{', '.join(scales)}; `gnome init` a store with this evaluator, whose snapshot is computed by it"
         )
     known = set(entries["chemsys"].unique().to_pylist())
-    missing = [symbol for symbol in config.generation.elements or () if symbol not in known]
-    if missing:
+    elements = config.generation.elements
+    if elements and not known & set(elements):
         raise UserError(
-            f"generation.elements: {store.root} holds no elemental reference of {', '.join(missing)}; leave out what "
-            "has none, or `gnome init` a store with a snapshot that holds the element itself"
+            f"generation.elements: {store.root} holds no elemental reference of {', '.join(elements)}; name elements "
+            "that it has, or `gnome init` a store with a snapshot that holds them"
         )
