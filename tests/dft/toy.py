@@ -63,6 +63,7 @@ class Toy:
             "lattices": [cell.tolist() for cell in cells],
             "frac_coords": crystal.frac_coords[: len(numbers)].tolist(),
             "numbers": numbers,
+            "scale": self.script.get("scales", {}).get(step, self.scale),
             "failure": what if what not in (None, "foreign") else "",
         }
         (folder / "OUT").write_text(json.dumps(output))
@@ -76,6 +77,5 @@ class Toy:
         frames = [
             Frame(i, c, self.energy(c), np.zeros((c.n_sites, 3)), np.zeros((3, 3))) for i, c in enumerate(crystals)
         ]
-        scale = self.script.get("scales", {}).get(step, self.scale)
         fixes = ("mended",) if step == "relax2" else ()
-        return StepResult(frames, output["failure"], "said so", magnetization=0.5, fixes=fixes, scale=scale)
+        return StepResult(frames, output["failure"], "said so", magnetization=0.5, fixes=fixes, scale=output["scale"])

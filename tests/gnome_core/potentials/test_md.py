@@ -108,7 +108,7 @@ def test_a_runs_digest_names_all_that_it_is_made_of(potential):
     same = NVE.model_copy(update={"checkpoint_every": 7.0})
     base = run_digest(ORDERED, potential, NVE, 0)
     assert base == run_digest(ORDERED, potential, same, 0)
-    others = [(ORDERED, NVE, 1), (squeezed, NVE, 0), (ORDERED, NVE.model_copy(update={"timestep": 1.0}), 0)]
+    others = [(ORDERED, NVE, 1), (squeezed, NVE, 0), (ORDERED, NVE.model_copy(update={"timestep": 2.0}), 0)]
     assert base not in {run_digest(crystal, potential, config, seed) for crystal, config, seed in others}
     weights = jax.tree.map(lambda x: 1.01 * x, potential.variables)
     assert base != run_digest(ORDERED, TrainedPotential(weights, potential.record), NVE, 0)
