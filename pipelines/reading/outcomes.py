@@ -88,6 +88,7 @@ def round_outcomes(store: Store, round_: int, status: Mapping[str, str], energie
     above = hull_until(store.root, round_ - 1).e_above_hull(atom_counts(jobs["numbers"]), e_form)
     states = [status[job] if job in energies or status[job] != DONE else "rejected" for job in ids]
     random = np.equal(jobs["generator"].to_numpy(), RANDOM_SEARCH)
+    searches = store.round_config(round_).get("framework", "structural") != "structural"
     return pa.table(
         {
             "round": pa.array([round_] * len(ids), pa.int32()),
@@ -97,7 +98,7 @@ def round_outcomes(store: Store, round_: int, status: Mapping[str, str], energie
             "e_form": pa.array(e_form, from_pandas=True),
             "e_above_hull": pa.array(above, from_pandas=True),
             "status": pa.array(states, pa.string()),
-            "searched": pa.array(random & store.round_config(round_).get("framework", "structural") != "structural"),
+            "searched": pa.array(random & searches),
             "volume_factor": jobs["volume_factor"],
         }
     )
