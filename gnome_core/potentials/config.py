@@ -11,7 +11,7 @@ class RelaxConfig(Section):
     """When a relaxation ends."""
 
     fmax: float = Field(
-        0.05, gt=0, le=100, description="largest force at the end, eV/Å; the cell's share is virial / atoms"
+        0.05, gt=0, le=1e6, description="largest force at the end, eV/Å; the cell's share is virial / atoms"
     )
     max_steps: int = Field(
         300, gt=0, le=1_000_000, description="evaluations after which a crystal counts as not converged"

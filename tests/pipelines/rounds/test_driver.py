@@ -18,6 +18,7 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.generators import expand
 from gnome_core.generation.recipe import recipe_digests, recipe_formulas
+from gnome_core.generation.volume import atomic_volumes
 from gnome_core.selection.selection import select
 from pipelines.beam.dead_letters import DEAD_SCHEMA
 from pipelines.errors import StoreError, UserError
@@ -331,7 +332,9 @@ def test_a_folder_of_50_good_and_10_broken_cifs(tmp_path):
     folder = tmp_path / "cifs"
     folder.mkdir()
     for first, second in PAIRS:
-        crystal = Crystal(np.eye(3) * 3.4, [[0, 0, 0], [0.5, 0.5, 0.5]], [NUMBERS[first], NUMBERS[second]])
+        numbers = [NUMBERS[first], NUMBERS[second]]
+        edge = atomic_volumes()[[1, 2], numbers].sum() ** (1 / 3)  # a cation's and an anion's
+        crystal = Crystal(np.eye(3) * edge, [[0, 0, 0], [0.5, 0.5, 0.5]], numbers)
         (folder / f"{first}{second}.cif").write_text(format_cif(crystal, first + second))
     broken = broken_cifs()
     for name, (content, _) in broken.items():
