@@ -214,7 +214,15 @@ def test_a_lost_worker_ends_the_process_where_interrupts_are_ignored():
     assert json.loads(ended.stdout.splitlines()[-1])["lost worker noticed"] == 1, ended
 
 
-def test_an_interrupt_leaves_a_run_that_swallows_it_and_its_workers():
+@pytest.fixture
+def interruptible():
+    """As in a terminal; a script's background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_leaves_a_run_that_swallows_it_and_its_workers(interruptible):
     flags = runner_flags(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
 
     def interrupt() -> None:

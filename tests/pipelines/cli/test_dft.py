@@ -46,7 +46,12 @@ def states(folders: JobFolders) -> list[State]:
 
 def test_an_interrupted_run_ends_its_programs_and_the_next_one_finishes(emitted):
     folders, arguments = emitted
-    runner = subprocess.Popen([GNOME, "dft", "run", *arguments, "--workers", "2"], stderr=subprocess.PIPE, text=True)
+    runner = subprocess.Popen(
+        [GNOME, "dft", "run", *arguments, "--workers", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background ignores it
+    )
     deadline = time.monotonic() + 60
     while State.RUNNING not in states(folders) and time.monotonic() < deadline:
         time.sleep(0.05)
