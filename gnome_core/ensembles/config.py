@@ -13,7 +13,7 @@ class CascadeConfig(Section):
     enabled: bool = Field(True, description="false: every candidate gets all members at 20 volumes")
     composition_margin: float | None = Field(
         None,
-        le=10,
+        le=1e6,
         ge=0,
         description="eV/atom above selection.threshold where the compositional ensemble's energy, a bound for all "
         "structures of a formula, ends a candidate; empty = no such bound",
@@ -21,12 +21,12 @@ class CascadeConfig(Section):
     first_margin: float = Field(
         0.06,
         ge=0,
-        le=10,
+        le=1e6,
         description="eV/atom above selection.threshold where one member at one volume ends a candidate",
     )
     second_members: int = Field(2, ge=2, le=1000, description="members that look at what is left, at one volume")
     second_margin: float = Field(
-        0.02, ge=0, le=10, description="eV/atom above selection.threshold where their median ends a candidate"
+        0.02, ge=0, le=1e6, description="eV/atom above selection.threshold where their median ends a candidate"
     )
     refine: int = Field(
         500,

@@ -45,11 +45,9 @@ class SelectionConfig(Section):
     """Which candidates are evaluated."""
 
     threshold: float = Field(
-        0.05, ge=-10, le=10, description="eV/atom above the hull up to which a candidate may be evaluated"
+        0.05, ge=-1e6, le=1e6, description="eV/atom above the hull up to which a candidate may be evaluated"
     )
-    kappa: float = Field(
-        0.0, ge=0, le=1000, description="candidates rank by e_above_hull - kappa * interquartile range"
-    )
+    kappa: float = Field(0.0, ge=0, le=1e6, description="candidates rank by e_above_hull - kappa * interquartile range")
     budget: int = Field(100, ge=0, le=1_000_000_000, description="candidates chosen by the models")
     random_baseline: int = Field(
         10, ge=0, le=1_000_000_000, description="candidates chosen at random, to compare hit rates with"
@@ -72,7 +70,7 @@ class SelectionConfig(Section):
         10, ge=1, le=1_000_000_000, description="candidates of one chemical system that may be evaluated"
     )
     parents_within: float = Field(
-        0.1, ge=0, le=10, description="eV/atom above the hull up to which an entry is a parent"
+        0.1, ge=0, le=1e6, description="eV/atom above the hull up to which an entry is a parent"
     )
 
 
@@ -116,7 +114,7 @@ class MemberTrainingConfig(TrainingConfig):
     )
     fine_tune_epochs: int = Field(10, ge=1, le=100_000, description="epochs of a member that starts from another")
     fine_tune_learning_rate: float = Field(
-        1e-3, gt=0, le=10, description="learning rate of a member that starts from another"
+        1e-3, gt=0, le=1e6, description="learning rate of a member that starts from another"
     )
 
     def settings(self) -> TrainingConfig:
@@ -140,7 +138,7 @@ class CompositionalSettings(Section):
 
     members: int = Field(10, ge=1, le=1000, description="models in the ensemble over compositions")
     threshold: float = Field(
-        0.05, ge=-10, le=10, description="eV/atom above the hull up to which a composition may be searched"
+        0.05, ge=-1e6, le=1e6, description="eV/atom above the hull up to which a composition may be searched"
     )
     budget: int = Field(
         100,

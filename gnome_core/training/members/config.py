@@ -13,7 +13,7 @@ class TrainingConfig(Section):
     """Optimisation of members. The defaults suit some 2,000 crystals on a CPU; `PAPER_TRAINING` is the paper's."""
 
     epochs: int = Field(60, ge=1, le=100_000, description="passes over the training set")
-    learning_rate: float = Field(3e-3, gt=0, le=10, description="at the start; falls linearly to zero")
+    learning_rate: float = Field(3e-3, gt=0, le=1e6, description="at the start; falls linearly to zero")
     batch_size: int = Field(
         32, ge=1, le=1_000_000, description="graphs a step, on average: batches are filled by edges"
     )

@@ -19,7 +19,7 @@ class PotentialTrainingConfig(Section):
     batch_size: int = Field(
         8, ge=1, le=1_000_000, description="frames a batch, on average: batches are filled by edges"
     )
-    learning_rate: float = Field(1e-2, gt=0, le=1e30, description="of Adam, at the start")
+    learning_rate: float = Field(1e-2, gt=0, le=1e6, description="of Adam, at the start")
     schedule: Literal["linear", "steps", "plateau"] = Field(
         "linear",
         description="linear: falls to zero; steps: multiplied by `factor` after each of `drops`; plateau: multiplied "

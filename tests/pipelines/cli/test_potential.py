@@ -61,7 +61,7 @@ def folder(tmp_path_factory) -> Path:
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), ["a", "b", "c"], [SILICON, squeezed, COPPER])
     pq.write_table(pa.Table.from_batches([batch]), folder / "crystals.parquet")
     (folder / "potential.toml").write_text(CONFIG)
-    (folder / "wild.toml").write_text(CONFIG.replace("batch_size = 4", "batch_size = 4\nlearning_rate = 1e30"))
+    (folder / "wild.toml").write_text(CONFIG.replace("batch_size = 4", "batch_size = 4\nlearning_rate = 1e6"))
     label = ("label", folder / "crystals.parquet", "-o", folder / "labels", "--teacher", "stillinger-weber")
     label = (*label, "--copies", "5", "--rattle", "0.1")
     out = invoke(*label)
@@ -143,7 +143,7 @@ def test_extxyz_frames_are_read_and_broken_ones_named(folder):
             ("train", "{}/labels", "-o", "x.npz", "--config", "none.toml"),
             "`gnome potential config > none.toml` writes one",
         ),
-        (("train", "{}/labels", "-o", "x.npz", "--config", "{}/wild.toml"), "lower training.learning_rate (1e+30)"),
+        (("train", "{}/labels", "-o", "x.npz", "--config", "{}/wild.toml"), "lower training.learning_rate (1e+06)"),
         (("test", "nope", "{}/labels"), "no potential 'nope'; there are: embedded"),
         (("test", "{}/none.npz", "{}/labels"), "not a potential"),
         (("md", "{}/none.cif", "-o", "x.parquet"), "none.cif"),

@@ -149,7 +149,9 @@ def test_results_come_in_when_they_are_there(store, toy):
     data = collect(store)
     assert sorted(data.jobs["id"].to_pylist()) == sorted(jobs + new)
     assert dict(zip(data.jobs["id"].to_pylist(), data.jobs["round"].to_pylist(), strict=True))[late[0]] == 1
-    assert set(data.jobs["status"].to_pylist()) == {"done"}
+    states = data.jobs["status"].to_pylist()
+    assert set(states) <= {"done", "rejected"}, "what the toy relaxes may look like no crystal"
+    assert states.count("done") == sum(counts(store, round_, "ingest").n_out for round_ in (1, 2))
     hulls = [counts(store, round_, "hull").n_in for round_ in (0, 1, 2)]
     assert np.diff(hulls).tolist() == [counts(store, round_, "ingest").n_out for round_ in (1, 2)]
     assert list(verify(store)) == []
