@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from types import SimpleNamespace
 
 from pipelines.beam.apart import WORKER, run_apart
 from pipelines.beam.job_servers import require_engine
@@ -102,6 +104,7 @@ def _run(flags: Sequence[str], build: Callable) -> dict[str, int]:
 
     _bind_to_this_machine()
     _hush_hang_ups()
+    _leave_interrupts_alone()
     pipeline = beam.Pipeline(**_runner_and_options(flags))
     # For transforms of other languages, of which there are none: a process that is killed would leave it behind.
     shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
@@ -113,6 +116,13 @@ def _run(flags: Sequence[str], build: Callable) -> dict[str, int]:
     if state != "DONE":
         raise RuntimeError(f"the pipeline ended in state {state}; its log says why")
     return counters(result)
+
+
+def _leave_interrupts_alone() -> None:
+    """Beam's job servers set a handler of interrupts, which only a main thread may; at exit they are stopped anyway."""
+    from apache_beam.runners.portability import job_server
+
+    job_server.signal = SimpleNamespace(SIGINT=signal.SIGINT, getsignal=signal.getsignal, signal=lambda *_: None)
 
 
 def _runner_and_options(flags: Sequence[str]) -> dict:
