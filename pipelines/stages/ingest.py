@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 import numpy as np
@@ -88,6 +88,25 @@ def formation_energies(results: pa.RecordBatch, table: ElementalReferences) -> n
     return e_form
 
 
+def energy_columns(
+    results: pa.RecordBatch, good: Sequence[int], crystals: Sequence[Crystal], e_form: np.ndarray
+) -> dict[str, object]:
+    """The columns of ENTRY_SCHEMA that results fill alike in every stage, for the rows `good` and their crystals.
+
+    e_form: (n,) eV/atom of all results.
+    """
+    rows = pa.array(good)
+    return {
+        "formula": [reduced_formula(crystal.numbers) for crystal in crystals],
+        "chemsys": [chemsys(crystal.numbers) for crystal in crystals],
+        "energy_per_atom": results["energy_per_atom"].take(rows),
+        "correction_per_atom": corrections(results)[good],
+        "correction_version": correction_versions(results).take(rows),
+        "e_form_per_atom": e_form[good],
+        "energy_kind": "total",
+    }
+
+
 @beam.typehints.with_output_types(pa.RecordBatch)
 class ToEntries(beam.DoFn):
     """RESULT_SCHEMA -> ENTRY_SCHEMA. Raises StoreError for results on another energy scale than the store's.
@@ -131,13 +150,7 @@ class ToEntries(beam.DoFn):
             ENTRY_SCHEMA,
             [entry_id(self.round, job) for job in jobs],
             kept,
-            formula=[reduced_formula(crystal.numbers) for crystal in kept],
-            chemsys=[chemsys(crystal.numbers) for crystal in kept],
-            energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
-            correction_per_atom=corrections(results)[good],
-            correction_version=correction_versions(results).take(pa.array(good)),
-            e_form_per_atom=e_form[good],
-            energy_kind="total",
+            **energy_columns(results, good, kept, e_form),
             scale=self.references.scale,
             source="round",
             round=self.round,

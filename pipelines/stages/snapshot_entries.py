@@ -18,7 +18,7 @@ from gnome_core.stability.plausible import implausible_energy
 from gnome_core.stability.references import ElementalReferences
 from pipelines.beam import tags
 from pipelines.beam.dead_letters import DeadLetter
-from pipelines.stages.ingest import correction_versions, corrections, formation_energies, unusable_geometry
+from pipelines.stages.ingest import corrections, energy_columns, formation_energies, unusable_geometry
 from pipelines.store.store import Store
 
 UNLABELLED_SCHEMA = pa.schema(
@@ -158,13 +158,7 @@ class ToSnapshotEntries(beam.DoFn):
             ENTRY_SCHEMA,
             given["entry"].to_pylist(),
             kept,
-            formula=[reduced_formula(crystal.numbers) for crystal in kept],
-            chemsys=[chemsys(crystal.numbers) for crystal in kept],
-            energy_per_atom=results["energy_per_atom"].take(pa.array(good)),
-            correction_per_atom=corrections(results)[good],
-            correction_version=correction_versions(results).take(pa.array(good)),
-            e_form_per_atom=e_form[good],
-            energy_kind="total",
+            **energy_columns(results, good, kept, e_form),
             scale=self.scale,
             source=given["source"],
             reference_e_form_per_atom=given["reference_e_form_per_atom"],

@@ -247,6 +247,25 @@ def test_a_connection_that_a_dead_worker_drops_is_no_error_of_its_own(caplog):
     assert [str(record.exc_info[1]) for record in caplog.records] == ["else"]
 
 
+def test_a_job_server_starts_in_a_run_apart_and_sets_no_handler():
+    """Beam's sets one for interrupts, which Python refuses outside the main thread: no engine would start."""
+    from apache_beam.runners.portability.job_server import JobServer, StopOnExitJobServer
+
+    class Idle(JobServer):
+        def start(self) -> str:
+            return "localhost:1"
+
+        def stop(self) -> None:
+            pass
+
+    before = signal.getsignal(signal.SIGINT)
+    run_pipeline(runner_flags([]), lambda pipeline: pipeline | beam.Create([1]))
+    server = StopOnExitJobServer(Idle())
+    assert apart.run_apart(server.start) == "localhost:1"
+    server.stop()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_run_has_no_folder_that_a_kill_would_leave():
     def build(pipeline: beam.Pipeline) -> None:
         there = pipeline | beam.Create([pipeline.local_tempdir]) | beam.Map(os.path.exists)
