@@ -34,6 +34,7 @@ from pymatgen.core import Composition
 
 from dft.evaluators.embedded import EmbeddedEvaluator
 from gnome_core.analysis.scaling import PowerLaw, fit_power_law
+from gnome_core.caches import cache_folder
 from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal
@@ -54,7 +55,6 @@ from gnome_core.stability.references import ElementalReferences
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.loop import train_members
 from gnome_core.units import PLAUSIBLE_E_FORM
-from pipelines.caches import cache_folder
 from pipelines.rounds.config import MemberTrainingConfig
 
 STRUCTURAL_PEERS = {

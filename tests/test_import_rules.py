@@ -14,7 +14,6 @@ TOP = {
     "__init__.py",
     "errors.py",
     "logs.py",
-    "caches.py",
     "analyses.py",
 }  # the files of pipelines/ that are no folder's
 

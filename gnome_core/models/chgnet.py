@@ -1,8 +1,8 @@
-"""CHGNet 0.3.0 in JAX: energy, forces, stress and magnetic moments of crystals.
+"""CHGNet in JAX: energy, forces, stress and magnetic moments of crystals.
 
 Own implementation of Deng et al., Nat. Mach. Intell. 5, 1031 (2023), doi:10.1038/s42256-023-00716-3, for the published
-weights (`gnome_core/data/chgnet_0.3.0_weights.npz`, 412,525 numbers). Energies are on the scale the weights were
-fitted to: PBE(+U) with the Materials Project's 2020 corrections, eV.
+weights (412,525 numbers): 0.3.0, whose energies are PBE(+U) with the Materials Project's 2020 corrections, and r2scan,
+fine-tuned by transfer to r2SCAN (Huang et al., npj Comput. Mater., 2025, arXiv:2504.05565), eV.
 
 Two things differ from the formulas as printed, neither changes a number beyond rounding: the first layer of every gated
 MLP is split by its inputs, so that atoms and bonds are multiplied before they are gathered on the many edges; and bonds
@@ -24,11 +24,14 @@ from gnome_core.graphs.bonds import BondBatch
 
 ATOM_CUTOFF = 6.0  # Å
 BOND_CUTOFF = 3.0  # Å
-SCALE = "chgnet-0.3.0"
-# Of hydrogen to plutonium the published model has seen all but Po, At, Rn, Fr and Ra, whose embeddings are still the
-# random numbers that training began with. By atomic number.
-TRAINED = np.zeros(256, bool)
-TRAINED[1:84] = TRAINED[89:95] = True
+_COMPOSITION_MODELS = {"0.3.0": "MPtrj", "r2scan": "MP-r2SCAN"}
+VERSIONS = tuple(_COMPOSITION_MODELS)
+# By version and atomic number. Of hydrogen to plutonium the published models have seen all but Po, At, Rn, Fr and Ra,
+# whose embeddings are still the random numbers that training began with; of ytterbium r2SCAN has no reference energy.
+TRAINED = {version: np.zeros(256, bool) for version in VERSIONS}
+for _known in TRAINED.values():
+    _known[1:84] = _known[89:95] = True
+TRAINED["r2scan"][70] = False
 
 
 class Linear(NamedTuple):
@@ -93,13 +96,13 @@ class Params(NamedTuple):
     readout: list[Linear]
 
 
-def load_params() -> Params:
-    """The shipped weights. Raises ValueError when the file beside this package is not CHGNet 0.3.0."""
+def load_params(version: str = "0.3.0") -> Params:
+    """The shipped weights. Raises ValueError when the file beside this package is not what its name says."""
     data = resources.files("gnome_core.data")
-    config = json.loads((data / "chgnet_0.3.0_config.json").read_text())
-    if config["version"] != "0.3.0" or config["n_conv"] != 4 or config["mlp_out_bias"]:
-        raise ValueError(f"the shipped CHGNet config is not the published 0.3.0: {config}")
-    with (data / "chgnet_0.3.0_weights.npz").open("rb") as file:
+    config = json.loads((data / f"chgnet_{version}_config.json").read_text())
+    if config["composition_model"] != _COMPOSITION_MODELS[version] or config["n_conv"] != 4:
+        raise ValueError(f"the shipped CHGNet config is not the published {version}: {config}")
+    with (data / f"chgnet_{version}_weights.npz").open("rb") as file:
         w = {name: jnp.asarray(array) for name, array in np.load(file, allow_pickle=False).items()}
 
     def linear(name: str) -> Linear:

@@ -89,4 +89,22 @@ PAPER_NEQUIP = NequIPConfig(
 )
 
 
+class NequixConfig(Section):
+    """Shape of a Nequix network. The defaults are the published ones of nequix-mp-1 and nequix-oam-1."""
+
+    layers: int = Field(4, ge=1, le=8, description="convolutions; the last gives scalars only")
+    hidden_irreps: str = Field("128x0e+64x1o+32x2e+32x3o", description="features of an atom between convolutions")
+    degree: int = Field(3, ge=0, le=4, description="largest degree of an edge's spherical harmonics")
+    cutoff: float = Field(6.0, gt=0, le=20, description="Å")
+    envelope_power: float = Field(6.0, ge=2, le=20, description="of the polynomial by which edges fade out")
+    n_bessel: int = Field(8, ge=1, le=256, description="Bessel functions of an edge length")
+    radial_width: int = Field(64, ge=1, le=8192, description="hidden features of the radial network")
+    radial_layers: int = Field(2, ge=1, le=16, description="hidden layers of the radial network")
+    neighbors: float = Field(gt=0, le=10_000, description="mean number of neighbours; sums are divided by its root")
+    scale: float = Field(gt=0, le=1e6, description="eV, by which the read-out is multiplied")
+    elements: tuple[Annotated[int, Field(ge=1, le=MAX_ATOMIC_NUMBER)], ...] = Field(
+        description="atomic numbers that the network has weights for"
+    )
+
+
 ModelConfig = StructuralConfig | CompositionalConfig

@@ -35,3 +35,10 @@ def xplor_envelope(lengths: jax.Array, onset: float, cutoff: float) -> jax.Array
     r2, on2, off2 = jnp.square(lengths), onset**2, cutoff**2
     inside = jnp.square(off2 - r2) * (off2 + 2 * r2 - 3 * on2) / (off2 - on2) ** 3
     return jnp.where(lengths < onset, 1.0, jnp.where(lengths < cutoff, inside, 0.0))
+
+
+def polynomial_envelope(lengths: jax.Array, power: float, cutoff: float) -> jax.Array:
+    """1 at 0, 0 from `cutoff` on, smooth to its second derivative. Gasteiger et al., arXiv:2003.03123, eq. 8."""
+    x, p = lengths / cutoff, power
+    inside = 1 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1) - p * (p + 1) / 2 * x ** (p + 2)
+    return jnp.where(x < 1, inside, 0.0)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
 
@@ -34,6 +35,18 @@ class Corrections:
     per_atom: np.ndarray
     problems: tuple[str | None, ...]
     version: str
+
+
+# eV: the Materials Project's, for crystals that hold oxygen or fluorine as well (Jain et al., Phys. Rev. B 84, 045115).
+MP_HUBBARDS: Mapping[str, float] = MappingProxyType(
+    {"Co": 3.32, "Cr": 3.7, "Fe": 5.3, "Mn": 3.9, "Mo": 4.38, "Ni": 6.2, "V": 3.25, "W": 6.2}
+)
+
+
+def mp_hubbards(numbers: np.ndarray) -> dict[str, float]:
+    """The U (eV) by element that the Materials Project's settings give a crystal of these atomic numbers."""
+    symbols = {SYMBOLS[z] for z in numbers.tolist()}
+    return {symbol: u for symbol, u in MP_HUBBARDS.items() if symbol in symbols and symbols & {"O", "F"}}
 
 
 def mp2020_corrections(

@@ -13,7 +13,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from pipelines.caches import cache_folder
+from gnome_core.caches import cache_folder
 from pipelines.errors import UserError
 from pipelines.logs import write_json_lines
 

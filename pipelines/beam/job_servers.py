@@ -24,7 +24,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipelines.caches import cache_folder
+from gnome_core.caches import cache_folder
 from pipelines.errors import UserError
 
 PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from pipelines.caches import cache_folder
+from gnome_core.caches import cache_folder
 from pipelines.errors import StoreError, UserError
 
 TIMEOUT = (10.0, 120.0)  # s to connect, and without a byte of an answer
