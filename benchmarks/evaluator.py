@@ -27,7 +27,7 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import embedded_entries
-from gnome_core.potentials.chgnet_potential import EmbeddedPotential
+from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import Relaxation, relax
 
@@ -67,7 +67,7 @@ def main() -> None:
     structures = [to_structure(c) for c in crystals]
     sites = sum(c.n_sites for c in crystals)
 
-    ours = EmbeddedPotential()
+    ours = CHGNetPotential()
     _, compile_s = cpu_seconds(lambda: [ours.evaluate(crystals[:k]) for k in (1, 6, n)])  # every shape of the ladder
     evaluations, ours_evaluate = cpu_seconds(lambda: ours.evaluate(crystals))
     relaxed, ours_relax = cpu_seconds(lambda: relax(crystals, ours, RelaxConfig(fmax=FMAX)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure
 
 if TYPE_CHECKING:
     from dft.jobs.engine import Calculation
+    from gnome_core.stability.corrections import Corrections
 
 DONE = "done"
 
@@ -103,14 +104,20 @@ def result_batch(
     outcomes: Sequence[Relaxation | RelaxationFailure],
     scale: str,
     calculations: Sequence[Calculation] | None = None,
+    correct: Callable[[Sequence[Crystal]], Corrections | None] | None = None,
 ) -> pa.RecordBatch:
     """One row of RESULT_SCHEMA a job. starts: the crystals the jobs gave, kept where a job made no frame at all.
 
-    calculations: what a first-principles engine says beside the outcomes.
+    calculations: what a first-principles engine says beside the outcomes. correct: gives the corrections of relaxed
+    crystals; one that it refuses has failed (no_correction).
     """
+    known: dict[str, list] = {}
+    if correct is not None:
+        outcomes, known = _corrected(outcomes, correct)
     done = [outcome if isinstance(outcome, Relaxation) else None for outcome in outcomes]
     more = ("correction_per_atom", "magnetization", "band_gap", "settings_changed", "attempt", "correction_version")
-    known = {name: [getattr(c, name) for c in calculations] for name in more} if calculations else {}
+    if calculations:
+        known = {name: [getattr(c, name) for c in calculations] for name in more}
     return record_batch(
         RESULT_SCHEMA,
         jobs,
@@ -124,6 +131,24 @@ def result_batch(
         fixes=[list(c.fixes) for c in calculations] if calculations else None,
         **known,
     )
+
+
+def _corrected(
+    outcomes: Sequence[Relaxation | RelaxationFailure], correct: Callable[[Sequence[Crystal]], Corrections | None]
+) -> tuple[list[Relaxation | RelaxationFailure], dict[str, list]]:
+    """The outcomes, those without a correction as failures, and the columns of RESULT_SCHEMA about corrections."""
+    outcomes = list(outcomes)
+    done = [row for row, outcome in enumerate(outcomes) if isinstance(outcome, Relaxation)]
+    found = correct([outcomes[row].frames[-1].crystal for row in done]) if done else None
+    if found is None:
+        return outcomes, {}
+    per_atom, versions = [None] * len(outcomes), [None] * len(outcomes)
+    for row, value, problem in zip(done, found.per_atom.tolist(), found.problems, strict=True):
+        if problem is None:
+            per_atom[row], versions[row] = value, found.version
+        else:
+            outcomes[row] = RelaxationFailure("no_correction", problem, outcomes[row].frames)
+    return outcomes, {"correction_per_atom": per_atom, "correction_version": versions}
 
 
 def frame_batch(

@@ -1,16 +1,17 @@
 """Choose the elemental references, make the files that hold them, and check them against published energies:
 
-    python tools/element_references.py ELEMENT_REFERENCES.parquet MP_STRUCTURES.parquet MP_STABLE.parquet
+    python tools/element_references.py EVALUATOR ELEMENT_REFERENCES.parquet MP_STRUCTURES.parquet MP_STABLE.parquet
 
-ELEMENT_REFERENCES: polymorphs of the elements with PBE energies (set, element, energy_per_atom_ev, lattice, numbers,
-frac_coords; rows of set MP-PBE are used). MP_STRUCTURES: crystals with published formation energies (id, lattice,
-numbers, frac_coords, e_form_per_atom). MP_STABLE: formation energies of a later generation of labels (id,
-e_form_per_atom).
+EVALUATOR: chgnet, chgnet-r2scan, nequix-oam-1 ... ELEMENT_REFERENCES: polymorphs of the elements (set, element,
+energy_per_atom_ev, lattice, numbers, frac_coords); rows of set MP-PBE are relaxed, those of the evaluator's functional
+say what it should give. MP_STRUCTURES: crystals with published formation energies (id, lattice, numbers, frac_coords,
+e_form_per_atom). MP_STABLE: formation energies of a later generation of labels (id, e_form_per_atom).
 
-Polymorphs near the lowest in PBE are relaxed by the embedded evaluator, and the lowest of them and of the present file
-becomes the element's row of gnome_core/data/elements.parquet. In gnome_core/data/snapshot.parquet, entries with
-elements whose reference has changed get their formation energies anew, and the new references join; all other rows
-stay as they are. docs/references.md gets the table of all elements and what is wrong with each.
+Polymorphs near the lowest in PBE are relaxed by the evaluator, and the lowest of them and of the present file becomes
+the element's row of gnome_core/data/elements.parquet on the evaluator's scale. In gnome_core/data/snapshot.parquet,
+where it is on that scale, entries with elements whose reference has changed get their formation energies anew, and the
+new references join; all other rows stay as they are. docs/references/EVALUATOR.md gets the table of all elements and
+what is wrong with each.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ import pyarrow.parquet as pq
 from scipy.optimize import least_squares
 
 from dft.evaluators.embedded import EmbeddedEvaluator
+from dft.evaluators.make import make_evaluator
+from dft.evaluators.potential import PotentialEvaluator
 from dft.tables import job_digest, protocol_json
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
@@ -41,9 +44,11 @@ from gnome_core.stability.plausible import implausible_geometry
 from gnome_core.stability.references import ElementalReferences
 from gnome_core.units import PLAUSIBLE_E_FORM
 
+Judge = EmbeddedEvaluator | PotentialEvaluator
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "gnome_core" / "data"
-PAGE = ROOT / "docs" / "references.md"
+PAGES = ROOT / "docs" / "references"
 
 # Polymorphs that are worth relaxing: what PBE has higher than this above the lowest, or in larger cells, is no ground
 # state of the evaluator's either.
@@ -86,11 +91,18 @@ def crystals_of(table: pa.Table) -> list[Crystal]:
 
 
 def table_of(entries: pa.Table) -> ElementalReferences:
+    """Of entries on one scale."""
     energies = np.add(entries["energy_per_atom"].to_numpy(), entries["correction_per_atom"].to_numpy())
-    return ElementalReferences.lowest(entries["numbers"], energies, EmbeddedEvaluator.scale)
+    return ElementalReferences.lowest(entries["numbers"], energies, entries["scale"][0].as_py())
 
 
-def evaluate(evaluator: EmbeddedEvaluator, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
+def corrected(evaluator: Judge, crystals: Sequence[Crystal], energy_per_atom: np.ndarray) -> np.ndarray:
+    """(n,) eV/atom."""
+    found = evaluator.corrections(crystals)
+    return energy_per_atom if found is None else energy_per_atom + found.per_atom
+
+
+def evaluate(evaluator: Judge, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
     """Outcomes in order. Crystals of like size go together: a batch takes as long as its slowest."""
     order = np.argsort([crystal.n_sites for crystal in crystals], kind="stable")
     outcomes: list = [None] * len(crystals)
@@ -105,8 +117,7 @@ def evaluate(evaluator: EmbeddedEvaluator, crystals: Sequence[Crystal]) -> list[
 
 def polymorphs(path: str) -> pa.Table:
     """Rows of set MP-PBE, with a column `id`."""
-    table = pq.read_table(path)
-    table = table.filter(pc.equal(table["set"], "MP-PBE"))
+    table = of_set(path, "MP-PBE")
     seen, ids = Counter[str](), []
     for symbol in table["element"].to_pylist():
         seen[symbol] += 1
@@ -114,7 +125,12 @@ def polymorphs(path: str) -> pa.Table:
     return table.append_column("id", pa.array(ids))
 
 
-def lowest_in_pbe(table: pa.Table) -> dict[int, float]:
+def of_set(path: str, name: str) -> pa.Table:
+    table = pq.read_table(path)
+    return table.filter(pc.equal(table["set"], name))
+
+
+def lowest_energies(table: pa.Table) -> dict[int, float]:
     """eV/atom by atomic number."""
     lowest: dict[int, float] = {}
     for symbol, energy in zip(table["element"].to_pylist(), table["energy_per_atom_ev"].to_pylist(), strict=True):
@@ -135,10 +151,10 @@ def worth_relaxing(table: pa.Table, lowest: dict[int, float]) -> pa.Table:
 
 
 def entries_of(
-    table: pa.Table, outcomes: Sequence[Relaxation | RelaxationFailure], protocol: str, lowest: dict[int, float]
+    table: pa.Table, outcomes: Sequence[Relaxation | RelaxationFailure], evaluator: Judge, lowest: dict[int, float]
 ) -> list[dict]:
     """Rows of the entry schema of the polymorphs that converged and are trusted."""
-    rows = []
+    rows, protocol = [], protocol_json(evaluator.protocol)
     for id_, start, outcome in zip(table["id"].to_pylist(), crystals_of(table), outcomes, strict=True):
         if isinstance(outcome, RelaxationFailure):
             print(f"{id_}: {outcome.reason}, {outcome.message}", flush=True)
@@ -159,7 +175,7 @@ def entries_of(
                 "correction_per_atom": 0.0,
                 "e_form_per_atom": 0.0,
                 "energy_kind": "total",
-                "scale": EmbeddedEvaluator.scale,
+                "scale": evaluator.scale,
                 "source": "materials-project/matcalc",
                 "round": 0,
                 "job": job_digest(start, protocol),
@@ -251,7 +267,7 @@ def per_element(counts: np.ndarray, errors: np.ndarray, width: float) -> dict[in
 
 
 def check(
-    evaluator: EmbeddedEvaluator,
+    evaluator: Judge,
     references: ElementalReferences,
     compounds: pa.Table,
     stable: pa.Table,
@@ -261,6 +277,7 @@ def check(
     counts = atom_counts(crystals["numbers"])
     answers = evaluator.potential.evaluate(crystals_of(crystals))
     energies = np.array([answer.energy for answer in answers]) / counts.sum(axis=1)
+    energies = corrected(evaluator, crystals_of(crystals), energies)
     labels = crystals["e_form_per_atom"].to_numpy()
     errors = references.formation_energy_per_atom(crystals["numbers"], energies) - labels
     rows = pc.index_in(compounds["id"].cast(pa.string()), value_set=stable["id"].combine_chunks().cast(pa.string()))
@@ -277,10 +294,14 @@ def check(
 
 
 def nitride_errors(
-    outcomes: Sequence[Relaxation | RelaxationFailure], asked: pa.Table, references: ElementalReferences
+    evaluator: Judge,
+    outcomes: Sequence[Relaxation | RelaxationFailure],
+    asked: pa.Table,
+    references: ElementalReferences,
 ) -> np.ndarray:
     """Errors of the formation energies of relaxed nitrides, eV/atom; NaN for those that did not converge."""
     energies = np.array([o.energy_per_atom if isinstance(o, Relaxation) else np.nan for o in outcomes])
+    energies = corrected(evaluator, [o.frames[-1].crystal for o in outcomes], energies)
     return references.formation_energy_per_atom(asked["numbers"], energies) - asked["e_form_per_atom"].to_numpy()
 
 
@@ -289,15 +310,15 @@ def nitride_errors(
 ENOUGH = 10  # crystals; of elements with fewer the fit says little
 LARGE = 0.1  # eV per atom of the element
 
-PAGE_TEXT = """# Elemental references of the embedded evaluator
+PAGE_TEXT = """# Elemental references of {name}
 
 Written by
 
-    python tools/element_references.py {sources}
+    python tools/element_references.py {name} {sources}
 
 which also makes the files that hold them ({seconds:.0f} CPU seconds). Formation energies on the scale `{scale}` are
 measured against these crystals (`gnome_core/data/elements.parquet`) wherever a snapshot has none of the element
-alone; the embedded snapshot holds the same of its 25 elements.
+alone{own_snapshot}.
 
 {n_polymorphs} polymorphs from the Materials Project (through matcalc, with PBE energies), at most {window:g} eV/atom
 above the element's lowest in PBE and of at most {max_sites} atoms, were relaxed by the evaluator. The reference is
@@ -364,25 +385,34 @@ def row_of(row: dict, found: Check) -> str:
     return f"| {' | '.join(columns)} |"
 
 
-def main(references: str, structures: str, stable: str) -> None:
+def main(name: str, references: str, structures: str, stable: str) -> None:
     began = time.process_time()
-    evaluator = EmbeddedEvaluator(RelaxConfig())
+    evaluator = make_evaluator(name, RelaxConfig())
+    assert isinstance(evaluator, Judge)
     table = polymorphs(references)
-    lowest = lowest_in_pbe(table)
-    chosen = worth_relaxing(table, lowest)
-    rows = entries_of(chosen, evaluate(evaluator, crystals_of(chosen)), protocol_json(evaluator.protocol), lowest)
-    today, snapshot = (pq.read_table(DATA / name) for name in ("elements.parquet", "snapshot.parquet"))
-    elements = lowest_rows(today, rows, lowest)
-    pq.write_table(elements, DATA / "elements.parquet", compression="zstd")
-    pq.write_table(relabelled(snapshot, elements), DATA / "snapshot.parquet", compression="zstd")
+    in_pbe = lowest_energies(table)
+    chosen = worth_relaxing(table, in_pbe)
+    lowest = lowest_energies(of_set(references, "MatPES-r2SCAN")) if "r2scan" in evaluator.scale else in_pbe
+    rows = entries_of(chosen, evaluate(evaluator, crystals_of(chosen)), evaluator, lowest)
+    every, snapshot = (pq.read_table(DATA / file) for file in ("elements.parquet", "snapshot.parquet"))
+    mine = pc.equal(every["scale"], evaluator.scale)
+    elements = lowest_rows(every.filter(mine), rows, lowest)
+    pq.write_table(
+        pa.concat_tables([every.filter(pc.invert(mine)), elements]), DATA / "elements.parquet", compression="zstd"
+    )
+    embedded = snapshot["scale"][0].as_py() == evaluator.scale
+    if embedded:
+        pq.write_table(relabelled(snapshot, elements), DATA / "snapshot.parquet", compression="zstd")
     energies, compounds = table_of(elements), labelled_compounds(structures)
     asked = nitrides(compounds)
-    errors = 1e3 * nitride_errors(evaluate(evaluator, crystals_of(asked)), asked, energies)
+    errors = 1e3 * nitride_errors(evaluator, evaluate(evaluator, crystals_of(asked)), asked, energies)
     found = check(evaluator, energies, compounds, pq.read_table(stable), lowest)
     text = PAGE_TEXT.format(
+        name=name,
         sources=" ".join(Path(source).name for source in (references, structures, stable)),
+        own_snapshot="; the embedded snapshot holds the same of its 25 elements" if embedded else "",
         seconds=time.process_time() - began,
-        scale=EmbeddedEvaluator.scale,
+        scale=evaluator.scale,
         n_polymorphs=len(chosen),
         window=WINDOW,
         max_sites=MAX_SITES,
@@ -400,8 +430,9 @@ def main(references: str, structures: str, stable: str) -> None:
         verdict=verdict(found),
         rows="\n".join(row_of(row, found) for row in elements.to_pylist()),
     )
-    PAGE.write_text(text)
-    print(f"{len(elements)} elements written to {DATA}, the check to {PAGE}")
+    PAGES.mkdir(exist_ok=True)
+    (PAGES / f"{name}.md").write_text(text)
+    print(f"{len(elements)} elements written to {DATA}, the check to {PAGES / name}.md")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The embedded evaluator: batched relaxation on CHGNet 0.3.0, in this process."""
+"""CHGNet 0.3.0, the evaluator that `embedded` stands for: batched relaxation in this process."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.chgnet_potential import EmbeddedPotential
+from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure, relax
 
 
 class EmbeddedEvaluator:
-    """Relaxes positions and cell; see `gnome_core.potentials.relax`."""
+    """Relaxes positions and cell; see `gnome_core.potentials.relax`.
+
+    Its jobs are called `embedded` whichever of its names was given, as in stores from when it had no other.
+    """
 
     name = "embedded"
-    scale = EmbeddedPotential.scale
+    scale = "chgnet-0.3.0"
 
     def __init__(self, config: RelaxConfig):
         self.config = config
@@ -25,9 +28,12 @@ class EmbeddedEvaluator:
         return {"evaluator": self.name, "scale": self.scale, "relax": self.config.model_dump()}
 
     @cached_property
-    def potential(self) -> EmbeddedPotential:
+    def potential(self) -> CHGNetPotential:
         """Loaded when the first crystal comes."""
-        return EmbeddedPotential()
+        return CHGNetPotential()
+
+    def corrections(self, crystals: Sequence[Crystal]) -> None:
+        """None: its energies are corrected ones."""
 
     def evaluate(
         self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None

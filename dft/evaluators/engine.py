@@ -24,6 +24,9 @@ class JobEvaluator:
     def protocol(self) -> Mapping[str, object]:
         return self.engine.protocol
 
+    def corrections(self, crystals: Sequence[Crystal]) -> None:
+        """None: results of jobs come with theirs."""
+
     def evaluate(
         self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None
     ) -> list[Relaxation | RelaxationFailure]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:  # settings name their evaluator, and are read in a moment
     from gnome_core.crystals.crystal import Crystal
     from gnome_core.potentials.relax import Relaxation, RelaxationFailure
+    from gnome_core.stability.corrections import Corrections
 
 
 class Evaluator(Protocol):
@@ -20,6 +21,10 @@ class Evaluator(Protocol):
 
     @property
     def protocol(self) -> Mapping[str, object]: ...
+
+    def corrections(self, crystals: Sequence[Crystal]) -> Corrections | None:
+        """What is to be added to the energies of relaxed crystals; None where they need none, or the engine said."""
+        ...
 
     def evaluate(
         self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None

@@ -27,4 +27,6 @@ def make_evaluator(
         return resolve_name(EVALUATORS[name])(config)
     from dft.evaluators.potential import Labeller, PotentialEvaluator
 
-    return (PotentialEvaluator if kind == "potential" else Labeller)(potential, config)
+    if kind == "label":
+        return Labeller(potential, config)
+    return PotentialEvaluator(potential if kind == "potential" else name, config)

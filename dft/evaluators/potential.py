@@ -1,4 +1,4 @@
-"""Potentials as evaluators: relaxations (`potential:NAME`) and single-point labels (`label:NAME`)."""
+"""Potentials as evaluators: relaxations (by name, or `potential:FILE`) and single-point labels (`label:NAME`)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dft.names import POTENTIALS
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.by_name import make_potential, pretrained_path
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.potential import Evaluation, Potential
+from gnome_core.potentials.published import PUBLISHED
 from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure, refusal, relax
+from gnome_core.stability.corrections import Corrections
 
 Outcome = Relaxation | RelaxationFailure
 
@@ -25,7 +28,7 @@ class PotentialEvaluator:
 
     def __init__(self, potential: str, config: RelaxConfig):
         self.potential_name, self.config = potential, config
-        self.name = f"{self.kind}:{potential}"
+        self.name = potential if self.kind == "potential" and potential in POTENTIALS else f"{self.kind}:{potential}"
 
     @property
     def scale(self) -> str:
@@ -48,6 +51,11 @@ class PotentialEvaluator:
     @cached_property
     def _identity(self) -> str:
         return _identity(self.potential_name)
+
+    def corrections(self, crystals: Sequence[Crystal]) -> Corrections | None:
+        """What is to be added to energies of relaxed crystals; None from potentials on a scale without corrections."""
+        correct = getattr(self.potential, "corrections", None)
+        return correct(crystals) if correct else None
 
     def evaluate(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None) -> list[Outcome]:
         return relax(crystals, self.potential, self.config, progress)
@@ -80,9 +88,13 @@ def _labelled(crystal: Crystal, answer: Evaluation) -> Outcome:
 
 def _identity(name: str) -> str:
     """The potential's name; a file by its content, so that retraining it changes every job."""
+    if name in PUBLISHED:
+        return PUBLISHED[name].sha256
     path = Path(pretrained_path() if name == "pretrained" else name)
-    if path.suffix != ".npz" or not path.exists():
+    if path.suffix not in (".npz", ".nqx") or not path.exists():
         return name
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(path.read_bytes() + path.with_suffix(".json").read_bytes())
+    digest.update(path.read_bytes())
+    if path.suffix == ".npz":
+        digest.update(path.with_suffix(".json").read_bytes())
     return digest.hexdigest()

@@ -40,10 +40,10 @@ def embedded_entries() -> pa.Table:
         return pq.read_table(path)
 
 
-def elemental_entries() -> pa.Table:
-    """One entry an element (ENTRY_SCHEMA) on the embedded evaluator's scale, for snapshots that lack some."""
+def elemental_entries(scale: str = "chgnet-0.3.0") -> pa.Table:
+    """One entry an element (ENTRY_SCHEMA) on that scale, for snapshots that lack some; none on a scale not known."""
     with resources.as_file(_embedded_file("elements.parquet")) as path:
-        return pq.read_table(path)
+        return pq.read_table(path, filters=[("scale", "=", scale)])
 
 
 def _read(source: str) -> Iterator[Entry | Rejected]:

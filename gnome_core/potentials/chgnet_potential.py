@@ -1,4 +1,4 @@
-"""CHGNet 0.3.0 as a potential."""
+"""CHGNet as a potential."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from gnome_core.potentials.coverage import check_elements, check_neighbours
 from gnome_core.potentials.potential import Evaluation
 
 
-class EmbeddedPotential:
-    """CHGNet 0.3.0 (`gnome_core.models.chgnet`), evaluated in padded batches.
+class CHGNetPotential:
+    """CHGNet (`gnome_core.models.chgnet`) of a published version, evaluated in padded batches.
 
     Crystals are taken in order while they fit the top shape of a short ladder, and padded to the smallest shape that
     holds them: a run compiles a few programs only. A crystal larger than the top gets a shape of its own.
     """
 
-    scale = chgnet.SCALE
-
-    def __init__(self, ladder: Sequence[BatchShape] | None = None):
-        self.params = chgnet.load_params()
+    def __init__(self, version: str = "0.3.0", ladder: Sequence[BatchShape] | None = None):
+        self.params = chgnet.load_params(version)
+        self.scale, self.trained = f"chgnet-{version}", chgnet.TRAINED[version]
         # A crystal costs the same in any full shape from 100 atoms on; the small ones serve a relaxation's last
         # crystals.
         self.ladder = ladder or [
@@ -35,13 +34,13 @@ class EmbeddedPotential:
 
     def check(self, crystal: Crystal) -> None:
         """Raise UnknownElement or IsolatedAtom for a crystal that CHGNet cannot judge: the original refuses these."""
-        check_elements(crystal, chgnet.TRAINED)
+        check_elements(crystal, self.trained)
         check_neighbours(crystal, chgnet.ATOM_CUTOFF)
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         """One answer per crystal, in order. Raises UnknownElement."""
         for crystal in crystals:
-            check_elements(crystal, chgnet.TRAINED)
+            check_elements(crystal, self.trained)
         graphs = [bond_graph(c, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF) for c in crystals]
         # Dispatch every batch before the first is waited for: they then run side by side.
         batches = [(part, self._dispatch([graphs[i] for i in part])) for part in self._split(graphs)]

@@ -15,6 +15,7 @@ from scipy.linalg import expm
 
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.constraints import Constraints
 from gnome_core.potentials.potential import CannotJudge
 
 if TYPE_CHECKING:  # what reads results must not load jax
@@ -65,6 +66,7 @@ class _Walker:
     """One crystal under FIRE. Generalised rows: the atoms' displacements, then the strain times the atom count."""
 
     crystal: Crystal
+    constraints: Constraints
     frames: list[Frame] = field(default_factory=list)
     velocity: np.ndarray | None = None
     dt: float = 0.2
@@ -73,8 +75,8 @@ class _Walker:
 
     def forces(self, evaluation: Evaluation) -> np.ndarray:
         """(n + 3, 3) generalised forces, eV/Å."""
-        virial = evaluation.stress * self.crystal.volume
-        return np.concatenate([evaluation.forces, -virial / self.crystal.n_sites])
+        forces, stress = self.constraints.apply(self.crystal, evaluation.forces, evaluation.stress)
+        return np.concatenate([forces, -stress * self.crystal.volume / self.crystal.n_sites])
 
     def advance(self, forces: np.ndarray) -> None:
         """One FIRE step, dt at most 1 and a move at most 0.2 Å. dt grows sooner and faster than in the paper (after 3
@@ -104,14 +106,17 @@ def relax(
     potential: Potential,
     config: RelaxConfig | None = None,
     progress: Callable[[int], None] | None = None,
+    constraints: Sequence[Constraints] | None = None,
 ) -> list[Relaxation | RelaxationFailure]:
     """Relax every crystal; the answers come in the order given. A failing crystal leaves, the others go on.
 
     One that the potential cannot judge is not begun; one that has come apart where forces vanish has not converged.
-    progress is called with the number of crystals that finished in each step.
+    progress is called with the number of crystals that finished in each step. constraints: one a crystal; else all
+    move freely at no pressure.
     """
     config = config or RelaxConfig()
-    walkers = [_Walker(crystal) for crystal in crystals]
+    constraints = constraints or [Constraints()] * len(crystals)
+    walkers = [_Walker(crystal, own) for crystal, own in zip(crystals, constraints, strict=True)]
     results: list[Relaxation | RelaxationFailure | None] = [refusal(potential, crystal, []) for crystal in crystals]
     active = [i for i, result in enumerate(results) if result is None]
     if progress and len(active) < len(crystals):

@@ -1,4 +1,4 @@
-"""`gnome potential`: train, test, label, md, screen."""
+"""`gnome potential`: get, train, test, label, md, screen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ FramesArgs = Annotated[
 FramesArg = Annotated[
     str, typer.Argument(metavar="FRAMES", help="STORE | FOLDER of labels | FILE.parquet | FILE.extxyz")
 ]
-POTENTIALS = "embedded | pretrained | stillinger-weber | FILE.npz | ase:MODULE:FUNCTION"
+POTENTIALS = (
+    "embedded | chgnet | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | stillinger-weber | FILE.npz | "
+    "FILE.nqx | ase:MODULE:FUNCTION"
+)
 PotentialOption = Annotated[str, typer.Option("--potential", help="pretrained | FILE.npz")]
 SeedOption = Annotated[int, typer.Option(min=0)]
 
@@ -84,6 +87,21 @@ def train(
     counts = f"{result.n_train} frames trained, {result.n_val} validated, "
     typer.echo(f"{result.path}: {counts}{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å")
     _print_errors(result.errors)
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="nequix-oam-1 | nequix-oam-1-pft")],
+    file: Annotated[Path | None, typer.Argument(help="A copy at hand, where there is no network.")] = None,
+) -> None:
+    """Fetch a published potential into this user's cache, once, and check that it is the published one."""
+    from gnome_core.potentials.published import PUBLISHED, get
+    from pipelines.errors import UserError
+
+    if name not in PUBLISHED:
+        raise UserError(f"no published potential {name!r}; there is: {', '.join(PUBLISHED)}")
+    path = get(name, file)
+    typer.echo(f"{path}\nlicence: {PUBLISHED[name].licence}\nplease cite: {PUBLISHED[name].citation}")
 
 
 @app.command()

@@ -106,7 +106,7 @@ class EvaluateBatch(beam.DoFn):
         crystals, jobs = crystals_from_batch(batch), batch["id"].to_pylist()
         with timer("evaluate"):
             outcomes = evaluator.evaluate(crystals, progress.advance)
-        results = result_batch(jobs, crystals, outcomes, evaluator.scale)
+        results = result_batch(jobs, crystals, outcomes, evaluator.scale, correct=evaluator.corrections)
         frames = frame_batch(jobs, outcomes, evaluator.scale)
         storage = Store(self.root).storage
         for table, rows in ((FRAMES, frames), ("results", results)):  # results last: their file says "finished"

@@ -64,8 +64,7 @@ def added_references(crystals: pa.Table, scale: str) -> pa.Table:
     wanted = set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
     if not wanted:
         return ENTRY_SCHEMA.empty_table()
-    shipped = as_entries(elemental_entries())
-    shipped = shipped.filter(pc.equal(shipped["scale"], scale))
+    shipped = as_entries(elemental_entries(scale))
     shipped = shipped.filter(pa.array([numbers[0] in wanted for numbers in shipped["numbers"].to_pylist()], pa.bool_()))
     # Ids of their own, which no snapshot uses.
     ids = pa.array([f"element-{symbol}" for symbol in shipped["chemsys"].to_pylist()], pa.string())

@@ -152,8 +152,9 @@ def test_formation_energies_of_nitrides_are_the_published_ones(n):
     asked = nitrides(labelled_compounds(str(path)))
     size = np.array([len(row) for row in asked["numbers"].to_pylist()])
     asked = asked.take(pa.array(np.argsort(size, kind="stable")[:n]))
-    outcomes = evaluate(EmbeddedEvaluator(RelaxConfig()), crystals_of(asked))
-    errors = nitride_errors(outcomes, asked, table_of(elemental_entries()))
+    evaluator = EmbeddedEvaluator(RelaxConfig())
+    outcomes = evaluate(evaluator, crystals_of(asked))
+    errors = nitride_errors(evaluator, outcomes, asked, table_of(elemental_entries()))
     assert np.isfinite(errors).sum() >= 0.9 * n
     # Against the crystal that stood for nitrogen before, the mean was -0.38 eV/atom.
     assert np.nanmean(np.abs(errors)) < (0.06 if n >= 40 else 0.1)
@@ -170,7 +171,7 @@ def test_one_command_makes_the_files_and_the_page(tmp_path, monkeypatch):
     labelled = entries(("alloy", ALLOY, -3.1, 0.01), ("nitride", nitride, -5.0, 0.2))
     snapshot = pa.concat_tables([today, labelled.select(shipped.schema.names).cast(shipped.schema)]).sort_by("id")
     monkeypatch.setattr(element_references, "DATA", tmp_path)
-    monkeypatch.setattr(element_references, "PAGE", tmp_path / "references.md")
+    monkeypatch.setattr(element_references, "PAGES", tmp_path)
     pq.write_table(today, tmp_path / "elements.parquet")
     pq.write_table(snapshot, tmp_path / "snapshot.parquet")
     flat = {name: of["N"][name] for name in ("lattice", "frac_coords", "numbers")}
@@ -179,7 +180,7 @@ def test_one_command_makes_the_files_and_the_page(tmp_path, monkeypatch):
     pq.write_table(labelled, tmp_path / "structures.parquet")
     pq.write_table(labelled.select(["id", "e_form_per_atom"]), tmp_path / "stable.parquet")
     sources = [str(tmp_path / f"{name}.parquet") for name in ("polymorphs", "structures", "stable")]
-    element_references.main(*sources)
+    element_references.main("chgnet", *sources)
     made = pq.read_table(tmp_path / "elements.parquet")
     assert made["id"].to_pylist() == ["polymorph-N-1", of["Cu"]["id"][0].as_py(), of["Ag"]["id"][0].as_py()]
     assert made["energy_per_atom"][0].as_py() == pytest.approx(of["N"]["energy_per_atom"][0].as_py(), abs=MARGIN)
@@ -188,18 +189,22 @@ def test_one_command_makes_the_files_and_the_page(tmp_path, monkeypatch):
     assert rows["alloy"] == 0.01
     copper = of["Cu"]["energy_per_atom"][0].as_py()
     assert rows["nitride"] == pytest.approx(-5.0 - (3 * copper - 8.354) / 4, abs=0.002)
-    page = (tmp_path / "references.md").read_text()
+    page = (tmp_path / "chgnet.md").read_text()
     assert "1 nitrides without other anions" in page
     assert "| N | polymorph-N-1 | 8 | -8.35" in page
     before = (tmp_path / "elements.parquet").read_bytes()
-    element_references.main(*sources)
+    element_references.main("chgnet", *sources)
     assert (tmp_path / "elements.parquet").read_bytes() == before
 
 
-def test_the_page_tells_of_every_element():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "references.md").read_text()
+@pytest.mark.parametrize(
+    ("name", "scale"), [("chgnet", "chgnet-0.3.0"), ("nequix-oam-1", "nequix-oam-1/mp2020")], ids=str
+)
+def test_the_page_tells_of_every_element(name, scale):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "references" / f"{name}.md").read_text()
     rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| ")}
-    table = elemental_entries()
+    table = elemental_entries(scale)
+    assert len(table) == 89
     for symbol, id_, energy in zip(*(table[n].to_pylist() for n in ("chemsys", "id", "energy_per_atom")), strict=True):
         assert f"| {id_} |" in rows[symbol]
         assert f"| {energy:.4f} |" in rows[symbol]

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.chgnet_potential import EmbeddedPotential
+from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import relax
 
-potential = cache(EmbeddedPotential)
+potential = cache(CHGNetPotential)
 
 
 def frames_of(request: dict) -> list[dict]:

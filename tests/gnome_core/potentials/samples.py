@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.chgnet_potential import EmbeddedPotential
+from gnome_core.potentials.chgnet_potential import CHGNetPotential
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -25,8 +25,8 @@ SKEWED = Crystal(
 
 
 @cache
-def embedded() -> EmbeddedPotential:
-    return EmbeddedPotential()
+def embedded() -> CHGNetPotential:
+    return CHGNetPotential()
 
 
 def supercell(crystal: Crystal, repeats: tuple[int, int, int]) -> Crystal:

@@ -10,7 +10,7 @@ from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.graphs.bonds import BatchShape, bond_graph
 from gnome_core.models import chgnet
 from gnome_core.potentials.by_name import make_potential
-from gnome_core.potentials.chgnet_potential import EmbeddedPotential
+from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.potential import Evaluation
 from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA as GPA
 from tests.gnome_core.potentials.samples import (
@@ -123,7 +123,7 @@ def test_no_crystals_no_answers():
 
 def test_equal_lists_give_equal_bits():
     crystals = [SKEWED, COPPER, ROCKSALT]
-    for a, b in zip(embedded().evaluate(crystals), EmbeddedPotential().evaluate(crystals), strict=True):
+    for a, b in zip(embedded().evaluate(crystals), CHGNetPotential().evaluate(crystals), strict=True):
         assert a.energy == b.energy
         for name in ("forces", "stress", "magmoms"):
             assert getattr(a, name).tobytes() == getattr(b, name).tobytes()
@@ -156,7 +156,7 @@ def test_crystals_that_overlap_do_not_spoil_the_others():
 def test_a_crystal_larger_than_the_ladder_gets_a_shape_of_its_own():
     *lower, top = embedded().ladder
     half = BatchShape(**{name: n // 2 for name, n in dataclasses.asdict(top).items()})  # doubled it is compiled already
-    potential = EmbeddedPotential([*lower, half])
+    potential = CHGNetPotential(ladder=[*lower, half])
     cells = 4 * (half.atoms // 20 + 1)
     large = supercell(SKEWED, (cells // 4, 2, 2))
     assert not potential.ladder[-1].holds(1, bond_graph(large).size)

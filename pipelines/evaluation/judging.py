@@ -1,0 +1,106 @@
+"""Judges of crystals measured on labelled ones; see `gnome_core.analysis.judge`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from dft.evaluators.evaluator import Evaluator
+from gnome_core.analysis.judge import Verdict, disturbed, judged
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.formulas import reduced_formula
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.readers import Entry, read_snapshot
+from gnome_core.ensembles.rows import read_rows
+from gnome_core.ensembles.workflows import predict_rows
+from gnome_core.models.shipped import Framework
+from gnome_core.stability.published import energies_without, published_hull
+from gnome_core.units import PLAUSIBLE_E_FORM
+from pipelines.errors import UserError
+from pipelines.evaluation.relaxing import failures, formation_energies, references_for, relaxed
+from pipelines.reading.ensembles import open_ensemble
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Crystals with published formation energies (eV/atom), and the file they are of."""
+
+    source: str
+    ids: list[str]
+    crystals: list[Crystal]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict, its rows, and what it took: seconds of CPU, steps a crystal."""
+
+    verdict: Verdict
+    rows: pa.Table
+    cpu_seconds: float
+    steps: float
+    failed: dict[str, int]
+
+
+def labelled(source: str | None, limit: int | None) -> Labelled:
+    """The usable rows of a file; of the WBM crystals that are shipped where none is named. Raises UserError."""
+    path = source or str(resources.files("gnome_core.data") / "wbm.parquet")
+    found = [
+        item
+        for item in read_snapshot(path)
+        if isinstance(item, Entry)
+        and item.e_form_per_atom is not None
+        and abs(item.e_form_per_atom) <= PLAUSIBLE_E_FORM
+    ][:limit]
+    if not found:
+        raise UserError(f"{path} has no crystal with a formation energy (column e_form_per_atom) to judge by")
+    labels = np.array([item.e_form_per_atom for item in found])
+    return Labelled(path, [item.id for item in found], [item.crystal for item in found], labels)
+
+
+def judge_evaluator(
+    evaluator: Evaluator, rows: Labelled, disturb: bool, progress: Callable[[int], None] | None = None
+) -> Judged:
+    """Relax the crystals, or cells disturbed from them, and compare."""
+    elements = sorted({int(z) for crystal in rows.crystals for z in crystal.numbers})
+    references = references_for(evaluator, elements)
+    began = time.process_time()
+    results = relaxed(evaluator, disturbed(rows.crystals) if disturb else rows.crystals, progress=progress)
+    spent = time.process_time() - began
+    failed: dict[str, int] = {}
+    for reason, _ in failures(results):
+        failed[reason] = failed.get(reason, 0) + 1
+    steps = float(np.mean(results["steps"].to_numpy()))
+    return _judged(rows, formation_energies(results, references), spent, steps, failed)
+
+
+def judge_ensemble(framework: str, rows: Labelled) -> Judged:
+    """Predict the crystals as given by the ensemble that comes with the package, and compare."""
+    ensemble = open_ensemble(None, None, cast(Framework, framework))
+    began = time.process_time()
+    predicted, _ = predict_rows(ensemble, read_rows(rows.source, ensemble.framework), "median")
+    spent = time.process_time() - began
+    by_id = dict(zip(predicted["id"].to_pylist(), predicted["median"].to_pylist(), strict=True))
+    e_form = np.array([by_id.get(id_, np.nan) for id_ in rows.ids])
+    return _judged(rows, e_form, spent, 0.0, {})
+
+
+def _judged(rows: Labelled, e_form: np.ndarray, spent: float, steps: float, failed: dict[str, int]) -> Judged:
+    hull = energies_without(published_hull(), atom_counts([crystal.numbers for crystal in rows.crystals]))
+    table = pa.table(
+        {
+            "id": rows.ids,
+            "formula": [reduced_formula(crystal.numbers) for crystal in rows.crystals],
+            "e_form_per_atom": pa.array(rows.labels),
+            "e_form_predicted": pa.array(e_form, from_pandas=True),
+            "e_above_hull": pa.array(rows.labels - hull, from_pandas=True),
+            "e_above_hull_predicted": pa.array(e_form - hull, from_pandas=True),
+        }
+    )
+    return Judged(judged(rows.labels, e_form, hull), table, spent, steps, failed)
