@@ -24,6 +24,7 @@ MODEL = StructuralConfig(width=8, steps=1)
 # One training of them all is compiled; a checkpoint takes as long as a hundred steps.
 TRAINING = TrainingConfig(epochs=6, volume_jitter=0.0, batch_size=8, checkpoint_every=7, validate_every=2)
 LONG = TRAINING.model_copy(update={"epochs": 40, "checkpoint_every": 500})
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def rocksalt_like():

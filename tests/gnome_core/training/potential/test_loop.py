@@ -26,6 +26,8 @@ TRAINING = PotentialTrainingConfig(
 )
 LONG = TRAINING.model_copy(update={"epochs": 60, "checkpoint_every": 60})  # one takes as long as ten epochs
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture(scope="module")
 def frames():
