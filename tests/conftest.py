@@ -14,6 +14,32 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # XLA reports an "error" for each program that it reads back; see pipelines.beam.environment.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Files that take a minute or more, the longest first: one that began last would be waited for by idle cores.
+LONGEST = (
+    "dft/test_standin_round.py",
+    "pipelines/rounds/test_driver.py",
+    "pipelines/cli/test_interrupts.py",
+    "gnome_core/training/potential/test_loop.py",
+    "pipelines/rounds/test_soak.py",
+    "pipelines/cli/test_potential.py",
+    "gnome_core/potentials/test_md.py",
+    "gnome_core/training/members/test_loop.py",
+    "gnome_core/models/test_nequip.py",
+    "pipelines/cli/test_models.py",
+    "pipelines/rounds/test_first_principles.py",
+    "gnome_core/potentials/test_relax.py",
+    "pipelines/test_analyses.py",
+    "pipelines/stages/test_generate.py",
+    "dft/vasp/test_vasp.py",
+    "dft/espresso/test_espresso.py",
+    "gnome_core/potentials/test_shipped.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(LONGEST)))
+
 
 @pytest.fixture(scope="module")
 def quickly_compiled() -> Generator[None]:
