@@ -31,7 +31,7 @@ espresso-round: $(STAMP)
 	$(BIN)/gnome round run espresso-store
 
 test: lint
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # What `gnome runners` calls missing is skipped, and the skip says what gets it.
 test-runners: $(STAMP)

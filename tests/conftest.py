@@ -1,7 +1,10 @@
 """Settings shared by all tests."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -10,3 +13,41 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # XLA reports an "error" for each program that it reads back; see pipelines.beam.environment.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Files that take a minute or more, the longest first: one that began last would be waited for by idle cores.
+LONGEST = (
+    "dft/test_standin_round.py",
+    "pipelines/rounds/test_driver.py",
+    "pipelines/cli/test_interrupts.py",
+    "gnome_core/training/potential/test_loop.py",
+    "pipelines/rounds/test_soak.py",
+    "pipelines/cli/test_potential.py",
+    "gnome_core/potentials/test_md.py",
+    "gnome_core/training/members/test_loop.py",
+    "gnome_core/models/test_nequip.py",
+    "pipelines/cli/test_models.py",
+    "pipelines/rounds/test_first_principles.py",
+    "gnome_core/potentials/test_relax.py",
+    "pipelines/test_analyses.py",
+    "pipelines/stages/test_generate.py",
+    "dft/vasp/test_vasp.py",
+    "dft/espresso/test_espresso.py",
+    "gnome_core/potentials/test_shipped.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(LONGEST)))
+
+
+@pytest.fixture(scope="module")
+def quickly_compiled() -> Generator[None]:
+    """Programs without most of XLA's optimisations, for small networks that are compared with themselves: compiling
+    takes half the time, and is most of theirs."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # the tests that follow in this process compile their own

@@ -39,8 +39,8 @@ steps = 1
 [scoring]
 members = 2
 [selection]
-budget = 18
-random_baseline = 16
+budget = 16
+random_baseline = 14
 threshold = 1.0
 per_formula = 4
 clustered_per_formula = 4

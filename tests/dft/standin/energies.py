@@ -17,7 +17,7 @@ import numpy as np
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.relax import relax
+from gnome_core.potentials.relax import Frame, relax
 
 potential = cache(CHGNetPotential)
 
@@ -27,21 +27,20 @@ def frames_of(request: dict) -> list[dict]:
     crystal = Crystal(request["lattice"], request["frac_coords"], request["numbers"])
     steps = request["steps"]
     if steps > 1:
-        outcome = relax([crystal], potential(), RelaxConfig(fmax=0.05, max_steps=min(steps, 12)))[0]
-        crystals = [frame.crystal for frame in outcome.frames]
+        frames = relax([crystal], potential(), RelaxConfig(fmax=0.05, max_steps=min(steps, 4)))[0].frames
     else:
-        crystals = [crystal]
-    magmoms = potential().evaluate(crystals[-1:])[0].magmoms
+        frames = [Frame(0, crystal, e.energy, e.forces, e.stress) for e in potential().evaluate([crystal])]
+    magmoms = potential().evaluate([frames[-1].crystal])[0].magmoms
     return [
         {
-            "lattice": c.lattice.tolist(),
-            "frac_coords": c.frac_coords.tolist(),
-            "energy": float(e.energy),
-            "forces": np.asarray(e.forces, float).tolist(),
-            "stress": np.asarray(e.stress, float).tolist(),
+            "lattice": frame.crystal.lattice.tolist(),
+            "frac_coords": frame.crystal.frac_coords.tolist(),
+            "energy": float(frame.energy),
+            "forces": np.asarray(frame.forces, float).tolist(),
+            "stress": np.asarray(frame.stress, float).tolist(),
             "magmoms": np.asarray(magmoms, float).tolist(),
         }
-        for c, e in zip(crystals, potential().evaluate(crystals), strict=True)
+        for frame in frames
     ]
 
 

@@ -51,7 +51,7 @@ def interrupted(store: Path, command: str, stage: str, after: float, *options: s
     ("options", "stages"),
     [
         ((), {"generate": 0.3, "score": 1.0, "train": 0.5}),
-        (MULTI, {"select": 0.5, "evaluate": 5.0}),
+        (MULTI, {"select": 0.5, "evaluate": 5.0}),  # with that, every stage runs on two workers
     ],
     ids=["local", "multi"],
 )
@@ -73,7 +73,8 @@ def test_an_interrupt_is_one_line_and_the_round_goes_on_to_the_same_rows(
         ], ended.stderr
         assert ended.stdout == ""
         assert list(verify(Store(str(path)))) == []
-    resumed = gnome("round", "resume", str(path))
+    resumed = gnome("round", "resume", str(path), *options)
     assert resumed.returncode == 0, resumed.stderr
+    assert [line.split()[0] for line in resumed.stderr.splitlines()] == [f"r0001/{s}" for s in stages_of(1)]
     expected = {key: value for key, value in digests(Store(str(two_rounds))).items() if key[0] in "01"}
     assert digests(Store(str(path))) == expected

@@ -20,8 +20,11 @@ from gnome_core.training.members import loop
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.loop import train_members
 
-MODEL = StructuralConfig(width=8, steps=2)
-TRAINING = TrainingConfig(epochs=8, volume_jitter=0.0, batch_size=8, checkpoint_every=5, validate_every=2)
+MODEL = StructuralConfig(width=8, steps=1)
+# One training of them all is compiled; a checkpoint takes as long as a hundred steps.
+TRAINING = TrainingConfig(epochs=6, volume_jitter=0.0, batch_size=8, checkpoint_every=7, validate_every=2)
+LONG = TRAINING.model_copy(update={"epochs": 40, "checkpoint_every": 500})
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def rocksalt_like():
@@ -57,6 +60,19 @@ def train(labelled, out_dir, training=TRAINING, member=0, init_from=None, progre
     return result
 
 
+@pytest.fixture(scope="module")
+def whole(labelled, tmp_path_factory):
+    """Member 0 after an undisturbed training."""
+    return train(labelled, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def long(labelled, tmp_path_factory):
+    """Member 0 after enough epochs to have learnt, and the rows of its progress."""
+    rows = []
+    return train(labelled, tmp_path_factory.mktemp("long"), LONG, progress=rows.append), rows
+
+
 def arrays(path):
     with np.load(path) as file:
         return {name: file[name].tobytes() for name in file.files}
@@ -66,9 +82,8 @@ class Interrupted(Exception):
     pass
 
 
-def test_learns_and_exports(labelled, tmp_path):
-    rows = []
-    result = train(labelled, tmp_path, TRAINING.model_copy(update={"epochs": 40}), progress=rows.append)
+def test_learns_and_exports(labelled, long):
+    result, rows = long
     assert rows == result.curve
     assert result.val_mae < 0.5 * np.abs(labelled[1] - labelled[1].mean()).mean()
     variables, record = load_member(result.path)
@@ -85,12 +100,11 @@ def steps_of(path):
 
 
 @pytest.mark.parametrize("stop_at", [3, 4])
-def test_resume_is_bit_equal_from_the_middle_of_an_epoch(labelled, tmp_path, stop_at, monkeypatch):
+def test_resume_is_bit_equal_from_the_middle_of_an_epoch(labelled, whole, tmp_path, stop_at, monkeypatch):
     def stop(row):
         if row["epoch"] == stop_at:
             raise Interrupted
 
-    whole = train(labelled, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(labelled, tmp_path / "cut", progress=stop)
     (newest,) = steps_of(tmp_path / "cut")
@@ -101,21 +115,20 @@ def test_resume_is_bit_equal_from_the_middle_of_an_epoch(labelled, tmp_path, sto
     resumed = train(labelled, tmp_path / "cut", progress=lambda row: epochs.append(row["epoch"]))
     assert arrays(resumed.path) == arrays(whole.path)
     assert resumed.curve == whole.curve
-    # It went on from the newest checkpoint, a multiple of 5 steps and not of an epoch's.
+    # It went on from the newest checkpoint, a multiple of 7 steps and not of an epoch's.
     per_epoch = (newest + len(taken)) / TRAINING.epochs
-    assert newest == 5 * (stop_at * per_epoch // 5)
+    assert newest == 7 * (stop_at * per_epoch // 7)
     assert newest % per_epoch
     assert epochs[0] == newest // per_epoch + 1
 
 
-def test_what_an_older_version_left_half_written_does_not_stop_a_training(labelled, tmp_path, monkeypatch):
+def test_what_an_older_version_left_half_written_does_not_stop_a_training(labelled, whole, tmp_path, monkeypatch):
     """Versions before wrote the position beside the state, in place: a kill could leave half of it."""
 
     def stop(row):
         if row["epoch"] == 3:
             raise Interrupted
 
-    whole = train(labelled, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(labelled, tmp_path / "cut", progress=stop)
     (folder,) = (tmp_path / "cut" / "checkpoints").iterdir()
@@ -131,19 +144,23 @@ def test_what_an_older_version_left_half_written_does_not_stop_a_training(labell
     assert arrays(again.path) == arrays(whole.path)
 
 
-def test_a_member_replaced_under_its_name_is_another_start(labelled, tmp_path):
-    base, other = (train(labelled, tmp_path / f"base{member}", member=member) for member in (0, 1))
+def test_a_member_replaced_under_its_name_is_another_start(labelled, whole, long, tmp_path):
     short = TRAINING.model_copy(update={"epochs": 2, "learning_rate": 1e-4})
-    expected = train(labelled, tmp_path / "expected", short, init_from=other.path)
-    train(labelled, tmp_path / "tuned", short, init_from=base.path)
-    for suffix in (".npz", ".json"):
-        shutil.copy(Path(other.path).with_suffix(suffix), Path(base.path).with_suffix(suffix))
-    again = train(labelled, tmp_path / "tuned", short, init_from=base.path)
+    base = tmp_path / "base.npz"
+
+    def tuned_from(member, out_dir):
+        for suffix in (".npz", ".json"):
+            shutil.copy(Path(member.path).with_suffix(suffix), base.with_suffix(suffix))
+        return train(labelled, tmp_path / out_dir, short, init_from=base)
+
+    expected = tuned_from(long[0], "expected")
+    tuned_from(whole, "tuned")
+    again = tuned_from(long[0], "tuned")
     assert arrays(again.path) == arrays(expected.path)
 
 
-def test_members_side_by_side_are_those_trained_alone(labelled, tmp_path):
-    alone = [train(labelled, tmp_path / "alone", member=member) for member in (0, 3)]
+def test_members_side_by_side_are_those_trained_alone(labelled, whole, tmp_path):
+    alone = [whole, train(labelled, tmp_path / "alone", member=3)]
     rows = []
     together = train_members(
         *labelled,
@@ -165,10 +182,10 @@ def test_members_side_by_side_are_those_trained_alone(labelled, tmp_path):
 
 def test_two_devices_share_a_step(tmp_path):
     """A step of 16 graphs in two parts: on one device and on two the same training."""
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     result = subprocess.run(
         [sys.executable, "-c", DEVICES, str(tmp_path)],
-        env=environment,
+        env=os.environ | flags,
         cwd=Path(__file__).parents[4],
         capture_output=True,
         text=True,
@@ -188,7 +205,7 @@ from tests.gnome_core.training.members.test_loop import rocksalt_like
 
 assert jax.local_device_count() == 2
 settings = dict(members=[0], seed=1, model=StructuralConfig(width=8, steps=1))
-training = TrainingConfig(epochs=3, batch_size=16, devices=2)
+training = TrainingConfig(epochs=2, batch_size=16, devices=2)
 (two,) = loop.train_members(*rocksalt_like(), out_dir=sys.argv[1] + "/two", training=training, **settings)
 loop._placement = lambda devices: lambda step: step
 (one,) = loop.train_members(*rocksalt_like(), out_dir=sys.argv[1] + "/one", training=training, **settings)
@@ -204,7 +221,7 @@ def test_more_devices_than_there_are_is_an_error(labelled, tmp_path):
 
 
 def test_bfloat16_products_learn_too_and_keep_float32_parameters(labelled, tmp_path):
-    half = TRAINING.model_copy(update={"epochs": 40, "precision": "bfloat16"})
+    half = LONG.model_copy(update={"precision": "bfloat16"})
     result = train(labelled, tmp_path, half)
     assert result.val_mae < 0.6 * np.abs(labelled[1] - labelled[1].mean()).mean()
     with np.load(result.path) as file:
@@ -212,22 +229,22 @@ def test_bfloat16_products_learn_too_and_keep_float32_parameters(labelled, tmp_p
 
 
 def test_other_data_does_not_resume(labelled, tmp_path):
-    train(labelled, tmp_path)
+    short = TRAINING.model_copy(update={"epochs": 2})
+    train(labelled, tmp_path, short)
     graphs, labels, is_train = labelled
     epochs = []
-    train((graphs, labels + 1, is_train), tmp_path, progress=lambda row: epochs.append(row["epoch"]))
+    train((graphs, labels + 1, is_train), tmp_path, short, progress=lambda row: epochs.append(row["epoch"]))
     assert epochs[0] == 1
 
 
-def test_members_differ_and_repeat(labelled, tmp_path):
-    first, again = (train(labelled, tmp_path / name) for name in ("a", "b"))
-    other = train(labelled, tmp_path / "c", member=1)
-    assert arrays(first.path) == arrays(again.path)
-    assert arrays(first.path) != arrays(other.path)
+def test_members_differ_and_repeat(labelled, whole, tmp_path):
+    again, other = (train(labelled, tmp_path, member=member) for member in (0, 1))
+    assert arrays(whole.path) == arrays(again.path)
+    assert arrays(whole.path) != arrays(other.path)
 
 
-def test_fine_tuning_starts_from_the_given_member(labelled, tmp_path):
-    base = train(labelled, tmp_path / "base", TRAINING.model_copy(update={"epochs": 40}))
+def test_fine_tuning_starts_from_the_given_member(labelled, long, tmp_path):
+    base, _ = long
     short = TRAINING.model_copy(update={"epochs": 2, "learning_rate": 1e-4})
     tuned = train(labelled, tmp_path / "tuned", short, init_from=base.path)
     fresh = train(labelled, tmp_path / "fresh", short)
@@ -239,7 +256,7 @@ def test_fine_tuning_starts_from_the_given_member(labelled, tmp_path):
 
 def test_patience_stops_and_keeps_the_best(labelled, tmp_path):
     # A step far too large never improves for long.
-    wild = TRAINING.model_copy(update={"epochs": 40, "learning_rate": 1.0, "patience": 4, "ema_decay": 0.0})
+    wild = LONG.model_copy(update={"learning_rate": 1.0, "patience": 4, "ema_decay": 0.0})
     result = train(labelled, tmp_path, wild)
     assert result.epochs < 40
     assert result.val_mae == pytest.approx(min(row["val_mae"] for row in result.curve if "val_mae" in row))
@@ -256,7 +273,7 @@ def test_bad_labels_and_empty_splits_are_errors(labelled, tmp_path):
 
 
 def test_fixed_statistics_replace_those_of_the_data(labelled, tmp_path):
-    model = StructuralConfig(width=8, steps=2, readout="mlp", adjacency=17.0, scaled=False)
+    model = StructuralConfig(width=8, steps=1, readout="mlp", adjacency=17.0, scaled=False)
     variables, record = load_member(train(labelled, tmp_path, model=model).path)
     assert (record.mean_adjacency, record.scale) == (17.0, 1.0)
     assert record.shift == pytest.approx(labelled[1][:48].mean())

@@ -24,6 +24,9 @@ MODEL = NequIPConfig(layers=1, hidden_irreps="8x0e+4x1o", edge_irreps="0e+1o", c
 TRAINING = PotentialTrainingConfig(
     epochs=6, batch_size=4, learning_rate=2e-2, validate_every=2, checkpoint_every=2, stress_weight=1.0
 )
+LONG = TRAINING.model_copy(update={"epochs": 60, "checkpoint_every": 60})  # one takes as long as ten epochs
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +50,21 @@ class Interrupted(Exception):
     pass
 
 
-def test_it_learns_energies_forces_and_stresses_of_crystals_it_never_saw(frames, tmp_path):
+@pytest.fixture(scope="module")
+def learnt(frames, tmp_path_factory):
+    """A potential after enough epochs, and the rows of its progress."""
     rows = []
-    result = train(frames, tmp_path, TRAINING.model_copy(update={"epochs": 60}), progress=rows.append)
+    return train(frames, tmp_path_factory.mktemp("learnt"), LONG, progress=rows.append), rows
+
+
+@pytest.fixture(scope="module")
+def whole(frames, tmp_path_factory):
+    """A potential after a short training that nothing interrupts."""
+    return train(frames, tmp_path_factory.mktemp("whole"))
+
+
+def test_it_learns_energies_forces_and_stresses_of_crystals_it_never_saw(frames, learnt):
+    result, rows = learnt
     assert rows == result.curve
     potential = TrainedPotential.load(result.path)
     unseen = pair_frames(12, seed=9)
@@ -67,12 +82,11 @@ def test_it_learns_energies_forces_and_stresses_of_crystals_it_never_saw(frames,
 
 
 @pytest.mark.parametrize("stop_at", [3, 4])
-def test_an_interrupted_run_resumes_to_the_same_bits(frames, tmp_path, stop_at):
+def test_an_interrupted_run_resumes_to_the_same_bits(frames, whole, tmp_path, stop_at):
     def stop(row):
         if row["epoch"] == stop_at:
             raise Interrupted
 
-    whole = train(frames, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(frames, tmp_path / "parts", progress=stop)
     seen = []
@@ -82,8 +96,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(frames, tmp_path, stop_at):
     assert parts.curve == whole.curve
 
 
-def test_fine_tuning_starts_from_the_weights_and_moves_to_the_new_energy_zero(frames, tmp_path):
-    pretrained = train(frames, tmp_path / "a", TRAINING.model_copy(update={"epochs": 30}))
+def test_fine_tuning_starts_from_the_weights_and_moves_to_the_new_energy_zero(learnt, tmp_path):
+    pretrained, _ = learnt
     moved = pair_frames(12, seed=5)
     moved.energies[:] += 4 * 7.0
     tuned = train(moved, tmp_path / "b", TRAINING.model_copy(update={"epochs": 1, "learning_rate": 1e-6}),
@@ -112,8 +126,7 @@ def test_levels_of_theory_are_learnt_side_by_side_and_the_first_answers(frames, 
         other.groups, "softer",
     )  # fmt: skip
     both = with_levels([frames, softer])
-    training = TRAINING.model_copy(update={"epochs": 60})
-    result = train(both, tmp_path, training, model=MODEL.model_copy(update={"levels": 2}))
+    result = train(both, tmp_path, LONG, model=MODEL.model_copy(update={"levels": 2}))
     potential = TrainedPotential.load(result.path)
     unseen = pair_frames(12, seed=9)
     forces = np.concatenate([a.forces for a in potential.evaluate(unseen.crystals)])
@@ -124,13 +137,13 @@ def test_levels_of_theory_are_learnt_side_by_side_and_the_first_answers(frames, 
         train(both, tmp_path)
 
 
-def test_hessian_rows_of_a_teacher_are_learnt(frames, tmp_path):
-    teacher = TrainedPotential.load(train(frames, tmp_path, TRAINING.model_copy(update={"epochs": 60})).path)
+def test_hessian_rows_of_a_teacher_are_learnt(frames, learnt, tmp_path):
+    teacher = TrainedPotential.load(learnt[0].path)
     few = with_hessian_rows(frames.take(np.arange(16)), teacher)
     unseen = with_hessian_rows(pair_frames(12, seed=9), teacher)
 
     def response_error(weight: float) -> float:
-        training = TRAINING.model_copy(update={"epochs": 40, "hessian_weight": weight})
+        training = LONG.model_copy(update={"epochs": 40, "hessian_weight": weight})
         result = train(few, tmp_path / str(weight), training, seed=11)
         student = with_hessian_rows(unseen, TrainedPotential.load(result.path))
         return float(np.abs(np.concatenate(student.responses) - np.concatenate(unseen.responses)).mean())
