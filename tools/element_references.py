@@ -9,9 +9,9 @@ e_form_per_atom). MP_STABLE: formation energies of a later generation of labels 
 
 Polymorphs near the lowest in PBE are relaxed by the evaluator, and the lowest of them and of the present file becomes
 the element's row of gnome_core/data/elements.parquet on the evaluator's scale. In gnome_core/data/snapshot.parquet,
-where it is on that scale, entries with elements whose reference has changed get their formation energies anew, and the
-new references join; all other rows stay as they are. docs/references/EVALUATOR.md gets the table of all elements and
-what is wrong with each.
+where it is on that scale, entries with elements whose reference has changed get their formation energies anew, the new
+references join, and entries that gnome_core.stability.plausible refuses leave; all other rows stay as they are.
+docs/references/EVALUATOR.md gets the table of all elements and what is wrong with each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure
-from gnome_core.stability.plausible import implausible_geometry
+from gnome_core.stability.plausible import implausible, implausible_geometry
 from gnome_core.stability.references import ElementalReferences
 from gnome_core.units import PLAUSIBLE_E_FORM
 
@@ -216,6 +216,16 @@ def relabelled(snapshot: pa.Table, elements: pa.Table) -> pa.Table:
     e_form = np.where(affected, e_form, grown["e_form_per_atom"].to_numpy())
     place = grown.schema.get_field_index("e_form_per_atom")
     return grown.set_column(place, grown.schema.field(place), pa.array(e_form))
+
+
+def plausible(snapshot: pa.Table) -> pa.Table:
+    """The entries that a round would take: what no crystal looks like would stand on hulls and become a parent."""
+    energies = snapshot["e_form_per_atom"].to_pylist()
+    reasons = [implausible(*one) for one in zip(crystals_from_batch(snapshot), energies, strict=True)]
+    for id_, reason in zip(snapshot["id"].to_pylist(), reasons, strict=True):
+        if reason:
+            print(f"{id_}: {reason}", flush=True)
+    return snapshot.filter(pa.array([reason is None for reason in reasons]))
 
 
 # The check
@@ -402,7 +412,7 @@ def main(name: str, references: str, structures: str, stable: str) -> None:
     )
     embedded = snapshot["scale"][0].as_py() == evaluator.scale
     if embedded:
-        pq.write_table(relabelled(snapshot, elements), DATA / "snapshot.parquet", compression="zstd")
+        pq.write_table(plausible(relabelled(snapshot, elements)), DATA / "snapshot.parquet", compression="zstd")
     energies, compounds = table_of(elements), labelled_compounds(structures)
     asked = nitrides(compounds)
     errors = 1e3 * nitride_errors(evaluator, evaluate(evaluator, crystals_of(asked)), asked, energies)

@@ -95,6 +95,14 @@ def snapshot_hull(source: str) -> Hull:
     )
 
 
+def without_compounds(hull: Hull, compositions: np.ndarray) -> list[str]:
+    """Elements of the compounds among the compositions (n, 95) of which the hull has no compound, and so no rivals."""
+    entries = hull.compositions(range(len(hull))) > 0
+    compounds = entries[entries.sum(axis=1) > 1]
+    asked = compositions[(compositions > 0).sum(axis=1) > 1]
+    return [SYMBOLS[z] for z in np.flatnonzero((asked > 0).any(axis=0) & ~compounds.any(axis=0))]
+
+
 def predict_rows(ensemble: Ensemble, rows: Rows, over_volumes: OverVolumes) -> tuple[pa.Table, dict[str, str]]:
     """(id, formula, chemsys, median, iqr, best_volume_factor and, with a hull, e_above_hull of every row that could be
     predicted; the reason of every other, by id). Energies in eV/atom.

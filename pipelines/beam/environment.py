@@ -6,6 +6,7 @@ Workers inherit it: environment variables as they are, logs by `pipelines.beam.w
 from __future__ import annotations
 
 import hashlib
+import locale
 import logging
 import os
 import platform
@@ -20,6 +21,7 @@ from pipelines.logs import write_json_lines
 VERBOSE = "GNOME_VERBOSE"
 WRONG_JAX = ("0.10.2",)
 TRUE = ("1", "y", "yes", "t", "true", "on")  # as jax reads its variables
+UTF8_MODE = "PYTHONUTF8"
 TUNABLES = "GLIBC_TUNABLES"  # read by the C library when a process starts
 
 
@@ -51,6 +53,17 @@ def prepare(verbose: bool) -> None:
     set_up(verbose)
 
 
+def speak_utf8() -> None:
+    """Run the same command line again, in this process, where Python would take texts and names for another encoding.
+
+    Settings, tables, pages and names of files are UTF-8 whatever the locale is. Workers inherit it.
+    """
+    told = sys.flags.utf8_mode or os.environ.get(UTF8_MODE) == "1"  # in vain where Python ignores its variables
+    if locale.getencoding().lower() != "utf-8" and not told:
+        os.environ[UTF8_MODE] = "1"
+        _restart()
+
+
 def _restart_with_large_pages() -> None:
     """Run the same command line again, in this process, with an allocator that asks the kernel for pages of 2 MB.
 
@@ -59,9 +72,13 @@ def _restart_with_large_pages() -> None:
     """
     if sys.platform == "linux" and TUNABLES not in os.environ and Path(sys.argv[0]).name == "gnome":
         os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        _restart()
+
+
+def _restart() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _refuse_other_numbers() -> None:

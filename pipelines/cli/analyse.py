@@ -166,10 +166,11 @@ def _run(context: typer.Context, names: list[str], export: Path | None, format: 
     from pipelines.cli.outputs import check_output, writing
     from pipelines.cli.terminal import Terminal
     from pipelines.report.collect import collect
-    from pipelines.report.exports import export_analysis
+    from pipelines.report.exports import check_format, export_analysis
     from pipelines.report.page import write_report
     from pipelines.store.store import Store
 
+    check_format(format)
     check_output(export, folder=True)
     console, errors = Terminal(soft_wrap=True), Terminal(stderr=True)
     inputs = Inputs(Store.open(context.obj))

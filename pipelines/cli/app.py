@@ -79,13 +79,20 @@ def options(
 def main() -> None:
     """Entry point: a fault of the user, of a file or of the machine is one line on stderr and exit code 2."""
     from pipelines.beam.apart import leave
+    from pipelines.beam.environment import speak_utf8
 
+    speak_utf8()
     try:
         app()
     except SystemExit as ending:
         leave(ending.code)
     except GnomeError as error:
         message = str(error)
+    except UnicodeEncodeError as error:
+        # Python holds what is not UTF-8 in an argument or a file's name as surrogates, which nothing else contains.
+        if error.reason != "surrogates not allowed":
+            raise
+        message = f"{error.object}: this name is not UTF-8; choose another"
     except OSError as error:
         # One that names a file is about the user's files. Another is a defect of ours, and its traceback is needed.
         if error.filename is not None:

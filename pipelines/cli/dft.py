@@ -63,7 +63,7 @@ def run(
     """Run the jobs that wait or were interrupted, on this machine; stop and start it whenever you like."""
     from pipelines.cli.dft_text import run_and_follow
 
-    ids = [*(jobs or []), *(jobs_file.read_text().split() if jobs_file else [])]
+    ids = [*(jobs or []), *(jobs_file.read_text(encoding="utf-8-sig").split() if jobs_file else [])]
     for evaluator, folders, dft in _jobs(store, config):
         if workers:
             dft = dft.model_copy(update={"workers": workers})

@@ -102,7 +102,7 @@ def predict(
     import dataclasses
 
     from gnome_core.ensembles.rows import read_rows
-    from gnome_core.ensembles.workflows import predict_rows, snapshot_hull
+    from gnome_core.ensembles.workflows import predict_rows, snapshot_hull, without_compounds
     from pipelines.cli.model_text import check_framework, tell_left_out, write_predictions
     from pipelines.cli.outputs import check_output, writing
     from pipelines.errors import UserError
@@ -117,6 +117,10 @@ def predict(
     rows = read_rows(source, ensemble.framework)
     table, failed = predict_rows(ensemble, rows, over_volumes)
     tell_left_out(rows, failed)
+    if hull and ensemble.hull is not None and (alone := without_compounds(ensemble.hull, rows.compositions())):
+        typer.echo(
+            f"{hull} has no compound of {', '.join(alone)}; what holds them is measured without rivals", err=True
+        )
     if not len(table):
         raise UserError(f"{source}: nothing in it can be predicted")
     if output is None:

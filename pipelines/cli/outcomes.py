@@ -21,12 +21,12 @@ def report(
     from pipelines.store.store import Store
 
     opened = Store.open(store)
-    check_output(output)
     if output is None and opened.storage.local_path("") is None:  # a bucket's report goes into the bucket
         opened.storage.write("report.html", render(collect(opened)).encode())
         typer.echo(opened.storage.address("report.html"))
     else:
         output = output or opened.output_path("report.html")
+        check_output(output)
         with writing(output):
             typer.echo(write_report(collect(opened), output))
 

@@ -19,6 +19,7 @@ def check_output(path: Path | None, endings: Sequence[str] = (), *, folder: bool
         return
     if endings and path.suffix not in endings:
         raise UserError(f"--output {path}: must end in {' or '.join(endings)}")
+    str(path).encode()  # as libraries that write do; `main` says what a UnicodeEncodeError means
     with writing(path):
         if not folder and path.is_dir():
             raise UserError(f"{path} is a folder; name a file")

@@ -215,7 +215,8 @@ def _follow(store: str, events: Iterable) -> None:
     console, running = Terminal(stderr=True, soft_wrap=True), ""
 
     def where() -> str:
-        return f"stopped{' in ' * bool(running)}{running}; `gnome round resume {store}` goes on"
+        begun = f"stopped in {running}" if running else "stopped"
+        return f"{begun}; `gnome round resume {store}` goes on"
 
     with shown(console) as begin, stopped_with(where):
         for event in events:

@@ -77,13 +77,12 @@ def _concat(tables: list[pa.Table]) -> pa.Table:
 
 def _extxyz(path: Path) -> LabelledFrames:
     """Every configuration a frame and a group of its own; energy and forces are needed, stress may be missing."""
-    from ase.io import iread
-
     from gnome_core.crystals.convert import from_atoms
     from gnome_core.crystals.crystal import InvalidCrystal
+    from gnome_core.crystals.sources.structure_file import read_images
 
     crystals, energies, forces, stresses = [], [], [], []
-    for index, atoms in enumerate(iread(path, index=":")):
+    for index, atoms in enumerate(read_images(path)):
         try:
             crystals.append(from_atoms(atoms))
             energies.append(_labelled(atoms, "energy", ENERGIES, ()))
@@ -116,7 +115,7 @@ def _labelled(atoms: Atoms, result: str, names: Sequence[str], shape: tuple[int,
     for places in (results, atoms.info, atoms.arrays):
         for name in (result, *names):
             if name in places:
-                value = np.asarray(places[name], float)
+                value = _numbers(name, places[name])
                 if value.shape != shape:
                     raise BadFrames(f"{name} of shape {value.shape} for {len(atoms)} atoms")
                 return value
@@ -143,7 +142,7 @@ def _as_matrix(name: str, value: object) -> np.ndarray:
     """(3, 3) of a matrix, of its nine numbers, or of Voigt's six (xx, yy, zz, yz, xz, xy)."""
     from ase.stress import voigt_6_to_full_3x3_stress
 
-    given = np.asarray(value, float)
+    given = _numbers(name, value)
     if given.shape == (6,):
         return voigt_6_to_full_3x3_stress(given)
     if given.shape not in ((9,), (3, 3)):
@@ -152,3 +151,10 @@ def _as_matrix(name: str, value: object) -> np.ndarray:
     if not np.allclose(matrix, matrix.T, atol=1e-3 * max(1.0, np.abs(matrix).max())):
         raise BadFrames(f"{name} is not symmetric")
     return (matrix + matrix.T) / 2
+
+
+def _numbers(name: str, value: object) -> np.ndarray:
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise BadFrames(f"{name} is {value!r}, which is no number") from None

@@ -16,13 +16,18 @@ from pipelines.reading.entries import new_on_hull
 EXPORT_FORMATS = ("csv", "parquet")
 
 
+def check_format(format: str) -> None:
+    """Raises UserError for one in which no table is written."""
+    if format not in EXPORT_FORMATS:
+        raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
+
+
 def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]:
     """Write every table as FOLDER/NAME-TABLE.FORMAT and the pictures as FOLDER/NAME.html; the paths."""
     from pipelines.report.analysis_plots import figures
     from pipelines.report.labels import cell
 
-    if format not in EXPORT_FORMATS:
-        raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
+    check_format(format)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for table, rows in analysis.tables.items():

@@ -19,9 +19,11 @@ Settings = TypeVar("Settings", bound=BaseModel)
 def read_toml(path: str, command: str) -> dict[str, Any]:
     """The values of a settings file; `command` is the one that prints such a file. Raises UserError."""
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; `{command} > {path}` writes one") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -26,6 +26,7 @@ from tools.element_references import (
     nitride_errors,
     nitrides,
     per_element,
+    plausible,
     relabelled,
     table_of,
     untrusted,
@@ -103,6 +104,12 @@ def test_only_entries_of_changed_elements_change():
     assert relabelled(snapshot, snapshot).equals(snapshot)
 
 
+def test_entries_that_no_crystal_looks_like_leave():
+    blown_up, fleeting = metal("Cu", 5.4), Crystal(3.61 * FCC, [[0, 0, 0]], [29])
+    snapshot = entries(("cu", COPPER, -4.1, 0.0), ("wide", blown_up, -3.6, 0.5), ("high", fleeting, -0.5, 3.6))
+    assert plausible(snapshot)["id"].to_pylist() == ["cu"]
+
+
 def test_biases_of_elements_are_found_beside_broken_labels():
     rng = np.random.default_rng(0)
     counts = np.zeros((400, 20), int)
@@ -142,6 +149,11 @@ def test_the_embedded_snapshot_is_measured_against_the_same_references():
     assert {z: elements[z] for z in own.energies} == pytest.approx(dict(own.energies), abs=MARGIN)
     e_form = own.formation_energy_per_atom(snapshot["numbers"], snapshot["energy_per_atom"].to_numpy())
     np.testing.assert_allclose(snapshot["e_form_per_atom"].to_numpy(), e_form, atol=1e-9)
+
+
+def test_no_entry_of_the_embedded_snapshot_is_implausible():
+    snapshot = embedded_entries()
+    assert plausible(snapshot).equals(snapshot)
 
 
 @pytest.mark.parametrize("n", [6, pytest.param(60, marks=pytest.mark.slow)])

@@ -40,10 +40,23 @@ def test_disorder_is_refused(tmp_path, name, sites):
         read_structure(tmp_path / name)
 
 
-def test_other_formats_are_ases(tmp_path):
-    for name, options in (("POSCAR", {"format": "vasp"}), ("x.extxyz", {}), ("x.json", {})):
-        write(tmp_path / name, bulk("NaCl", "rocksalt", a=5.64), **options)
-        assert formula(read_structure(tmp_path / name)) == "Na1Cl1"
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_other_formats_are_ases_with_and_without_a_byte_order_mark(encoding, tmp_path):
+    names = (
+        ("POSCAR", "vasp"),
+        ("x.extxyz", "extxyz"),
+        ("x.json", "json"),
+        ("Na@300K.xyz", "extxyz"),
+        ("x.xsf", "xsf"),
+    )
+    for name, format_ in names:
+        path = tmp_path / name
+        write(tmp_path / "x", bulk("NaCl", "rocksalt", a=5.64), format=format_)
+        mark = "\ufeff" if encoding.startswith("utf-16") else ""
+        path.write_bytes((mark + (tmp_path / "x").read_text()).encode(encoding))
+        assert formula(read_structure(path)) == "Na1Cl1"
+        assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["x", name])
+        path.unlink()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +65,9 @@ def test_other_formats_are_ases(tmp_path):
         ("x.cif", ""),
         ("x.dat", "junk\n"),
         ("POSCAR", "a title\n1.0\n4 0 0\n0 4 0\n0 0 4\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"),
-        ("x.extxyz", "\ufeff1\nLattice='4 0 0 0 4 0 0 0 4'\nSi 0 0 0\n"),
+        ("x.extxyz", "\ufeff1\nno cell\nSi 0 0 0\n"),
+        ("x.extxyz", "\ufeff1\nLattice='4 0 0'\nSi 0 0 0\n"),
+        ("x.extxyz", ""),
         ("x.xyz", "2\nno cell\nH 0 0 0\nH 0 0 0.74\n"),
         ("x.vasp", ""),
     ],

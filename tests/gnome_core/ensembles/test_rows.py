@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.writers import write_csv, write_parquet
 from gnome_core.ensembles.rows import labelled_rows, read_rows
-from gnome_core.ensembles.workflows import snapshot_hull
+from gnome_core.ensembles.workflows import snapshot_hull, without_compounds
 from tests.gnome_core.crystals.samples import entries_table, sample_crystals
 
 
@@ -39,6 +39,16 @@ def test_the_hull_of_a_file_has_every_element_at_zero(tmp_path):
     pair[0, [absent, absent + 1 if absent < 94 else 1]] = 1
     assert hull.e_above_hull(pair, np.array([0.25]))[0] == 0.25, f"{SYMBOLS[absent]} is in no row"
     assert hull.has_references(np.eye(95)[1:]).all()
+
+
+def test_elements_without_a_compound_on_the_hull_are_told(tmp_path):
+    write_parquet(entries_table(sample_crystals(8)), tmp_path / "e.parquet")  # Mo-Pu, Li-C and others; holmium alone
+    hull = snapshot_hull(str(tmp_path / "e.parquet"))
+    asked = np.zeros((4, 95), int)
+    asked[0, [3, 42]] = asked[1, 8] = 1  # known in compounds; an element, which needs no rival
+    assert without_compounds(hull, asked) == []
+    asked[2, [3, 8]] = asked[3, [6, 67]] = 1
+    assert without_compounds(hull, asked) == ["O", "Ho"]
 
 
 def test_what_is_left_out_is_counted_and_the_first_are_named(tmp_path):

@@ -119,13 +119,14 @@ def test_what_a_folder_holds_beside_crystals_is_named_in_any_surroundings(tiny, 
     for name in "abcdefg":
         (folder / f"{name}.cif").write_text(half)
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/nonexistent"}
-    made = gnome("predict", str(folder), "-o", str(tmp_path / "out.csv"), **ascii_only)
+    made = gnome("predict", str(folder), "-o", str(folder / "öut.csv"), **ascii_only)
     assert made.returncode == 0, made.stderr
     assert "7 rows left out: partial_occupancy" in made.stderr
     assert "e.cif: site 1" in made.stderr
     assert "f.cif" not in made.stderr
     assert "and 2 more" in made.stderr
-    assert len((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()) == 2
+    with (folder / "öut.csv").open(encoding="utf-8") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["日本 é"]
     none = gnome("predict", str(folder / "a.cif"))
     assert none.returncode == 2
     assert "a.cif: site 1" in none.stderr

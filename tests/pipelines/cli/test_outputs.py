@@ -117,6 +117,41 @@ def test_commands_complain_before_the_work(command, message, run, monkeypatch):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("export STORE -o d", "d is a folder"),
+        ("export STORE -o f/x.csv", "f/x.csv cannot be written"),
+        ("export STORE --format cif -o f", "f is a file"),
+        ("export STORE --format xls", "--format xls: must be one of csv, cif, parquet"),
+        ("analyse STORE growth --export f", "f is a file"),
+        ("analyse STORE growth --export new --format xls", "--format xls: must be one of csv, parquet"),
+        ("analyse STORE prototypes --poscars f", "f is a file"),
+        ("report STORE -o f/r.html", "f/r.html cannot be written"),
+        ("report STORE -o d", "d is a folder"),
+        ("report BLOCKED", "report.html is a folder"),
+        ("potential screen STORE -o f", "f is a file"),
+    ],
+)
+def test_so_do_commands_that_read_a_store(command, message, run, inputs, initialised, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("the work was begun")
+
+    for work in (
+        "pipelines.cli.export_files.measured_entries",
+        "pipelines.analyses.run_analysis",
+        "pipelines.report.collect.collect",
+        "pipelines.potentials.superionic_screen.candidates",
+    ):
+        monkeypatch.setattr(work, never)
+    if "BLOCKED" in command:
+        shutil.copytree(initialised, inputs / "BLOCKED")
+        (inputs / "BLOCKED" / "report.html").mkdir()
+    with pytest.raises(UserError) as caught:
+        run(command.replace("STORE", str(initialised)))
+    assert message in str(caught.value)
+
+
 def test_it_is_one_line_and_exit_code_2(inputs, monkeypatch):
     monkeypatch.chdir(inputs)
     result = gnome("potential", "md", "LiF.cif", "-o", "run.traj")

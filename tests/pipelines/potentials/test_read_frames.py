@@ -11,6 +11,7 @@ from ase.calculators.emt import EMT
 from ase.io import read
 
 from dft.tables import FRAME_SCHEMA
+from gnome_core.crystals.entries import SourceError
 from gnome_core.potentials.frames import frames_from_table
 from pipelines.errors import UserError
 from pipelines.potentials.read_frames import read_frames
@@ -128,11 +129,45 @@ def test_labels_are_found_wherever_ase_puts_them(comment, column, forces, tmp_pa
         ('energy=1 virials="1 2 3 4"', PULLS, r"virials of shape \(4,\)"),
         ('energy=1 virials="1 2 3 4 5 6 7 8 9"', PULLS, "virials is not symmetric"),
         ('energy="1 2"', PULLS, r"energy of shape \(2,\)"),
+        ("energy=abc", PULLS, "energy is 'abc', which is no number"),
+        ("energy=1 virials=much", PULLS, "virials is 'much', which is no number"),
+        ("energy=nan", PULLS, "energy or forces are not finite"),
     ],
 )
 def test_what_is_no_label_is_named(comment, forces, message, tmp_path):
     with pytest.raises(UserError, match=message):
         read_frames(extxyz(tmp_path / "a.extxyz", copper(), comment, forces))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["a.extxyz", "Cu@300K.xyz"])
+def test_marks_of_editors_and_signs_in_names_change_nothing(encoding, name, tmp_path):
+    path = Path(extxyz(tmp_path / name, copper(), "energy=-7.5", PULLS))
+    path.write_bytes((2 * path.read_text()).encode(encoding))
+    frames = read_frames(str(path))
+    assert frames.energies.tolist() == [-7.5, -7.5]
+    np.testing.assert_allclose(frames.forces, [PULLS, PULLS])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Cu", "Qq", r"ASE cannot read configuration 2 \(it knows no 'Qq'\)"),
+        ("0.4", "zero", r"ASE cannot read configuration 2 \(could not convert string to float: 'zero\d*'\)"),
+        ("species", "caf\udce9", "ASE cannot read it .*'utf-8' codec"),
+        ("Properties=species:S:1:pos:R:3", "Properties=pos:R:3", "ASE cannot read configuration 2"),
+        ("\nCu", "", "ASE cannot read configuration 2 .*expected 2"),
+    ],
+)
+def test_what_ase_cannot_read_is_one_line_that_names_the_configuration(old, new, message, tmp_path):
+    path = Path(extxyz(tmp_path / "a.extxyz", copper(), "energy=-7.5", PULLS))
+    text = path.read_text()
+    broken = text.replace(old, new, 1 if old == "\nCu" else -1)
+    path.write_bytes((2 * text + broken).encode(errors="surrogateescape"))
+    with pytest.raises(SourceError, match=message) as error:
+        read_frames(str(path))
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
 
 
 def rows(*frames: tuple[str, int]) -> pa.Table:

@@ -150,6 +150,16 @@ def test_unreadable_files_are_users_mistakes(tmp_path):
     path.write_text("seed = = 3")
     with pytest.raises(UserError, match="not TOML"):
         load_config(str(path))
+    path.write_bytes("seed = 3  # 5 Å".encode("latin-1"))
+    with pytest.raises(UserError, match=r"not UTF-8 \(.* at byte 14\); save it as UTF-8"):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_settings_are_utf8_with_and_without_a_mark(encoding, tmp_path):
+    path = tmp_path / "round.toml"
+    path.write_text("seed = 3  # 5 Å", encoding=encoding)
+    assert load_config(str(path)).seed == 3
 
 
 def test_seeds_differ_by_purpose_and_fit_63_bits():
