@@ -8,12 +8,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from pydantic import ValidationError
 
+from gnome_core.graphs.edges import EdgeShape, pack
 from gnome_core.models.config import NequixConfig
 from gnome_core.models.equivariant import irrep_name, parse_irreps
-from gnome_core.models.nequix import layer_paths
+from gnome_core.models.nequix import Nequix, layer_paths
 from gnome_core.potentials.files import BadPotential
 
 
@@ -90,4 +93,9 @@ def _parameters(config: NequixConfig, arrays: Iterator[np.ndarray]) -> dict:
             "norm": {irrep_name(ir): next(arrays) for ir in outputs},
         }
     params["readout"] = {irrep_name(scalar): next(arrays)}
+    expected = jax.eval_shape(Nequix(config).init, jax.random.key(0), pack([], EdgeShape(1, 1, 1)))["params"]
+    for place, array in flatten_dict(expected, sep="/").items():
+        found = flatten_dict(params, sep="/")[place].shape
+        if found != array.shape:
+            raise ValueError(f"{place} is of shape {found}, not {array.shape}")
     return params
