@@ -109,10 +109,27 @@ class _WritePart(beam.DoFn):
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[str]:
         part, batches = element
         rows = pa.Table.from_batches([batch.select(self.schema.names).cast(self.schema) for batch in batches])
-        rows = sort_rows(rows, self.sort_by)
-        path = f"{self.path}/{self.table}/part-{part:05d}-of-{self.n_parts:05d}.parquet"
         inc("rows_written", len(rows))
-        yield Store(self.root).write_table(path, self.table, rows).model_dump_json()
+        stat = _write_part(Store(self.root), self.path, self.table, rows, self.sort_by, part, self.n_parts)
+        yield stat.model_dump_json()
+
+
+def write_parts(
+    store: Store, path: str, table: str, rows: pa.Table, sort_by: Sequence[str], n_parts: int
+) -> list[FileStat]:
+    """What `WriteTable` writes, of rows that the driver holds anyway."""
+    buckets = bucket_of(rows[sort_by[0]], n_parts)
+    return [
+        _write_part(store, path, table, rows.filter(pa.array(buckets == part)), sort_by, int(part), n_parts)
+        for part in np.unique(buckets)
+    ]
+
+
+def _write_part(
+    store: Store, path: str, table: str, rows: pa.Table, sort_by: Sequence[str], part: int, n_parts: int
+) -> FileStat:
+    name = f"{path}/{table}/part-{part:05d}-of-{n_parts:05d}.parquet"
+    return store.write_table(name, table, sort_rows(rows, sort_by))
 
 
 def sort_rows(rows: pa.Table, by: Sequence[str]) -> pa.Table:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from dft.tables import JOB_SCHEMA, job_digest
 from gnome_core.compositions.formulas import SYMBOLS, chemsys, reduced_formula
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
-from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, read_snapshot
+from gnome_core.crystals.readers import Entry, Rejected, elemental_entries
 from gnome_core.stability.plausible import implausible_energy
 from gnome_core.stability.references import ElementalReferences
 from pipelines.beam import tags
@@ -31,14 +31,21 @@ UNLABELLED_SCHEMA = pa.schema(
 )
 
 
-def unlabelled_crystals(source: str, protocol: str) -> tuple[pa.Table, list[DeadLetter], int]:
-    """(crystals to evaluate, letters of the broken rows, crystals that repeat another one exactly)."""
+def letters_of(items: Iterable[Entry | Rejected]) -> list[DeadLetter]:
+    """The letters of the rows that a reader rejected."""
+    return [
+        DeadLetter("snapshot", item.key, item.reason, item.message[:2000], item.payload)
+        for item in items
+        if isinstance(item, Rejected)
+    ]
+
+
+def unlabelled_crystals(items: Iterable[Entry | Rejected], protocol: str) -> tuple[pa.Table, int]:
+    """(crystals to evaluate, how many more repeat one of them exactly) of what a reader gave."""
     found: dict[str, Entry] = {}
-    letters: list[DeadLetter] = []
     repeated = 0
-    for item in read_snapshot(source):
+    for item in items:
         if isinstance(item, Rejected):
-            letters.append(DeadLetter("snapshot", item.key, item.reason, item.message[:2000], item.payload))
             continue
         digest = job_digest(item.crystal, protocol)
         repeated += digest in found
@@ -52,7 +59,7 @@ def unlabelled_crystals(source: str, protocol: str) -> tuple[pa.Table, list[Dead
         source=[entry.source for entry in entries],
         reference_e_form_per_atom=[entry.reference_e_form_per_atom for entry in entries],
     )
-    return pa.Table.from_batches([batch]), letters, repeated
+    return pa.Table.from_batches([batch]), repeated
 
 
 def added_references(crystals: pa.Table, scale: str) -> pa.Table:

@@ -97,7 +97,7 @@ def test_tables_never_cross_a_shuffle_as_pickles(round_, stage, graph):
     untyped = [label for label, kind in seen if kind is typehints.Any and not _is_beams_own(label)]
     assert untyped == [], "the type decides the coder"
     tables = [(label, kind) for label, kind in seen if "pyarrow" in str(kind)]
-    assert tables
+    assert tables or stage == "snapshot", "a labelled one is written by the driver, which has checked its rows"
     for label, kind in tables:
         assert not fallbacks(kind), f"{label}: {kind}"
 
