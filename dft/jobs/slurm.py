@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dft.jobs.folders import Attempt, JobFolders
 from gnome_core.errors import GnomeError
+from gnome_core.files import write_file
 
 SCRIPT = """\
 #!/bin/bash
@@ -42,13 +43,13 @@ def submit_slurm(
     """
     folder = folders.root / "slurm" / time.strftime("%Y%m%dT%H%M%S")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "jobs.txt").write_text("\n".join(ids) + "\n")
+    write_file(folder / "jobs.txt", ("\n".join(ids) + "\n").encode())
     script = folder / "array.sh"
     command = shlex.join([str(Path(sys.executable).with_name("gnome")), *arguments])
     tasks = min(tasks, len(ids))
     quoted = shlex.quote(str(folder))
     text = SCRIPT.format(name=folders.root.name, tasks=tasks, folder=quoted, header=header.strip(), command=command)
-    script.write_text(text)
+    write_file(script, text.encode())
     if dry_run:
         return f"{script} is an array of {tasks} tasks for {len(ids)} jobs; submit it with sbatch"
     if shutil.which("sbatch") is None:

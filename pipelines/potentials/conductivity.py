@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from gnome_core.analysis.diffusion import TooShort, diffusion
 from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.writers import write_parquet
 from gnome_core.potentials.md_config import MDConfig
 from pipelines.beam import progress
 from pipelines.beam.runners import run_pipeline
@@ -154,4 +155,4 @@ def _write_rows(batches: Sequence[pa.RecordBatch], path: str) -> None:
     table = pa.Table.from_batches(batches, CONDUCTIVITY_SCHEMA).sort_by(
         [("id", "ascending"), ("temperature", "ascending")]
     )
-    pq.write_table(table, path, compression="zstd")
+    write_parquet(table, path)

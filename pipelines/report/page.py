@@ -13,6 +13,7 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
+from gnome_core.files import write_file
 from pipelines.report.data import ReportData
 from pipelines.report.sections import accuracy, analyses, discoveries, rounds, run
 from pipelines.report.sections.elements import Page, script_json
@@ -43,7 +44,7 @@ def write_report(data: ReportData, path: str | Path) -> Path:
     """Write the report to `path` (its folder is made) and return it. The same data gives the same bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(data), encoding="utf-8")
+    write_file(path, render(data).encode())
     return path
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from gnome_core.files import is_temporary
 from pipelines.errors import StoreError, UserError
 from pipelines.rounds.config import parse_config
 from pipelines.rounds.plan import inputs_of, stages_of
@@ -158,14 +159,8 @@ def _foreign(store: Store, round_: int, commits: dict[str, Commit]) -> Iterator[
     listed = {stat.path for commit in commits.values() for stat in commit.files}
     for path in store.storage.files(folder):
         parts = path.removeprefix(f"{folder}/").split("/")
-        if path not in listed and not is_temporary(path) and not _is_ours(parts, stages_of(round_), commits):
+        if path not in listed and not is_temporary(parts[-1]) and not _is_ours(parts, stages_of(round_), commits):
             yield Complaint(path, "is foreign: no commit lists it, and no stage reads it")
-
-
-def is_temporary(path: str) -> bool:
-    """Whether it is what a writer that was killed has left."""
-    name = path.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _is_ours(parts: Sequence[str], stages: Sequence[str], commits: dict[str, Commit]) -> bool:
