@@ -13,6 +13,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from pipelines.beam.compiled import check_programs
 from pipelines.caches import cache_folder
 from pipelines.errors import UserError
 from pipelines.logs import write_json_lines
@@ -33,6 +34,7 @@ def set_up(verbose: bool) -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compilation_cache())
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    check_programs()
     if verbose:
         os.environ[VERBOSE] = "1"
     else:
