@@ -17,18 +17,19 @@ from dft.tables import protocol_json
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.crystals.readers import Entry, read_snapshot
 from pipelines.beam import progress, tags
-from pipelines.beam.dead_letters import DeadLetter, dead_letter_batch
+from pipelines.beam.dead_letters import DeadLetter, write_letters
 from pipelines.beam.options import network_hints
 from pipelines.beam.runners import run_pipeline
-from pipelines.beam.tables import WriteTable, write_parts
+from pipelines.beam.tables import ReadFiles, WriteTable, write_parts
 from pipelines.errors import JobsPending, UserError
-from pipelines.evaluation.batches import EvaluateBatch, evaluate_batches, fixed_batches
-from pipelines.evaluation.jobs import ReadJobs, WriteJobs, check_library, job_folders, read_jobs, run_waiting
+from pipelines.evaluation.batches import Batches, EvaluateBatch, evaluate_batches, write_batches
+from pipelines.evaluation.jobs import SHARD, ReadJobs, WriteJobs, check_library, job_folders, read_jobs, run_waiting
 from pipelines.rounds.job import Job
-from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.rounds.manifest import FromDriver, WriteManifest, run_job
 from pipelines.stages.snapshot_entries import (
     UNLABELLED_SCHEMA,
     KeepEntries,
+    Snapshot,
     ToSnapshotEntries,
     added_references,
     as_jobs,
@@ -39,9 +40,7 @@ from pipelines.stages.snapshot_entries import (
 )
 from pipelines.stages.snapshot_labelled import checked_entries
 from pipelines.stages.snapshot_recompute import labels_of, missing_elements, table_of_entries, worth_recomputing
-from pipelines.store.records import FileStat, Manifest
-
-COLUMNS = ["id", "lattice", "frac_coords", "numbers"]
+from pipelines.store.records import Manifest
 
 
 def run(job: Job) -> Manifest:
@@ -96,23 +95,15 @@ def _run_labelled(job: Job, entries: pa.Table, letters: Sequence[DeadLetter], sc
     written = [
         *write_parts(store, path, "entries", kept, ("id",), job.config.part_files),
         *write_parts(store, path, "references", added, ("id",), 1),
-        *_write_letters(job, letters),
+        *write_letters(store, path, letters),
     ]
 
     def build(pipeline: beam.Pipeline) -> None:
-        files = pipeline | "Files" >> beam.Create([stat.model_dump_json() for stat in written]).with_output_types(str)
+        files = pipeline | "Files" >> FromDriver(written)
         counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
         pipeline | "Manifest" >> WriteManifest(store.root, path, "entries", [files], [counts])
 
     return run_job(job, build, {"evaluated": 0, "references_added": len(added)})
-
-
-def _write_letters(job: Job, letters: Sequence[DeadLetter]) -> list[FileStat]:
-    """Their table's file, from the driver: a letter holds up to 1 MiB, which no graph of a pipeline carries."""
-    if not letters:
-        return []
-    rows = pa.Table.from_batches([dead_letter_batch(letters)])
-    return [job.store.write_table(f"{job.attempt.path}/dead/as-read.parquet", "dead", rows)]
 
 
 def _chosen(
@@ -142,18 +133,17 @@ def _run_evaluated(
     letters: Sequence[DeadLetter],
     totals: dict[str, int],
 ) -> Manifest:
-    root, path, settings, dft = job.store.root, job.attempt.path, job.config.evaluation, job.config.dft
+    store, root, path = job.store, job.store.root, job.attempt.path
+    settings, dft = job.config.evaluation, job.config.dft
     scale, protocol = evaluator.scale, protocol_json(evaluator.protocol)
     added = added_references(crystals, scale)
-    asked = job.store.write_table(f"{path}/crystals.parquet", "crystals", crystals)
+    batches = write_batches(store, path, crystals, settings.batch_size)
+    before = store.write_table(f"{path}/before.parquet", "before", kept)
     if is_engine(settings.evaluator):
-        _run_jobs(job, crystals)
-    broken = _write_letters(job, letters)
-    batches = fixed_batches(crystals.select(COLUMNS), settings.batch_size)
+        _run_jobs(job, crystals, batches)
+    written = [batches.file, before, *write_letters(store, path, letters)]
     progress.expect(len(crystals), "crystals")
-    untouched = kept.filter(pc.invert(pc.is_in(kept["id"], crystals["entry"])))
-    originals = kept.filter(pc.is_in(kept["id"], crystals["entry"]))
-    elemental = pa.concat_tables([added, kept.filter(_is_element(kept))]).combine_chunks()
+    snapshot = Snapshot(root, batches.file.path, before.path, added, scale)
 
     def build(pipeline: beam.Pipeline) -> None:
         dead = []
@@ -169,38 +159,38 @@ def _run_evaluated(
         elements = beam.pvalue.AsList(
             results | "Elements" >> beam.Map(results_of_elements).with_output_types(pa.RecordBatch)
         )
-        made = results | "ToEntries" >> beam.ParDo(
-            ToSnapshotEntries(root, asked.path, originals, elemental, scale), elements
-        ).with_output_types(pa.RecordBatch, **tags.HINTS).with_outputs(tags.COUNTS, main="rows")
+        made = results | "ToEntries" >> beam.ParDo(ToSnapshotEntries(snapshot), elements).with_output_types(
+            pa.RecordBatch, **tags.HINTS
+        ).with_outputs(tags.COUNTS, main="rows")
         again = (
             pipeline
-            | "Kept" >> beam.Create(untouched.to_batches(max_chunksize=2_000)).with_output_types(pa.RecordBatch)
-            | "KeepEntries" >> beam.ParDo(KeepEntries(elemental, scale), elements)
+            | "Kept" >> ReadFiles(root, [before])
+            | "KeepEntries" >> beam.ParDo(KeepEntries(snapshot), elements)
         )
-        references = pipeline | "Added" >> beam.Create(added.to_batches()).with_output_types(pa.RecordBatch)
         entries = (made.rows, again) | "Entries" >> beam.Flatten()
         files = [
             entries | "Write" >> WriteTable(root, path, "entries", ENTRY_SCHEMA, ("id",), job.config.part_files),
-            references | "WriteReferences" >> WriteTable(root, path, "references", ENTRY_SCHEMA, ("id",), 1),
-            pipeline | "Files" >> beam.Create([stat.model_dump_json() for stat in broken]).with_output_types(str),
+            pipeline | "Files" >> FromDriver([*written, *write_parts(store, path, "references", added, ("id",), 1)]),
         ]
         pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, [*counts, made[tags.COUNTS]], dead)
 
-    manifest = run_job(job, build, {"evaluated": len(crystals), "references_added": len(added)})
-    return manifest.model_copy(update={"files": [*manifest.files, asked]})
+    return run_job(job, build, {"evaluated": len(crystals), "references_added": len(added)})
 
 
-def _run_jobs(job: Job, crystals: pa.Table) -> None:
+def _run_jobs(job: Job, crystals: pa.Table, batches: Batches) -> None:
     """Emit a job for every crystal and see that all end. Raises JobsPending where they are to run elsewhere."""
     name, dft = job.config.evaluation.evaluator, job.config.dft
     evaluator = make_evaluator(name, job.config.evaluation.relaxation(), dft)
-    jobs = as_jobs(crystals, name, protocol_json(evaluator.protocol))
+    protocol = protocol_json(evaluator.protocol)
     check_library(name, dft, sorted({z for numbers in crystals["numbers"].to_pylist() for z in numbers}))
 
     def emit(pipeline: beam.Pipeline) -> None:
-        batches = jobs.combine_chunks().to_batches(max_chunksize=1_000)
-        rows = pipeline | "Jobs" >> beam.Create(batches).with_output_types(pa.RecordBatch)
-        rows | "WriteJobs" >> beam.ParDo(WriteJobs(job.store.root, dft))
+        (
+            pipeline
+            | "Crystals" >> batches.read(at_least=SHARD)
+            | "Jobs" >> beam.Map(as_jobs, name, protocol).with_output_types(pa.RecordBatch)
+            | "WriteJobs" >> beam.ParDo(WriteJobs(job.store.root, dft))
+        )
 
     run_pipeline(job.flags, emit)
     ids = crystals["id"].to_pylist()
@@ -217,7 +207,3 @@ def _run_jobs(job: Job, crystals: pa.Table) -> None:
 
 def _is_outcome(count: tuple[str, int]) -> bool:
     return count[0] != tags.IN  # the stage counts what comes in by itself
-
-
-def _is_element(entries: pa.Table) -> pa.Array:
-    return pa.array([len(set(numbers)) == 1 for numbers in entries["numbers"].to_pylist()], pa.bool_())

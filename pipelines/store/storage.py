@@ -137,9 +137,14 @@ class LocalFolder:
         return str(folder.resolve())
 
 
+def is_local(address: str) -> bool:
+    """Whether it is a path on this machine rather than in a bucket."""
+    return "://" not in address
+
+
 def storage_for(root: str) -> Storage:
     """The storage of a store's address: a local folder, or gs://BUCKET/PATH. Raises UserError for another."""
-    if "://" in root:
+    if not is_local(root):
         from pipelines.store.bucket import Bucket
 
         return Bucket.at(root)
@@ -148,7 +153,7 @@ def storage_for(root: str) -> Storage:
 
 def local_file(address: str) -> str:
     """A file on this machine for an address that a storage gave: the file itself, or a bucket's copy in the cache."""
-    if "://" not in address:
+    if is_local(address):
         return address
     folder, _, name = address.rpartition("/")
     return storage_for(folder).fetch(name)
