@@ -30,9 +30,10 @@ def engines_of(store: str, config: Path | None) -> list[tuple[str, JobFolders, D
     no jobs.
     """
     from pipelines.rounds.config import load_config, load_round_config
+    from pipelines.store.storage import is_local
     from pipelines.store.store import Store
 
-    if "://" in store:
+    if not is_local(store):
         raise UserError(f"{store} is in a bucket; first-principles jobs are in stores on a file system only")
     root = Path(store)
     rounds = Store(store).rounds() if root.is_dir() else []

@@ -29,7 +29,7 @@ def test_novelty_against_numbered_ids_and_matrices_names_the_broken_rows(inputs,
         "numbers": [c.numbers.tolist() for c in crystals],
     }
     pq.write_table(pa.table(table), tmp_path / "known.parquet")
-    options = Options(all_stable=True, against=tmp_path / "known.parquet")
+    options = Options(all_stable=True, against=str(tmp_path / "known.parquet"))
     analysis = ANALYSES["novelty"](inputs, options, lambda items, _: items)
     assert analysis.tables["crystals"]["match"].to_pylist() == [None, "1000041", "7", None]
     assert analysis.summary["known crystals"] == 2
