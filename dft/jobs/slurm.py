@@ -41,6 +41,8 @@ def submit_slurm(
 
     header: #SBATCH lines and module loads of the site. Raises SubmitError where sbatch is missing or refuses.
     """
+    if not str(folders.root).isprintable():
+        raise SubmitError(f"{str(folders.root)!r} cannot stand in a script; give the store a path without line breaks")
     folder = folders.root / "slurm" / time.strftime("%Y%m%dT%H%M%S")
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "jobs.txt", ("\n".join(ids) + "\n").encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ def check_output(path: Path | None, endings: Sequence[str] = (), *, folder: bool
             raise UserError(f"{path} is a file; name a folder")
         if is_stream(path):
             return
+        if not next(folder for folder in path.absolute().parents if folder.exists()).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             path.open("ab").close()  # one that may not be written is not to be replaced

@@ -19,13 +19,17 @@ Settings = TypeVar("Settings", bound=BaseModel)
 def read_toml(path: str, command: str) -> dict[str, Any]:
     """The values of a settings file; `command` is the one that prints such a file. Raises UserError."""
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; `{command} > {path}` writes one") from None
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not settings: its values are nested without end") from None
 
 
 def parse_settings(kind: type[Settings], values: dict[str, Any], origin: str) -> Settings:
