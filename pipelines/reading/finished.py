@@ -18,6 +18,7 @@ FOLDER = "jobs"
 
 
 def finish_batch(store: Store, evaluator: str, batch: str, tables: Mapping[str, pa.RecordBatch]) -> None:
+    """Keep a batch's tables; a kill meanwhile leaves it unfinished."""
     path = f"{FOLDER}/{evaluator}/{batch}"
     stats = [
         store.write_table(f"{path}.{table}.parquet", table, pa.Table.from_batches([rows]))
