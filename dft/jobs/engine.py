@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dft.jobs.folders import Attempt, Ending, Job, JobFolder, State, create_json, end_attempt
+from dft.jobs.folders import UNREADABLE, Attempt, Ending, Job, JobFolder, State, create_json, end_attempt
 from gnome_core.compositions.formulas import SYMBOLS, composition_key, reduced_formula
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
 from gnome_core.errors import GnomeError
@@ -237,7 +237,7 @@ def _asked(folder: JobFolder) -> Crystal:
     """The job's crystal. Raises OutputError (damaged_job) for a job.json that is not whole."""
     try:
         return folder.job.crystal
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise OutputError(DAMAGED_JOB, f"{folder.folder}/job.json: {_in_a_line(error)}; emit the job again") from error
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,9 +31,13 @@ from typing import Any
 
 from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.files import create_file, replacing, sync_file_system, write_all
+
+log = logging.getLogger(__name__)
 
 STALE_AFTER = 600.0  # s without a sign of life from another machine
 HEARTBEAT = 60.0  # s between signs of life
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged document raises
 
 
 class State(StrEnum):
@@ -115,7 +120,7 @@ class Attempt:
         try:
             document = _read_json(self.folder / "end.json")
             return None if document is None else Ending(State(document.pop("state")), **document)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             text = f"{self.folder}/end.json is damaged ({type(error).__name__}: {error}); retry the job"
             return Ending(State.FAILED, "damaged_record", text)
 
@@ -137,7 +142,7 @@ class JobFolder:
 
     @cached_property
     def job(self) -> Job:
-        """Raises FileNotFoundError, or ValueError and KeyError for a damaged job.json."""
+        """Raises one of UNREADABLE for a damaged job.json, or where there is none."""
         return Job.from_json((self.folder / "job.json").read_bytes())
 
     @cached_property
@@ -204,27 +209,25 @@ class JobFolders:
         return sorted(found)
 
     def emit(self, files: Mapping[str, Mapping[str, bytes]]) -> int:
-        """Make the folders that are not there yet: job id -> relative path -> content. Returns how many were made."""
-        return sum(self._emit(id_, content) for id_, content in files.items())
+        """Make the folders that are not there yet: job id -> relative path -> content. Returns how many were made.
 
-    def _emit(self, id_: str, files: Mapping[str, bytes]) -> bool:
-        target = self[id_].folder
-        if target.exists():
-            return False
-        scratch = f"{target.parent}/.{id_}.{uuid.uuid4().hex}"
-        os.makedirs(scratch)
-        made = {""}
-        for name, content in files.items():  # system calls are most of the cost, so none is made twice
-            folder = os.path.dirname(name)
-            if folder not in made:
-                os.makedirs(f"{scratch}/{folder}", exist_ok=True)
-                made.add(folder)
-            descriptor = os.open(f"{scratch}/{name}", os.O_WRONLY | os.O_CREAT, 0o644)
-            try:
-                os.write(descriptor, content)
-            finally:
-                os.close(descriptor)
-        return _publish(scratch, target)
+        All are whole and on the disk before the first of them gets its name. Raises OSError, leaving none half made.
+        """
+        new = {id_: content for id_, content in files.items() if not self[id_].folder.exists()}
+        if not new:
+            return 0
+        scratches = {id_: f"{self[id_].folder.parent}/.{id_}.{uuid.uuid4().hex}" for id_ in new}
+        try:
+            for id_, content in new.items():
+                _write_folder(scratches[id_], content)
+            sync_file_system(self.root)
+        except BaseException:
+            for scratch in scratches.values():
+                shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        made = sum(_publish(scratch, self[id_].folder) for id_, scratch in scratches.items())
+        sync_file_system(self.root)
+        return made
 
     def pack(self, name: str, files: Mapping[str, Mapping[str, bytes]]) -> int:
         """Write the jobs into shards/`name`.tar unless it is there; they unpack into job folders anywhere."""
@@ -232,27 +235,23 @@ class JobFolders:
         if target.exists():
             return 0
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        with tarfile.open(scratch, "w") as shard:
+        with replacing(target) as file, tarfile.open(fileobj=file, mode="w") as shard:
             for id_, content in sorted(files.items()):
                 for path, data in content.items():
                     member = tarfile.TarInfo(f"{id_[:2]}/{id_}/{path}")
                     member.size, member.mode = len(data), 0o644
                     shard.addfile(member, io.BytesIO(data))
-        os.replace(scratch, target)
         return len(files)
 
     def unpack(self) -> int:
         """Make the folders of packed jobs; returns how many were made."""
         made = 0
         for shard in self._shards():
-            with tarfile.open(shard) as tar:
-                jobs: dict[str, dict[str, bytes]] = {}
-                for member in tar:
-                    _, id_, path = member.name.split("/", 2)
-                    content = tar.extractfile(member)
-                    if content and ".." not in Path(path).parts:
-                        jobs.setdefault(id_, {})[path] = content.read()
+            jobs: dict[str, dict[str, bytes]] = {}
+            for name, content in _members(shard):
+                _, id_, path = name.split("/", 2)
+                if ".." not in Path(path).parts:
+                    jobs.setdefault(id_, {})[path] = content
             made += self.emit(jobs)
         return made
 
@@ -261,27 +260,39 @@ class JobFolders:
 
     def _packed(self) -> Iterator[str]:
         for shard in self._shards():
-            with tarfile.open(shard) as tar:
-                yield from (name.split("/", 2)[1] for name in tar.getnames())
+            yield from (name.split("/", 2)[1] for name, _ in _members(shard))
+
+
+def _members(shard: Path) -> list[tuple[str, bytes]]:
+    """Names and contents of a shard's files; none of one that is damaged, which is told."""
+    try:
+        with tarfile.open(shard) as tar:
+            return [(member.name, file.read()) for member in tar if (file := tar.extractfile(member))]
+    except (tarfile.TarError, OSError) as error:
+        log.error("%s is damaged (%s): its jobs are left out; emit them again, or copy it", shard, error)
+        return []
 
 
 def create_json(path: Path, document: Mapping) -> bool:
     """Write the file unless it exists; of several racing writers one gets True."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        scratch.write_text(json.dumps(document, sort_keys=True, default=str) + "\n")
-        os.link(scratch, path)
-    except FileExistsError:
-        return False
-    finally:
-        scratch.unlink(missing_ok=True)
-    return True
+    return create_file(path, (json.dumps(document, sort_keys=True, default=str) + "\n").encode())
 
 
 def end_attempt(attempt: Attempt, ending: Ending) -> None:
     """Say how the attempt ended; the first word stands."""
     create_json(attempt.folder / "end.json", {**asdict(ending), "steps": dict(ending.steps)})
+
+
+def _write_folder(folder: str, files: Mapping[str, bytes]) -> None:
+    os.makedirs(folder)
+    made = {""}
+    for name, content in files.items():  # system calls are most of the cost, so none is made twice
+        below = os.path.dirname(name)
+        if below not in made:
+            os.makedirs(f"{folder}/{below}", exist_ok=True)
+            made.add(below)
+        write_all(f"{folder}/{name}", content)
 
 
 def _publish(scratch: str, target: Path) -> bool:
@@ -310,7 +321,7 @@ def _read_record(path: Path, keys: set[str]) -> dict[str, Any] | None:
     """The record, or {} where it is damaged."""
     try:
         found = _read_json(path)
-    except ValueError:
+    except (OSError, ValueError):
         return {}
     return found if found is None or (isinstance(found, dict) and keys <= found.keys()) else {}
 

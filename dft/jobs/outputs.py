@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dft.jobs.engine import OutputError
+from gnome_core.files import replacing
 
 
 def find(folder: Path, name: str) -> Path:
@@ -32,7 +33,10 @@ def compress(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         path = folder / name
         if path.is_file():
-            with open(path, "rb") as source, gzip.open(f"{path}.tmp", "wb", compresslevel=6) as target:
+            with (
+                open(path, "rb") as source,
+                replacing(f"{path}.gz") as file,
+                gzip.open(file, "wb", compresslevel=6) as target,
+            ):
                 shutil.copyfileobj(source, target)
-            Path(f"{path}.tmp").rename(f"{path}.gz")
             path.unlink()

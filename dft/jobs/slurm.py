@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dft.jobs.folders import Attempt, JobFolders
 from gnome_core.errors import GnomeError
+from gnome_core.files import write_file
 
 SCRIPT = """\
 #!/bin/bash
@@ -40,15 +41,17 @@ def submit_slurm(
 
     header: #SBATCH lines and module loads of the site. Raises SubmitError where sbatch is missing or refuses.
     """
+    if not str(folders.root).isprintable():
+        raise SubmitError(f"{str(folders.root)!r} cannot stand in a script; give the store a path without line breaks")
     folder = folders.root / "slurm" / time.strftime("%Y%m%dT%H%M%S")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "jobs.txt").write_text("\n".join(ids) + "\n")
+    write_file(folder / "jobs.txt", ("\n".join(ids) + "\n").encode())
     script = folder / "array.sh"
     command = shlex.join([str(Path(sys.executable).with_name("gnome")), *arguments])
     tasks = min(tasks, len(ids))
     quoted = shlex.quote(str(folder))
     text = SCRIPT.format(name=folders.root.name, tasks=tasks, folder=quoted, header=header.strip(), command=command)
-    script.write_text(text)
+    write_file(script, text.encode())
     if dry_run:
         return f"{script} is an array of {tasks} tasks for {len(ids)} jobs; submit it with sbatch"
     if shutil.which("sbatch") is None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dft.jobs.folders import JobFolder, JobFolders, State
+from dft.jobs.folders import UNREADABLE, JobFolder, JobFolders, State
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def formula_of(folder: JobFolder) -> str:
     """The job's formula, "?" where it is packed or damaged; without building the crystal."""
     try:
         return str(json.loads((folder.folder / "job.json").read_bytes())["formula"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return "?"
 
 

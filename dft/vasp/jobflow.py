@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 
 from dft.config import DftConfig
 from dft.jobs.engine import OutputError, check_output_of
-from dft.jobs.folders import Ending, JobFolder, JobFolders, State, create_json, end_attempt
+from dft.jobs.folders import UNREADABLE, Ending, JobFolder, JobFolders, State, create_json, end_attempt
 from dft.jobs.slurm import SubmitError, withdraw
 from dft.protocol import ENERGY_STEP, VASP_PROTOCOLS
 from dft.vasp.outputs import read_task
+from gnome_core.files import write_file
+
+log = logging.getLogger(__name__)
 
 
 def submit_flows(
@@ -31,7 +35,12 @@ def submit_flows(
         raise SubmitError(f"{error.name} is missing: pip install 'gnome-flywheel[dft]'") from None
     n = 0
     for id_ in ids:
-        flow = make_flow(folders[id_].job, dft.vasp, dft.wall_time, dft.max_errors)
+        try:
+            job = folders[id_].job
+        except UNREADABLE as error:
+            log.error("%s/job.json is damaged (%s) and not submitted; emit the job again", folders[id_].folder, error)
+            continue
+        flow = make_flow(job, dft.vasp, dft.wall_time, dft.max_errors)
         request = folders[id_].request({"kind": "jobflow-remote", "project": project or "", "flow": flow.uuid})
         if request is None:
             continue
@@ -106,7 +115,7 @@ def _ending(folder: JobFolder, documents: Sequence[Mapping[str, Any]], paths: di
         path = attempt.folder / step
         path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(found[step].get("output"), cls=MontyEncoder)
-        (path / "task.json").write_text(text)
+        write_file(path / "task.json", text.encode())
         paths[step] = str(path.relative_to(folder.folder))
         document = json.loads(text)
         if not isinstance(document, dict):

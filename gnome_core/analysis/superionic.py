@@ -21,6 +21,7 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.sources.values import as_number
 from gnome_core.crystals.split import is_withheld
 from gnome_core.crystals.symmetry import symmetry_dataset
+from gnome_core.files import write_file
 
 SUPERIONIC = 1e-4  # S/cm at room temperature
 ANIONS = ("H", "N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I")
@@ -71,7 +72,7 @@ class SuperionicModel(BaseModel):
         return 1 / (1 + np.exp(-logit))
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_text(self.model_dump_json(indent=1) + "\n")
+        write_file(path, (self.model_dump_json(indent=1) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | Path) -> SuperionicModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from gnome_core.crystals.entries import Entry, Rejected, SourceError
 
-__all__ = ["Entry", "Rejected", "SourceError", "elemental_entries", "embedded_entries", "read_snapshot"]
+__all__ = ["Entry", "Rejected", "SourceError", "elemental_entries", "embedded_entries", "read_snapshot", "read_table"]
 
 _KINDS = "embedded, FILE.parquet, FILE.cif, DIR_OF_CIF, gnome-csv:FILE, mp-api or optimade:URL"
 
@@ -24,8 +24,19 @@ def read_snapshot(source: str) -> Iterator[Entry | Rejected]:
         mp-api | optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
     Raises SourceError when the source as a whole cannot be read.
     """
+    return _unique(_read(source), source)
+
+
+def read_table(table: pa.Table, source: str) -> Iterator[Entry | Rejected]:
+    """`read_snapshot` for a table that was read from `source`: one item a row, in their order."""
+    from gnome_core.crystals.sources.parquet import read_rows
+
+    return _unique(read_rows(table, source), source)
+
+
+def _unique(items: Iterable[Entry | Rejected], source: str) -> Iterator[Entry | Rejected]:
     seen: set[str] = set()
-    for item in _read(source):
+    for item in items:
         if isinstance(item, Rejected) or item.id not in seen:
             if isinstance(item, Entry):
                 seen.add(item.id)

@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 
 from gnome_core import spreadsheets
 from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.files import replacing, sync_file_system, write_file
 
 
-def write_parquet(entries: pa.Table, path: str | Path) -> None:
-    """The table as it is (schema version and units in its metadata), compressed with zstd."""
-    pq.write_table(entries, path, compression="zstd")
+def write_parquet(table: pa.Table, path: str | Path) -> None:
+    """The table as it is (of entries: schema version and units in its metadata), compressed with zstd."""
+    with replacing(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def write_csv(entries: pa.Table, path: str | Path) -> None:
@@ -42,6 +44,7 @@ def write_cif(entries: pa.Table, folder: str | Path) -> list[Path]:
             name = f"{name}-{row}"
         taken.add(name.lower())
         path = folder / f"{name}.cif"
-        path.write_text(format_cif(crystal, key), encoding="utf-8")
+        write_file(path, format_cif(crystal, key).encode(), durable=False)
         paths.append(path)
+    sync_file_system(folder)
     return paths

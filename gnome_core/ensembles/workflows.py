@@ -19,6 +19,7 @@ from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import EnsembleModel, EnsemblePrediction, OverVolumes, calibrate
 from gnome_core.ensembles.rows import Rows, read_rows
 from gnome_core.errors import GnomeError
+from gnome_core.files import write_file
 from gnome_core.graphs.featurize import BadCrystal
 from gnome_core.models.config import ModelConfig
 from gnome_core.models.shipped import Framework
@@ -63,7 +64,7 @@ def train_ensemble(
             progress=progress,
         )
     paths = [result.path for result in results]
-    (folder / CALIBRATION).write_bytes(calibrate(paths, graphs, rows.e_form, train))
+    write_file(folder / CALIBRATION, calibrate(paths, graphs, rows.e_form, train))
     return results
 
 

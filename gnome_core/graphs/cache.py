@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.files import replacing
 from gnome_core.graphs.featurize import LENGTH_TOLERANCE, MIN_VOLUME_FACTOR, GraphTable, structural_graphs
 
 VERSION = 1  # to be raised when the same crystals get other graphs
@@ -34,10 +34,8 @@ def cached_graphs(crystals: Sequence[Crystal], cutoff: float, folder: str | Path
         pass
     table = structural_graphs(crystals, cutoff)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")  # workers may build the same graphs at once
-    with part.open("wb") as file:
+    with replacing(path) as file:  # workers may build the same graphs at once
         np.savez(file, allow_pickle=False, **{name: getattr(table, name) for name in ARRAYS})
-    part.replace(path)
     return table
 
 

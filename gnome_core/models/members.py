@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import BaseModel, ConfigDict
 
 from gnome_core.errors import GnomeError
+from gnome_core.files import replacing, write_file
 from gnome_core.graphs.batching import GraphBatch
 from gnome_core.models.compositional import CompositionalGNN
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
@@ -81,8 +82,8 @@ def save_member(path: str | Path, variables: dict, record: MemberRecord, dtype: 
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     # The record first: a member exists once its arrays do.
-    path.with_suffix(".json").write_text(record.model_dump_json(indent=1))
-    with path.open("wb") as file:
+    write_file(path.with_suffix(".json"), record.model_dump_json(indent=1).encode())
+    with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 

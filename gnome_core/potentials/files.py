@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import BaseModel, ConfigDict
 
 from gnome_core.errors import GnomeError
+from gnome_core.files import replacing, write_file
 from gnome_core.models.config import NequIPConfig
 
 
@@ -47,9 +48,9 @@ def save_potential(path: str | Path, variables: dict, record: PotentialRecord) -
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The record first: a potential exists once its arrays do.
-    path.with_suffix(".json").write_text(record.model_dump_json(indent=1))
+    write_file(path.with_suffix(".json"), record.model_dump_json(indent=1).encode())
     arrays = {name: np.asarray(value, np.float32) for name, value in flatten_dict(variables, sep="/").items()}
-    with path.open("wb") as file:
+    with replacing(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

@@ -25,6 +25,7 @@ from jax_md.custom_partition import neighbor_list_multi_image
 from jax_md.partition import NeighborListFormat
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.files import replacing
 from gnome_core.graphs.edges import BLOCK, EdgeBatch
 from gnome_core.models.elements import ATOMIC_MASSES
 from gnome_core.potentials.gradients import predict
@@ -358,10 +359,8 @@ class _Run:
         arrays: dict[str, Any] = {f"state_{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
         arrays |= {"digest": self.digest, "positions": np.array(frames.positions)}
         arrays |= {"energies": frames.energies, "temperatures": frames.temperatures}
-        half_written = path.with_suffix(".part")
-        with half_written.open("wb") as file:
+        with replacing(path) as file:
             np.savez(file, **arrays)
-        half_written.replace(path)
 
     def load(self, path: str | Path | None) -> tuple[Any, _Frames] | None:
         """State and frames of a checkpoint; None without one of this very run that is whole."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from gnome_core.caches import cache_folder
+from gnome_core.files import write_file
 from gnome_core.potentials.files import BadPotential
 
 
@@ -71,9 +70,7 @@ def get(name: str, file: Path | None = None) -> Path:
     data = file.read_bytes() if file else _fetched(name)
     _check(name, hashlib.sha256(data).hexdigest(), str(file or PUBLISHED[name].url))
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as temporary:
-        temporary.write(data)
-    os.replace(temporary.name, target)
+    write_file(target, data)
     return target
 
 

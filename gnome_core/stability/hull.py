@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from gnome_core.compositions.dense import N_COLUMNS, MissingReference, SparseCompositions, sparse, sparse_atom_counts
 from gnome_core.compositions.formulas import SYMBOLS
+from gnome_core.files import write_file
 from gnome_core.stability.system import SAME_COMPOSITION, Decomposition, System, lower_hull
 
 ON_HULL = 5e-5  # eV/atom: at most this far above the hull counts as on it (GNoME)
@@ -147,8 +148,7 @@ class Hull:
 
     def save(self, path: str) -> None:
         """Write the entries as one Arrow IPC file (23 bytes an entry and its id), which `load` maps into memory."""
-        with pa.OSFile(str(path), "wb") as sink:
-            self._write(sink)
+        write_file(path, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The bytes that `save` writes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -112,10 +113,20 @@ def _children() -> list[int]:
     return found
 
 
+def has_run() -> bool:
+    """Whether this process has run pipelines."""
+    return bool(_idle or _abandoned)
+
+
 def leave(code: int | str | None) -> NoReturn:
-    """End this process: at once where a run was abandoned, whose threads would keep or crash an orderly end."""
-    if not _abandoned:
+    """End this process: without the interpreter's own end where pipelines were run, whose threads may keep or crash it.
+
+    What is registered for the end is done, unless a run was abandoned: its threads may hold what that waits for.
+    """
+    if not has_run():
         raise SystemExit(code)
+    if not _abandoned:
+        atexit._run_exitfuncs()
     end_at_once(code if isinstance(code, int) else int(bool(code)))
 
 

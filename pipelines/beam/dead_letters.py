@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
 from pipelines.beam.coders import RecordBatchCoder
+from pipelines.store.records import FileStat
+from pipelines.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,17 @@ def reason_of(error: Exception) -> str:
     """The error's own `reason` where that is a short name (InvalidCrystal and its like), else its class name."""
     reason = str(getattr(error, "reason", ""))
     return reason if reason.isidentifier() else type(error).__name__
+
+
+def write_letters(store: Store, path: str, letters: Sequence[DeadLetter]) -> list[FileStat]:
+    """A file of table "dead" from the driver: a letter holds up to 1 MiB, which no graph of a pipeline should carry.
+
+    path: store-relative folder of the attempt. Without letters there is no file.
+    """
+    if not letters:
+        return []
+    rows = pa.Table.from_batches([dead_letter_batch(letters)])
+    return [store.write_table(f"{path}/dead/as-read.parquet", "dead", rows)]
 
 
 def dead_letter_batch(letters: Iterable[DeadLetter]) -> pa.RecordBatch:

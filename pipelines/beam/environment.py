@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gnome_core.caches import cache_folder
+from pipelines.beam.compiled import check_programs
 from pipelines.errors import UserError
 from pipelines.logs import write_json_lines
 
@@ -35,6 +36,7 @@ def set_up(verbose: bool) -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compilation_cache())
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    check_programs()
     if verbose:
         os.environ[VERBOSE] = "1"
     else:

@@ -36,36 +36,63 @@ def split_by_bucket(batch: pa.RecordBatch, key: str, n_buckets: int) -> Iterator
 
 
 class ReadTable(beam.PTransform):
-    """The committed batches of one table: PCollection[pa.RecordBatch], a row group each, verified on reading.
-
-    What is spread over workers is which row group to read, never the rows.
-    """
+    """The committed batches of one table: PCollection[pa.RecordBatch], a row group each, verified on reading."""
 
     def __init__(self, root: str, commits: Commit | Sequence[Commit], table: str, columns: Sequence[str] | None = None):
         super().__init__()
         commits = [commits] if isinstance(commits, Commit) else commits
-        self.root, self.table, self.columns = root, table, columns
+        self.root, self.columns = root, columns
         self.files = [stat for commit in commits for stat in table_files(commit, table)]
 
     def expand(self, pipeline):
-        groups = [(stat.model_dump_json(), group) for stat in self.files for group in range(-(-stat.rows // ROW_GROUP))]
+        return pipeline | ReadFiles(self.root, self.files, self.columns)
+
+
+class ReadFiles(beam.PTransform):
+    """The batches of files that `Store.write_table` wrote with row groups of so many rows: `together` groups each.
+
+    What the graph holds are the files' names, and what is spread over workers is which groups to read, never the rows:
+    services refuse graphs of more than 10 MB.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        files: Sequence[FileStat],
+        columns: Sequence[str] | None = None,
+        row_group: int = ROW_GROUP,
+        together: int = 1,
+    ):
+        super().__init__()
+        self.root, self.columns, self.row_group, self.together = root, columns, row_group, together
+        self.files = [stat.model_dump_json() for stat in files]
+
+    def expand(self, pipeline):
         return (
             pipeline
-            | "Groups" >> beam.Create(groups).with_output_types(tuple[str, int])
+            | "Files" >> beam.Create(self.files).with_output_types(str)
+            | "Groups" >> beam.FlatMap(_groups, self.row_group, self.together).with_output_types(tuple[str, int, int])
             | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(_ReadGroup(self.root, self.columns))
+            | "Read" >> beam.ParDo(_ReadGroups(self.root, self.columns))
         )
 
 
+def _groups(stat: str, row_group: int, together: int) -> Iterator[tuple[str, int, int]]:
+    """(file, first group, group after the last) of every batch."""
+    end = -(-FileStat.model_validate_json(stat).rows // row_group)
+    for first in range(0, end, together):
+        yield stat, first, min(first + together, end)
+
+
 @beam.typehints.with_output_types(pa.RecordBatch)
-class _ReadGroup(beam.DoFn):
+class _ReadGroups(beam.DoFn):
     def __init__(self, root: str, columns: Sequence[str] | None):
         self.root, self.columns = root, columns
 
-    def process(self, element: tuple[str, int]) -> Iterator[pa.RecordBatch]:
-        stat, group = element
+    def process(self, element: tuple[str, int, int]) -> Iterator[pa.RecordBatch]:
+        stat, first, end = element
         file = pq.ParquetFile(pa.BufferReader(verified_file(self.root, stat)))
-        rows = file.read_row_group(group, columns=self.columns)
+        rows = file.read_row_groups(range(first, end), columns=self.columns)
         inc("rows_read", len(rows))
         yield rows.combine_chunks().to_batches()[0]
 
@@ -109,10 +136,27 @@ class _WritePart(beam.DoFn):
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[str]:
         part, batches = element
         rows = pa.Table.from_batches([batch.select(self.schema.names).cast(self.schema) for batch in batches])
-        rows = sort_rows(rows, self.sort_by)
-        path = f"{self.path}/{self.table}/part-{part:05d}-of-{self.n_parts:05d}.parquet"
         inc("rows_written", len(rows))
-        yield Store(self.root).write_table(path, self.table, rows).model_dump_json()
+        stat = _write_part(Store(self.root), self.path, self.table, rows, self.sort_by, part, self.n_parts)
+        yield stat.model_dump_json()
+
+
+def write_parts(
+    store: Store, path: str, table: str, rows: pa.Table, sort_by: Sequence[str], n_parts: int
+) -> list[FileStat]:
+    """What `WriteTable` writes, of rows that the driver holds anyway."""
+    buckets = bucket_of(rows[sort_by[0]], n_parts)
+    return [
+        _write_part(store, path, table, rows.filter(pa.array(buckets == part)), sort_by, int(part), n_parts)
+        for part in np.unique(buckets)
+    ]
+
+
+def _write_part(
+    store: Store, path: str, table: str, rows: pa.Table, sort_by: Sequence[str], part: int, n_parts: int
+) -> FileStat:
+    name = f"{path}/{table}/part-{part:05d}-of-{n_parts:05d}.parquet"
+    return store.write_table(name, table, sort_rows(rows, sort_by))
 
 
 def sort_rows(rows: pa.Table, by: Sequence[str]) -> pa.Table:

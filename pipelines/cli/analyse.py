@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import HoldoutOption, StoreFolderArg
+from pipelines.cli.options import HoldoutOption, StoreArg
 
 app = typer.Typer(
     help="Analyse a store. Without a command: everything that needs the store alone. Outcomes go into the report.",
@@ -20,7 +20,7 @@ AllOption = Annotated[bool, typer.Option("--all", help="The snapshot's stable cr
 
 
 @app.callback(invoke_without_command=True)
-def choose(context: typer.Context, store: StoreFolderArg) -> None:
+def choose(context: typer.Context, store: StoreArg) -> None:
     context.obj = store
     if context.invoked_subcommand is None:
         everything(context)
@@ -133,7 +133,7 @@ def r2scan(
 @app.command()
 def novelty(
     context: typer.Context,
-    against: Annotated[Path, typer.Option(help="Another store, or a table of crystals.")],
+    against: Annotated[str, typer.Option(help="Another store, or a table of crystals.")],
     all: AllOption = False,
     export: ExportOption = None,
     format: FormatOption = "csv",
@@ -167,7 +167,7 @@ def _run(context: typer.Context, names: list[str], export: Path | None, format: 
     from pipelines.cli.terminal import Terminal
     from pipelines.report.collect import collect
     from pipelines.report.exports import check_format, export_analysis
-    from pipelines.report.page import write_report
+    from pipelines.report.page import write_store_report
     from pipelines.store.store import Store
 
     check_format(format)
@@ -188,7 +188,7 @@ def _run(context: typer.Context, names: list[str], export: Path | None, format: 
             with writing(export):
                 for path in export_analysis(analysis, export, format):
                     console.print(f"  {path}")
-    console.print(str(write_report(collect(inputs.store), Path(context.obj) / "report.html")))
+    console.print(write_store_report(inputs.store, collect(inputs.store)))
     return inputs
 
 

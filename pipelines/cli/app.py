@@ -6,15 +6,14 @@ do at length, is in a file beside it (`*_text.py`, `export_files.py`, `replay_ru
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gnome_core.errors import GnomeError
 from pipelines.cli import (
     analyse,
     compositions,
@@ -29,8 +28,7 @@ from pipelines.cli import (
     runners,
     store,
 )
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # which writing says without the file's name
+from pipelines.errors import fault_of
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The GNoME flywheel."
@@ -78,7 +76,7 @@ def options(
 
 def main() -> None:
     """Entry point: a fault of the user, of a file or of the machine is one line on stderr and exit code 2."""
-    from pipelines.beam.apart import leave
+    from pipelines.beam.apart import has_run, leave
     from pipelines.beam.environment import speak_utf8
 
     speak_utf8()
@@ -86,21 +84,13 @@ def main() -> None:
         app()
     except SystemExit as ending:
         leave(ending.code)
-    except GnomeError as error:
-        message = str(error)
-    except UnicodeEncodeError as error:
-        # Python holds what is not UTF-8 in an argument or a file's name as surrogates, which nothing else contains.
-        if error.reason != "surrogates not allowed":
-            raise
-        message = f"{error.object}: this name is not UTF-8; choose another"
-    except OSError as error:
-        # One that names a file is about the user's files. Another is a defect of ours, and its traceback is needed.
-        if error.filename is not None:
-            message = f"{os.fsdecode(error.filename)}: {error.strerror or error}"
-        elif error.errno in DISK_FULL:
-            message = str(error.strerror)
-        else:
-            raise
+    except Exception as error:
+        message = fault_of(error)
+        if message is None:  # a defect of ours, whose traceback is needed
+            if not has_run():
+                raise
+            traceback.print_exc()
+            leave(1)
     from pipelines.cli.terminal import printable
 
     print(printable(f"gnome: {message}"), file=sys.stderr)

@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from gnome_core.compositions.formulas import Composition, formula_of_composition
+from gnome_core.files import replacing, write_file
 from gnome_core.generation.config import CompositionConfig, GenerationConfig
 from gnome_core.generation.oxidation import OxidationRule, can_be_neutral
 from pipelines.cli.outputs import check_output, writing
@@ -34,9 +35,9 @@ def print_compositions(config: GenerationConfig, output: Path | None = None) -> 
     if output is None:
         return
     n = 0
-    with writing(output), output.open("w") as file:
+    with writing(output), replacing(output) as file:
         for batch in compositions(0, n_items(settings, elements), settings, elements):
-            file.writelines(f"{formula_of_composition(key)}\n" for key in _keys(batch))
+            file.writelines(f"{formula_of_composition(key)}\n".encode() for key in _keys(batch))
             n += len(batch)
     console.print(f"{n:,} formulas that pass the {settings.rule} rule written to {output}")
 
@@ -79,7 +80,7 @@ def write_seeds(formulas: Sequence[str], config: GenerationConfig, folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{formula}.cell" for formula in seeds]
     for path, text in zip(paths, seeds.values(), strict=True):
-        path.write_text(text)
+        write_file(path, text.encode())
     return paths
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from typing import Any
 from dft.config import DftConfig
 from dft.engines import make_engine
 from dft.jobs.engine import EngineMissing
-from dft.jobs.folders import ENDED, JobFolders, State
+from dft.jobs.folders import ENDED, UNREADABLE, JobFolders, State
 from dft.jobs.preflight import preflight
 from dft.jobs.survey import JobLine, counts, formula_of, job_line, retry, survey
 from dft.names import ENGINES
 from gnome_core.compositions.formulas import NUMBERS
+from gnome_core.files import write_file
 from gnome_core.spreadsheets import marked
 from pipelines.errors import UserError
 
@@ -28,9 +30,10 @@ def engines_of(store: str, config: Path | None) -> list[tuple[str, JobFolders, D
     no jobs.
     """
     from pipelines.rounds.config import load_config, load_round_config
+    from pipelines.store.storage import is_local
     from pipelines.store.store import Store
 
-    if "://" in store:
+    if not is_local(store):
         raise UserError(f"{store} is in a bucket; first-principles jobs are in stores on a file system only")
     root = Path(store)
     rounds = Store(store).rounds() if root.is_dir() else []
@@ -51,11 +54,14 @@ def engines_of(store: str, config: Path | None) -> list[tuple[str, JobFolders, D
 
 
 def _evaluator_of(folders: JobFolders) -> list[str]:
-    for id_ in folders.ids()[:1]:
+    broken = ""
+    for id_ in folders.ids():
         try:
             return [folders[id_].job.evaluator]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folders[id_].folder} is no job folder ({error})") from None
+        except UNREADABLE as error:
+            broken = broken or f"{folders[id_].folder} is no job folder ({error})"
+    if broken:
+        raise UserError(broken)
     return []
 
 
@@ -112,7 +118,7 @@ def preflight_text(evaluator: str, folders: JobFolders, dft: DftConfig) -> str:
 def _elements(folders: JobFolders, id_: str) -> list[str]:
     try:
         return json.loads((folders[id_].folder / "job.json").read_bytes())["chemsys"].split("-")
-    except (OSError, ValueError, KeyError):
+    except UNREADABLE:
         return []
 
 
@@ -245,10 +251,11 @@ def write_report(output: Path, jobs: Sequence[tuple[str, JobFolders]]) -> int:
     """All jobs as CSV; returns how many."""
     fields = list(JobLine.__dataclass_fields__)
     rows = [(evaluator, line) for evaluator, folders in jobs for line in survey(folders)]
-    with open(output, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["evaluator", *fields])
-        for evaluator, line in rows:
-            cells = [evaluator, *(getattr(line, name) for name in fields)]
-            writer.writerow([marked(cell) if isinstance(cell, str) else cell for cell in cells])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["evaluator", *fields])
+    for evaluator, line in rows:
+        cells = [evaluator, *(getattr(line, name) for name in fields)]
+        writer.writerow([marked(cell) if isinstance(cell, str) else cell for cell in cells])
+    write_file(output, text.getvalue().encode())
     return len(rows)

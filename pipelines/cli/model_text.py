@@ -9,9 +9,9 @@ from typing import cast, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 
+from gnome_core.crystals.writers import write_parquet
 from gnome_core.ensembles.rows import MAX_EXAMPLES, Rows
 from gnome_core.ensembles.workflows import Quality
 from gnome_core.models.shipped import Framework
@@ -51,7 +51,7 @@ def write_predictions(table: pa.Table, output: Path | None) -> None:
     elif output.suffix == ".csv":
         write_csv(table, output)
     elif output.suffix == ".parquet":
-        pq.write_table(table, output, compression="zstd")
+        write_parquet(table, output)
     else:
         raise UserError(f"--output {output}: must end in .csv or .parquet")
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or gs://BUCKET/PATH.")]
-StoreFolderArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="round.toml; `gnome config` prints one.")]
 EvaluatorOption = Annotated[str | None, typer.Option("--evaluator", help="Overrides evaluation.evaluator.")]
 HoldoutOption = Annotated[str, typer.Option(help="none | holdout-v1: leave out the withheld chemical systems.")]

@@ -16,19 +16,18 @@ def report(
 ) -> None:
     """Write one self-contained HTML file about all rounds and print its path."""
     from pipelines.cli.outputs import check_output, writing
+    from pipelines.cli.terminal import printable
     from pipelines.report.collect import collect
-    from pipelines.report.page import render, write_report
+    from pipelines.report.page import write_report, write_store_report
     from pipelines.store.store import Store
 
     opened = Store.open(store)
-    if output is None and opened.storage.local_path("") is None:  # a bucket's report goes into the bucket
-        opened.storage.write("report.html", render(collect(opened)).encode())
-        typer.echo(opened.storage.address("report.html"))
-    else:
-        output = output or opened.output_path("report.html")
-        check_output(output)
-        with writing(output):
-            typer.echo(write_report(collect(opened), output))
+    check_output(output or (None if opened.in_bucket else opened.output_path("report.html")))
+    data = collect(opened)
+    for what in data.left_out:
+        typer.echo(printable(f"gnome: {what}"), err=True)
+    with writing(output or Path(store, "report.html")):
+        typer.echo(write_report(data, output) if output else write_store_report(opened, data))
 
 
 def show(

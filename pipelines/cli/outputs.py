@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from gnome_core.files import is_stream
 from pipelines.errors import UserError
 
 
@@ -25,11 +28,14 @@ def check_output(path: Path | None, endings: Sequence[str] = (), *, folder: bool
             raise UserError(f"{path} is a folder; name a file")
         if folder and path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; name a folder")
+        if is_stream(path):
+            return
+        if not next(folder for folder in path.absolute().parents if folder.exists()).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            path.open("ab").close()
-        else:
-            tempfile.TemporaryFile(dir=path if path.is_dir() else path.parent).close()
+            path.open("ab").close()  # one that may not be written is not to be replaced
+        tempfile.TemporaryFile(dir=path if path.is_dir() else path.resolve().parent).close()
 
 
 @contextmanager

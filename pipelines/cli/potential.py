@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import BeamOptions, StoreFolderArg
+from pipelines.cli.options import BeamOptions, StoreArg
 
 app = typer.Typer(no_args_is_help=True, help="Train potentials, run molecular dynamics, screen conductors.")
 
@@ -118,7 +118,9 @@ def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL", help=POTE
 @app.command()
 def label(
     source: Annotated[str, typer.Argument(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | optimade:URL")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; `gnome potential train` reads it.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder or gs://BUCKET/PATH; `gnome potential train` reads it.")
+    ],
     teacher: Annotated[str, typer.Option(help=POTENTIALS)] = "embedded",
     copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each crystal beside itself.")] = 0,
     rattle: Annotated[float, typer.Option(min=0, help="Largest standard deviation of atoms in copies, Å.")] = 0.2,
@@ -138,17 +140,19 @@ def label(
     from pipelines.errors import UserError
     from pipelines.potentials.label import label as run
     from pipelines.potentials.label import outcomes
+    from pipelines.store.storage import is_local
 
-    check_output(output, folder=True)
+    if is_local(output):
+        check_output(Path(output), folder=True)
     symbols = elements.split(",") if elements else []
     if unknown := [symbol for symbol in symbols if symbol not in NUMBERS]:
         raise UserError(f"--elements {elements}: {', '.join(unknown)} is no element")
     wanted = frozenset(NUMBERS[symbol] for symbol in symbols)
     with shown(Console(stderr=True)) as begin:
         begin("label")
-        manifest = run(source, teacher, str(output), copies, rattle, strain, seed, flags, wanted)
+        manifest = run(source, teacher, output, copies, rattle, strain, seed, flags, wanted)
     counts = manifest.counts
-    found = outcomes(str(output), manifest)
+    found = outcomes(output, manifest)
     refused = "".join(f", {reason} {n}" for reason, n in sorted(found.items()) if reason != DONE)
     typer.echo(
         f"{found[DONE]} of {counts.n_in} labelled in {output}; "
@@ -199,7 +203,7 @@ def md(
 
 @app.command()
 def screen(
-    store: StoreFolderArg,
+    store: StoreArg,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; STORE/screen.")] = None,
     potential: PotentialOption = "pretrained",
     config: PotentialConfigOption = None,

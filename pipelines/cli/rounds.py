@@ -47,10 +47,11 @@ def init(
     from pipelines.errors import JobsPending
     from pipelines.rounds import driver
     from pipelines.rounds.plan import stages_of
+    from pipelines.store.storage import is_local
 
     flags = _prepare(verbose, beam_options, runner)
     runner_flags(flags)  # complain before anything is made
-    if "://" not in store:
+    if is_local(store):
         check_output(Path(store), folder=True)
     made = driver.init_store(store, round_config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
     try:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from pipelines.cli.terminal import Terminal
 from pipelines.store.records import Attempt, Commit, stage_key
 from pipelines.store.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.report.data import ReportData
 
 
 def stage_line(commit: Commit, reused: bool = False) -> str:
@@ -37,7 +41,12 @@ def print_status(store: Store) -> None:
                 soft_wrap=True,
             )
     if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]):
-        console.print(_summary_table(store))
+        from pipelines.report.collect import collect
+
+        data = collect(store)
+        console.print(_summary_table(data))
+        for what in data.left_out:
+            console.print(what, highlight=False, soft_wrap=True)
 
 
 def watch_status(store: Store) -> None:
@@ -79,8 +88,7 @@ def watched(store: Store) -> Table:
     return table
 
 
-def _summary_table(store: Store) -> Table:
-    from pipelines.report.collect import collect
+def _summary_table(data: ReportData) -> Table:
     from pipelines.report.summary import Share, gain, over_all, summarize
 
     def hits(model: Share, random: Share) -> list[str]:
@@ -92,7 +100,6 @@ def _summary_table(store: Store) -> Table:
             "no random hit" if ratio == float("inf") else f"{ratio:.1f}x" if ratio == ratio else "-",
         ]
 
-    data = collect(store)
     rounds = summarize(data)
     table = Table(title=f"{len(data.stable)} new crystals on the hull")
     for column in ("round", "chosen by models", "on or below hull", "by chance", "gain", "MAE meV/atom", "failed"):

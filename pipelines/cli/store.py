@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import StoreFolderArg
+from pipelines.cli.options import StoreArg
 
 
-def verify(store: StoreFolderArg) -> None:
+def verify(store: StoreArg) -> None:
     """Read everything committed and name what is damaged: checksums, counts, lineage, foreign files."""
     from pipelines.rounds.verify import verify as complaints
     from pipelines.store.store import Store
@@ -24,7 +24,7 @@ def verify(store: StoreFolderArg) -> None:
 
 
 def gc(
-    store: StoreFolderArg,
+    store: StoreArg,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, it is listed.")] = False,
     older_than: Annotated[float, typer.Option(min=0, help="Hours since an attempt began: one may be running.")] = 24.0,
 ) -> None:
@@ -45,7 +45,7 @@ def gc(
     typer.echo(f"{total:,} bytes {done}" if total else "nothing to do")
 
 
-def migrate(store: StoreFolderArg) -> None:
+def migrate(store: StoreArg) -> None:
     """Bring a store that an older version made to the format of this one."""
     from pipelines.rounds.verify import migrate as bring
     from pipelines.store.store import Store

@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dft.evaluators.evaluator import Evaluator
 from dft.evaluators.make import make_evaluator
 from dft.tables import frame_batch, protocol_json, result_batch
-from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch
 from gnome_core.potentials.config import RelaxConfig
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.beam.metrics import inc, timer
-from pipelines.errors import UserError
+from pipelines.beam.tables import ReadFiles
+from pipelines.errors import StoreError, UserError
 from pipelines.reading.committed import once_per_process
+from pipelines.reading.finished import finish_batch, finished_batch
 from pipelines.store.digests import json_digest
+from pipelines.store.records import FileStat
 from pipelines.store.store import Store
 
 log = logging.getLogger(__name__)
 
-FRAMES = "frames"
+RESULTS, FRAMES = "results", "frames"
+CRYSTAL_COLUMNS = tuple(field.name for field in CRYSTAL_FIELDS)
 
 
-def fixed_batches(jobs: pa.Table, size: int) -> list[pa.RecordBatch]:
+@dataclass(frozen=True)
+class Batches:
+    """Jobs in a file of the attempt, a row group a batch: workers read there what they are to evaluate.
+
+    file: columns of CRYSTAL_FIELDS (id = job digest) among others. size: crystals of a batch.
+    """
+
+    root: str
+    file: FileStat
+    size: int
+
+    @property
+    def number(self) -> int:
+        return -(-self.file.rows // self.size)
+
+    def read(self, columns: Sequence[str] = CRYSTAL_COLUMNS, at_least: int = 1) -> ReadFiles:
+        """The batches, or so many together that they hold `at_least` rows."""
+        return ReadFiles(self.root, [self.file], columns, self.size, -(-at_least // self.size))
+
+
+def write_batches(store: Store, path: str, jobs: pa.Table, size: int) -> Batches:
     """Jobs in batches of `size`, by number of sites and id: what a batch holds depends on the jobs alone.
 
-    Crystals of like size share a batch, which wastes little on padding.
+    Crystals of like size share a batch, which wastes little on padding. path: store-relative folder of the attempt.
     """
     columns = jobs.append_column("n_sites", pc.list_value_length(jobs["numbers"]))
     order = pc.sort_indices(columns, [("n_sites", "ascending"), ("id", "ascending")])
-    ordered = jobs.take(order).combine_chunks()
-    return [ordered.slice(i, size).combine_chunks().to_batches()[0] for i in range(0, len(ordered), size)]
+    return Batches(store.root, store.write_table(f"{path}/asked.parquet", "asked", jobs.take(order), size), size)
 
 
 @once_per_process
@@ -77,25 +99,21 @@ class EvaluateBatch(beam.DoFn):
         yield beam.pvalue.TaggedOutput(FRAMES, frames)
         yield results
 
-    def _path(self, batch: pa.RecordBatch, table: str) -> str:
+    def _name(self, batch: pa.RecordBatch) -> tuple[str, str]:
         # Job digests stand for structure and protocol, so their list stands for all that goes in.
-        return f"jobs/{self.evaluator.partition(':')[0]}/{json_digest(batch['id'].to_pylist())}.{table}.parquet"
+        return self.evaluator.partition(":")[0], json_digest(batch["id"].to_pylist())
 
     def _finished_before(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch] | None:
-        storage = Store(self.root).storage
-        if not storage.exists(self._path(batch, "results")):
-            return None
         try:
-            tables = [
-                pq.read_table(pa.BufferReader(storage.read(self._path(batch, t))), page_checksum_verification=True)
-                for t in ("results", FRAMES)
-            ]
-        except (OSError, pa.ArrowException) as error:  # a damaged file is as good as none
-            log.warning("%s cannot be read, its batch is evaluated again: %s", self._path(batch, "results"), error)
+            found = finished_batch(Store(self.root, keep=False), *self._name(batch))
+        except StoreError as error:  # a damaged one is as good as none
+            log.warning("%s: the batch is evaluated again", error)
             return None
-        results, frames = (_one_batch(table) for table in tables)
+        if found is None:
+            return None
+        results, frames = _one_batch(found[RESULTS]), _one_batch(found[FRAMES])
         if set(results["scale"].to_pylist()) != {json.loads(self.protocol)["scale"]}:
-            log.warning("%s is on another scale than its jobs, and is evaluated again", self._path(batch, "results"))
+            log.warning("batch %s is on another scale than its jobs, and is evaluated again", self._name(batch))
             return None
         inc("batches_reused")
         progress.advance(batch.num_rows)
@@ -108,11 +126,7 @@ class EvaluateBatch(beam.DoFn):
             outcomes = evaluator.evaluate(crystals, progress.advance)
         results = result_batch(jobs, crystals, outcomes, evaluator.scale, correct=evaluator.corrections)
         frames = frame_batch(jobs, outcomes, evaluator.scale)
-        storage = Store(self.root).storage
-        for table, rows in ((FRAMES, frames), ("results", results)):  # results last: their file says "finished"
-            sink = io.BytesIO()
-            pq.write_table(pa.Table.from_batches([rows]), sink, compression="zstd", write_page_checksum=True)
-            storage.write(self._path(batch, table), sink.getvalue())
+        finish_batch(Store(self.root), *self._name(batch), {RESULTS: results, FRAMES: frames})
         return results, frames
 
 
@@ -123,13 +137,12 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 def evaluate_batches(
-    pipeline: beam.Pipeline, batches: Sequence[pa.RecordBatch], evaluate: EvaluateBatch, hints: Mapping[str, str]
+    pipeline: beam.Pipeline, batches: Batches, evaluate: EvaluateBatch, hints: Mapping[str, str]
 ) -> beam.pvalue.DoOutputsTuple:
     """The batches, spread over workers, through EvaluateBatch: outputs results, FRAMES and COUNTS."""
     return (
         pipeline
-        | "Batches" >> beam.Create(list(batches), reshuffle=False).with_output_types(pa.RecordBatch)
-        | "SpreadBatches" >> beam.Reshuffle()
+        | "Batches" >> batches.read()
         | "Evaluate"
         >> beam.ParDo(evaluate)
         .with_output_types(pa.RecordBatch, **{tags.COUNTS: tuple[str, int], FRAMES: pa.RecordBatch})

@@ -19,7 +19,7 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.beam.dead_letters import dead_letter, dead_letter_batch
 from pipelines.errors import UserError
-from pipelines.evaluation.batches import FRAMES
+from pipelines.evaluation.batches import FRAMES, Batches
 from pipelines.reading.committed import once_per_process
 from pipelines.store.digests import json_digest
 from pipelines.store.store import Store
@@ -105,12 +105,11 @@ class ReadJobs(beam.DoFn):
         yield result_batch(ids, crystals_from_batch(batch), [c.outcome for c in found], scale, found)
 
 
-def read_jobs(pipeline: beam.Pipeline, batches: Sequence[pa.RecordBatch], read: ReadJobs) -> beam.pvalue.DoOutputsTuple:
+def read_jobs(pipeline: beam.Pipeline, batches: Batches, read: ReadJobs) -> beam.pvalue.DoOutputsTuple:
     """The batches through ReadJobs: outputs results, FRAMES, COUNTS and DEAD."""
     return (
         pipeline
-        | "Batches" >> beam.Create(list(batches), reshuffle=False).with_output_types(pa.RecordBatch)
-        | "SpreadBatches" >> beam.Reshuffle()
+        | "Batches" >> batches.read()
         | "Read"
         >> beam.ParDo(read)
         .with_output_types(pa.RecordBatch, **tags.HINTS, **{FRAMES: pa.RecordBatch})

@@ -18,6 +18,7 @@ from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import elemental_entries
+from gnome_core.files import write_file
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.references import ElementalReferences
 from pipelines.store.digests import json_digest
@@ -76,9 +77,7 @@ class KeptBatches:
         path.parent.mkdir(parents=True, exist_ok=True)
         sink = io.BytesIO()
         pq.write_table(pa.Table.from_batches([batch]), sink, write_page_checksum=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(sink.getvalue())
-        temporary.replace(path)
+        write_file(path, sink.getvalue())
 
 
 def relaxed(

@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 
 from gnome_core.analysis.diffusion import TooShort, diffusion
 from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.writers import write_parquet
 from gnome_core.potentials.md_config import MDConfig
 from pipelines.beam import progress
 from pipelines.beam.runners import run_pipeline
+from pipelines.beam.tables import ReadFiles
 from pipelines.reading.committed import once_per_process
+from pipelines.store.store import Store
 
 CONDUCTIVITY_SCHEMA = pa.schema(
     [
@@ -53,6 +56,9 @@ class MDTask:
     ion: str
     temperature: float
     seed: int
+
+
+TASK_COLUMNS = ("ion", "temperature", "seed")
 
 
 @once_per_process
@@ -135,12 +141,13 @@ def run_tasks(
     progress.expect(len(tasks), "trajectories")
     Path(out).mkdir(parents=True, exist_ok=True)
     rows_path = Path(out, "conductivities.parquet")
+    asked = Store(out).write_table("tasks.parquet", "tasks", _table(tasks), row_group=1)
 
     def build(pipeline: beam.Pipeline) -> None:
         (
             pipeline
-            | "Tasks" >> beam.Create(list(tasks), reshuffle=False)
-            | "Spread" >> beam.Reshuffle()
+            | "Crystals" >> ReadFiles(out, [asked], row_group=1)
+            | "Tasks" >> beam.Map(_task).with_output_types(MDTask)
             | "Run" >> beam.ParDo(RunMD(out, potential, config, skip))
             | "Gather" >> beam.combiners.ToList()
             | "Write" >> beam.Map(_write_rows, str(rows_path))
@@ -150,8 +157,20 @@ def run_tasks(
     return pq.read_table(rows_path)
 
 
+def _table(tasks: Sequence[MDTask]) -> pa.Table:
+    crystals = pa.Table.from_batches([task.crystal for task in tasks])
+    for name in TASK_COLUMNS:
+        crystals = crystals.append_column(name, pa.array([getattr(task, name) for task in tasks]))
+    return crystals
+
+
+def _task(row: pa.RecordBatch) -> MDTask:
+    crystal = row.select([name for name in row.schema.names if name not in TASK_COLUMNS])
+    return MDTask(crystal, *(row[name][0].as_py() for name in TASK_COLUMNS))
+
+
 def _write_rows(batches: Sequence[pa.RecordBatch], path: str) -> None:
     table = pa.Table.from_batches(batches, CONDUCTIVITY_SCHEMA).sort_by(
         [("id", "ascending"), ("temperature", "ascending")]
     )
-    pq.write_table(table, path, compression="zstd")
+    write_parquet(table, path)

@@ -17,14 +17,14 @@ from gnome_core.crystals.readers import Rejected, read_snapshot
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.sampling import distorted
 from pipelines.beam import progress, tags
-from pipelines.beam.dead_letters import DeadLetter, dead_letter_batch
+from pipelines.beam.dead_letters import DeadLetter, write_letters
 from pipelines.beam.options import network_hints
 from pipelines.beam.runners import run_pipeline
 from pipelines.beam.tables import WriteTable
 from pipelines.errors import UserError
-from pipelines.evaluation.batches import FRAMES, EvaluateBatch, evaluate_batches, fixed_batches
+from pipelines.evaluation.batches import FRAMES, EvaluateBatch, evaluate_batches, write_batches
 from pipelines.potentials.read_frames import LABELS
-from pipelines.rounds.manifest import WriteManifest, read_manifest
+from pipelines.rounds.manifest import FromDriver, WriteManifest, read_manifest
 from pipelines.store.records import Manifest
 from pipelines.store.store import Store
 
@@ -54,7 +54,8 @@ def label(
     jobs, letters, repeated, others = label_jobs(source, protocol, copies, rattle, strain, seed, elements)
     if not len(jobs):
         raise UserError(f"{source}: no usable crystal among {len(letters) + others} rows")
-    batches = fixed_batches(jobs, BATCH)
+    store = Store(out)
+    batches, broken = write_batches(store, LABELS, jobs, BATCH), write_letters(store, LABELS, letters)
     totals = {tags.IN: len(letters) + repeated + others, tags.rejected("same_crystal"): repeated}
     totals[tags.rejected("other_elements")] = others
     for letter in letters:
@@ -67,13 +68,13 @@ def label(
         results = done.results | "Write" >> WriteTable(out, LABELS, "results", RESULT_SCHEMA, ("id",), 1)
         frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, LABELS, FRAMES, FRAME_SCHEMA, ("job", "step"), 2)
         counts = pipeline | "Counts" >> beam.Create(list(totals.items())).with_output_types(tuple[str, int])
-        dead = pipeline | "Letters" >> beam.Create([dead_letter_batch(letters)]).with_output_types(pa.RecordBatch)
+        written = pipeline | "Written" >> FromDriver([batches.file, *broken])
         pipeline | "Manifest" >> WriteManifest(
-            out, LABELS, "results", [results, frames], [done[tags.COUNTS], counts], [dead]
+            out, LABELS, "results", [results, frames, written], [done[tags.COUNTS], counts]
         )
 
     run_pipeline(flags, build)
-    manifest = read_manifest(Store(out), LABELS)
+    manifest = read_manifest(store, LABELS)
     manifest.counts.check(out)
     return manifest
 

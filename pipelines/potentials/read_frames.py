@@ -33,7 +33,7 @@ def read_frames(source: str, holdout: str = "none") -> LabelledFrames:
     """
     path = Path(source)
     try:
-        frames = _extxyz(path) if path.suffix in (".xyz", ".extxyz") else frames_from_table(_table(path))
+        frames = _extxyz(path) if path.suffix in (".xyz", ".extxyz") else frames_from_table(_table(source))
     except (BadFrames, OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{source}: {error}") from None
     if holdout == "holdout-v1":
@@ -45,24 +45,24 @@ def read_frames(source: str, holdout: str = "none") -> LabelledFrames:
 
 def references_of(source: str) -> dict[int, float]:
     """Elemental references of a store, eV/atom by atomic number. Raises UserError for another source."""
-    if not (Path(source) / "rounds").is_dir():
+    if not Store(source).rounds():
         raise UserError(f'{source} has no elemental references; set training.shifts = "fit"')
     return dict(references(source).energies)
 
 
-def _table(path: Path) -> pa.Table:
-    if (path / LABELS / MANIFEST).exists():
-        store = Store(str(path))
+def _table(source: str) -> pa.Table:
+    path, store = Path(source), Store(source)
+    if store.storage.exists(f"{LABELS}/{MANIFEST}"):
         files = [stat for stat in read_manifest(store, LABELS).files if stat.table == "frames"]
         return _concat([store.open_parquet(stat).read() for stat in files])
-    if (path / "rounds").is_dir():
-        store = Store.open(str(path))
+    if store.rounds():
+        store = Store.open(source)
         commits = [store.commit(round_, "evaluate") for round_ in store.rounds()]
         frames = _concat([store.read_table(c, "frames", FRAME_SCHEMA) for c in commits if c is not None])
         # A protocol's first relaxation may be on a scale of its own, which the store has no hull on.
-        return frames.filter(pc.equal(frames["scale"], references(str(path)).scale)) if len(frames) else frames
+        return frames.filter(pc.equal(frames["scale"], references(source).scale)) if len(frames) else frames
     if path.suffix != ".parquet":
-        raise UserError(f"{path}: neither a store, nor a folder of labels, nor a .parquet or .extxyz file")
+        raise UserError(f"{source}: neither a store, nor a folder of labels, nor a .parquet or .extxyz file")
     table = pq.read_table(path)
     if missing := set(FRAME_SCHEMA.names) - set(table.column_names):
         raise UserError(f"{path}: lacks the columns {', '.join(sorted(missing))} of a table of frames")

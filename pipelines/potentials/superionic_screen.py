@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from gnome_core.analysis.diffusion import IONS, SUPERIONIC, arrhenius
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS
+from gnome_core.files import write_file
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.units import INSULATOR_GAP
 from pipelines.potentials.conductivity import MDTask, run_tasks
@@ -122,16 +123,14 @@ def write_page(results: pa.Table, formulas: Mapping[str, str], path: Path, note:
     plot.update_layout(xaxis_title="1000 / T, 1/K", yaxis_title="conductivity, mS/cm", template="plotly_white")
     plot.update_yaxes(type="log")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        _PAGE.substitute(
-            plotly=get_plotlyjs(),
-            note=escape(note),
-            rows="\n".join(lines),
-            msd=msd.to_html(full_html=False, include_plotlyjs=False),
-            arrhenius=plot.to_html(full_html=False, include_plotlyjs=False),
-        ),
-        encoding="utf-8",
+    page = _PAGE.substitute(
+        plotly=get_plotlyjs(),
+        note=escape(note),
+        rows="\n".join(lines),
+        msd=msd.to_html(full_html=False, include_plotlyjs=False),
+        arrhenius=plot.to_html(full_html=False, include_plotlyjs=False),
     )
+    write_file(path, page.encode())
 
 
 _PAGE = Template("""<!DOCTYPE html>

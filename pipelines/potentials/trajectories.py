@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gnome_core import files
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.writers import write_parquet
 from gnome_core.potentials.md import Trajectory
 from gnome_core.potentials.md_config import MDConfig
 from pipelines.errors import UserError
@@ -56,7 +59,7 @@ def write_trajectory(trajectory: Trajectory, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
-        pq.write_table(_table(trajectory), path, compression="zstd")
+        write_parquet(_table(trajectory), path)
     elif path.suffix in (".xyz", ".extxyz"):
         _write_extxyz(trajectory, path)
     else:
@@ -117,4 +120,6 @@ def _write_extxyz(trajectory: Trajectory, path: Path) -> None:
         atoms.set_positions(positions)
         atoms.info |= {"time_ps": float(time), "potential_energy": float(energy), "temperature": float(temperature)}
         images.append(atoms)
-    write(path, images, format="extxyz")
+    text = io.StringIO()
+    write(text, images, format="extxyz")
+    files.write_file(path, text.getvalue().encode())

@@ -47,6 +47,7 @@ def collect(store: Store) -> ReportData:
         if (commit := store.commit(round_, stage)) is not None
     ]
     entries, outcomes = measured_entries(store), all_outcomes(store)
+    analyses, left_out = load_analyses(store, ANALYSES)
     return ReportData(
         title="GNoME flywheel",
         scale=entries["scale"][0].as_py(),
@@ -64,7 +65,8 @@ def collect(store: Store) -> ReportData:
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
         config=store.round_config(store.rounds()[-1]),
         versions={name: metadata.version(name) for name in PACKAGES},
-        analyses=tuple(load_analyses(store, ANALYSES)),
+        analyses=tuple(analyses),
+        left_out=tuple(left_out),
     )
 
 

@@ -159,6 +159,7 @@ class ReportData:
     searches: tuple[Searches, ...] = ()  # of rounds of the compositional framework
     unpacked: tuple[tuple[int, str], ...] = ()  # (round, formula) of which no random structure could be packed
     analyses: tuple[StoredAnalysis, ...] = ()
+    left_out: tuple[str, ...] = ()  # what is wrong with analyses that are damaged
 
     def __post_init__(self):
         object.__setattr__(self, "jobs", _conform("jobs", self.jobs, JOBS))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from gnome_core.analysis.result import Analysis
+from gnome_core.crystals.writers import write_parquet
+from gnome_core.files import write_file
 from gnome_core.spreadsheets import write_csv
 from pipelines.analyses import Inputs
 from pipelines.errors import UserError
@@ -32,8 +32,7 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
     paths = []
     for table, rows in analysis.tables.items():
         paths.append(folder / f"{analysis.name}-{table}.{format}")
-        write = write_csv if format == "csv" else pq.write_table
-        write(rows, paths[-1])
+        (write_csv if format == "csv" else write_parquet)(rows, paths[-1])
     pictures = figures(analysis)
     if pictures:
         body = "".join(
@@ -44,11 +43,12 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
         notes = "".join(f"<p>{escape(note)}</p>" for note in analysis.notes)
         title = escape(analysis.title)
         paths.append(folder / f"{analysis.name}.html")
-        paths[-1].write_text(
+        page = (
             f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
             '<body style="font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto">'
             f"<h1>{title}</h1><table>{summary}</table>{notes}{body}</body></html>"
         )
+        write_file(paths[-1], page.encode())
     return paths
 
 

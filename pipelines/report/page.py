@@ -13,9 +13,13 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
+from gnome_core.files import write_file
 from pipelines.report.data import ReportData
 from pipelines.report.sections import accuracy, analyses, discoveries, rounds, run
 from pipelines.report.sections.elements import Page, script_json
+from pipelines.store.store import Store
+
+REPORT = "report.html"
 
 # Key, title and body, in the page's order. One that is empty has nothing to say of this store and is left out.
 SECTIONS: tuple[tuple[str, str, Callable[[Page], str]], ...] = (
@@ -43,8 +47,14 @@ def write_report(data: ReportData, path: str | Path) -> Path:
     """Write the report to `path` (its folder is made) and return it. The same data gives the same bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(data), encoding="utf-8")
+    write_file(path, render(data).encode())
     return path
+
+
+def write_store_report(store: Store, data: ReportData) -> str:
+    """Write the report where the store is, in a folder or a bucket, and return its address."""
+    store.storage.write(REPORT, render(data).encode())
+    return store.storage.address(REPORT) if store.in_bucket else str(Path(store.root, REPORT))
 
 
 def render(data: ReportData) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from dft.config import DftConfig
-from dft.names import check_name, is_engine
+from dft.names import POTENTIAL_KINDS, check_name, is_engine
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
@@ -241,6 +243,24 @@ class RoundConfig(Section):
     def document(self) -> dict:
         """The settings as plain JSON values."""
         return self.model_dump(mode="json")
+
+
+def with_absolute_paths(config: RoundConfig) -> RoundConfig:
+    """The settings with the files that they name found from any folder: the snapshot and potentials."""
+    evaluation = config.evaluation
+    named = {"evaluator": evaluation.evaluator, "pre_relax": evaluation.pre_relax}
+    update = {key: _absolute(name, POTENTIAL_KINDS) for key, name in named.items() if name}
+    snapshot = config.snapshot
+    if snapshot != "embedded":
+        snapshot = str(Path(snapshot).absolute()) if Path(snapshot).exists() else _absolute(snapshot, ("gnome-csv",))
+    return config.model_copy(update={"snapshot": snapshot, "evaluation": evaluation.model_copy(update=update)})
+
+
+def _absolute(name: str, kinds: Collection[str]) -> str:
+    """KIND:FILE with the file's absolute path where there is such a file; any other name as it is."""
+    kind, _, file = name.partition(":")
+    path = Path(file)  # "label:embedded" is a potential's name, whatever lies in the folder
+    return f"{kind}:{path.absolute()}" if kind in kinds and path.suffix and path.is_file() else name
 
 
 def derived_seed(config: RoundConfig, *purpose: object) -> int:

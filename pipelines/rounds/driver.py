@@ -14,7 +14,7 @@ from importlib import metadata
 from pipelines.beam.runners import Launched, runner_flags
 from pipelines.errors import StoreError, UserError
 from pipelines.logs import FIELDS
-from pipelines.rounds.config import RoundConfig, load_round_config
+from pipelines.rounds.config import RoundConfig, load_round_config, with_absolute_paths
 from pipelines.rounds.job import Job
 from pipelines.rounds.plan import inputs_of, stages_of
 from pipelines.rounds.preflight import check_round
@@ -196,7 +196,7 @@ def start_round(store: Store, config: RoundConfig | None) -> int:
     newest = store.rounds()[-1]
     if not store.is_closed(newest):
         raise UserError(f"round {newest} is not finished; `gnome round resume {store.root}` finishes it")
-    config = config or load_round_config(store, newest)
+    config = with_absolute_paths(config) if config else load_round_config(store, newest)
     check_round(store, newest + 1, config)
     store.start_round(newest + 1, config.document())
     return newest + 1
@@ -210,7 +210,7 @@ def open_or_start_round(store: Store, config: RoundConfig | None) -> int:
     round_ = open_round(store)
     if round_ is None:
         return start_round(store, config)
-    if config is not None and config != load_round_config(store, round_):
+    if config is not None and with_absolute_paths(config) != load_round_config(store, round_):
         raise UserError(
             f"round {round_} is open, with other settings; `gnome round resume {store.root}` finishes it with its own, "
             f"`gnome round drop {store.root}` gives it up"
@@ -228,6 +228,7 @@ def init_store(root: str, config: RoundConfig) -> Store:
     store = Store(root)
     if store.rounds() and store.is_closed(0):
         raise UserError(f"{root} is a store already; `gnome round run {root}` runs its next round")
+    config = with_absolute_paths(config)
     check_round(store, 0, config)
     next(read_snapshot(config.snapshot), None)  # a wrong source must not leave half a store behind
     if store.rounds() and not any(store.commit(0, stage) for stage in stages_of(0)):

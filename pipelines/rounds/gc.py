@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from gnome_core.files import is_temporary
 from pipelines.rounds.plan import stages_of
-from pipelines.rounds.verify import is_temporary
 from pipelines.store.records import Attempt
 from pipelines.store.store import DONE, LAUNCHED, STAMP, Store
 
@@ -32,7 +32,7 @@ def leftovers(store: Store, older_than: timedelta) -> Iterator[Leftover]:
             yield Leftover(checkpoints, "checkpoints of members that are committed", files)
         if store.is_closed(round_):
             for path, size in store.storage.files(f"rounds/r{round_:04d}").items():
-                if is_temporary(path) and "/attempts/" not in path:
+                if is_temporary(path.rpartition("/")[2]) and "/attempts/" not in path:
                     yield Leftover(path, "a file that was never finished", {path: size})
 
 

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from pipelines.rounds.job import Job
 
 
+class FromDriver(beam.PTransform):
+    """FileStat JSON of files that the driver wrote, for a manifest's `files`."""
+
+    def __init__(self, files: Iterable[FileStat]):
+        super().__init__()
+        self.files = [stat.model_dump_json() for stat in files]
+
+    def expand(self, pipeline):
+        return pipeline | beam.Create(self.files).with_output_types(str)
+
+
 class WriteManifest(beam.PTransform):
     """Apply to a pipeline once all outputs are known.
 

@@ -28,6 +28,8 @@ def read_toml(path: str, command: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not settings: its values are nested without end") from None
 
 
 def parse_settings(kind: type[Settings], values: dict[str, Any], origin: str) -> Settings:

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from gnome_core.files import is_temporary
 from pipelines.errors import StoreError, UserError
+from pipelines.reading.analyses import kept_analyses, load_analysis
+from pipelines.reading.finished import finished_batch, finished_batches
 from pipelines.rounds.config import parse_config
 from pipelines.rounds.plan import inputs_of, stages_of
 from pipelines.store.digests import json_digest
@@ -41,6 +44,16 @@ def verify(store: Store) -> Iterator[Complaint]:
     for name in store.storage.children("rounds"):
         if name not in rounds:
             yield Complaint(f"rounds/{name}", "is foreign: no round of that name")
+    for name in kept_analyses(store):
+        try:
+            load_analysis(store, name)
+        except StoreError as error:
+            yield Complaint(*_place(store, error))
+    for evaluator, batch in finished_batches(store):
+        try:
+            finished_batch(store, evaluator, batch)
+        except StoreError as error:
+            yield Complaint(*_place(store, error))
 
 
 def _round_of(name: str) -> int | None:
@@ -158,14 +171,8 @@ def _foreign(store: Store, round_: int, commits: dict[str, Commit]) -> Iterator[
     listed = {stat.path for commit in commits.values() for stat in commit.files}
     for path in store.storage.files(folder):
         parts = path.removeprefix(f"{folder}/").split("/")
-        if path not in listed and not is_temporary(path) and not _is_ours(parts, stages_of(round_), commits):
+        if path not in listed and not is_temporary(parts[-1]) and not _is_ours(parts, stages_of(round_), commits):
             yield Complaint(path, "is foreign: no commit lists it, and no stage reads it")
-
-
-def is_temporary(path: str) -> bool:
-    """Whether it is what a writer that was killed has left."""
-    name = path.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _is_ours(parts: Sequence[str], stages: Sequence[str], commits: dict[str, Commit]) -> bool:
@@ -181,6 +188,12 @@ def _is_ours(parts: Sequence[str], stages: Sequence[str], commits: dict[str, Com
             return True
         case _:
             return False
+
+
+def _place(store: Store, error: StoreError) -> tuple[str, str]:
+    """The file that the message begins with (store-relative), and the rest."""
+    path, _, what = str(error).partition(" ")
+    return path.removeprefix(f"{store.root}/"), what
 
 
 def _short(error: Exception) -> str:

@@ -14,14 +14,20 @@ from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA, protocol_json
 from pipelines.beam import progress, tags
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import WriteTable
-from pipelines.evaluation.batches import FRAMES, EvaluateBatch, check_protocol, evaluate_batches, fixed_batches
+from pipelines.evaluation.batches import (
+    CRYSTAL_COLUMNS,
+    FRAMES,
+    Batches,
+    EvaluateBatch,
+    check_protocol,
+    evaluate_batches,
+    write_batches,
+)
 from pipelines.evaluation.jobs import ReadJobs, job_folders, read_jobs, run_waiting
 from pipelines.reading.committed import all_proposals, committed_statuses, proposals
 from pipelines.rounds.job import Job
-from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.rounds.manifest import FromDriver, WriteManifest, run_job
 from pipelines.store.records import Manifest
-
-COLUMNS = ["id", "lattice", "frac_coords", "numbers"]
 
 
 def run(job: Job) -> Manifest:
@@ -32,15 +38,15 @@ def run(job: Job) -> Manifest:
     evaluator = make_evaluator(settings.evaluator, settings.relaxation())
     for protocol in jobs["protocol"].unique().to_pylist():  # a potential's file may have been replaced since
         check_protocol(evaluator, protocol)
-    batches = fixed_batches(jobs.select(COLUMNS), settings.batch_size)
+    batches = write_batches(job.store, job.attempt.path, jobs.select(CRYSTAL_COLUMNS), settings.batch_size)
     progress.expect(len(jobs), "crystals")
 
     def build(pipeline: beam.Pipeline) -> None:
         evaluate = EvaluateBatch(root, settings.evaluator, settings.relaxation(), protocol_json(evaluator.protocol))
         done = evaluate_batches(pipeline, batches, evaluate, network_hints(job.flags))
-        _write(pipeline, job, done.results, done[FRAMES], [done[tags.COUNTS]], [])
+        _write(pipeline, job, batches, done, [])
 
-    return run_job(job, build, {"batches": len(batches)})
+    return run_job(job, build, {"batches": batches.number})
 
 
 def _take_results(job: Job) -> Manifest:
@@ -49,11 +55,12 @@ def _take_results(job: Job) -> Manifest:
     jobs = open_jobs(job, name)
     if job.run_jobs:
         run_waiting(job.store, name, dft, jobs["id"].to_pylist())
-    batches = fixed_batches(jobs.select(COLUMNS), job.config.evaluation.batch_size)
+    size = job.config.evaluation.batch_size
+    batches = write_batches(job.store, job.attempt.path, jobs.select(CRYSTAL_COLUMNS), size)
 
     def build(pipeline: beam.Pipeline) -> None:
         done = read_jobs(pipeline, batches, ReadJobs(job.store.root, name, dft))
-        _write(pipeline, job, done.results, done[FRAMES], [done[tags.COUNTS]], [done[tags.DEAD]])
+        _write(pipeline, job, batches, done, [done[tags.DEAD]])
 
     late = int(pc.sum(pc.invert(pc.is_in(jobs["id"], proposals(job.store.root, job.round)["id"]))).as_py() or 0)
     return run_job(job, build, {"jobs_of_earlier_rounds": late})
@@ -72,11 +79,12 @@ def open_jobs(job: Job, evaluator: str) -> pa.Table:
     return jobs.filter(pa.array(open_, pa.bool_()))
 
 
-def _write(pipeline: beam.Pipeline, job: Job, results, frames, counts: list, dead: list) -> None:
+def _write(pipeline: beam.Pipeline, job: Job, batches: Batches, done: beam.pvalue.DoOutputsTuple, dead: list) -> None:
     root, path = job.store.root, job.attempt.path
     files = [
-        results | "Write" >> WriteTable(root, path, "results", RESULT_SCHEMA, ("id",), 1),
-        frames
+        pipeline | "Asked" >> FromDriver([batches.file]),
+        done.results | "Write" >> WriteTable(root, path, "results", RESULT_SCHEMA, ("id",), 1),
+        done[FRAMES]
         | "WriteFrames" >> WriteTable(root, path, "frames", FRAME_SCHEMA, ("job", "step"), job.config.part_files),
     ]
-    pipeline | "Manifest" >> WriteManifest(root, path, "results", files, counts, dead)
+    pipeline | "Manifest" >> WriteManifest(root, path, "results", files, [done[tags.COUNTS]], dead)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from dft.tables import JOB_SCHEMA, job_digest
 from gnome_core.compositions.formulas import SYMBOLS, chemsys, reduced_formula
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
-from gnome_core.crystals.readers import Entry, Rejected, elemental_entries, read_snapshot
+from gnome_core.crystals.readers import Entry, Rejected, elemental_entries
 from gnome_core.stability.plausible import implausible_energy
 from gnome_core.stability.references import ElementalReferences
 from pipelines.beam import tags
@@ -31,14 +32,21 @@ UNLABELLED_SCHEMA = pa.schema(
 )
 
 
-def unlabelled_crystals(source: str, protocol: str) -> tuple[pa.Table, list[DeadLetter], int]:
-    """(crystals to evaluate, letters of the broken rows, crystals that repeat another one exactly)."""
+def letters_of(items: Iterable[Entry | Rejected]) -> list[DeadLetter]:
+    """The letters of the rows that a reader rejected."""
+    return [
+        DeadLetter("snapshot", item.key, item.reason, item.message[:2000], item.payload)
+        for item in items
+        if isinstance(item, Rejected)
+    ]
+
+
+def unlabelled_crystals(items: Iterable[Entry | Rejected], protocol: str) -> tuple[pa.Table, int]:
+    """(crystals to evaluate, how many more repeat one of them exactly) of what a reader gave."""
     found: dict[str, Entry] = {}
-    letters: list[DeadLetter] = []
     repeated = 0
-    for item in read_snapshot(source):
+    for item in items:
         if isinstance(item, Rejected):
-            letters.append(DeadLetter("snapshot", item.key, item.reason, item.message[:2000], item.payload))
             continue
         digest = job_digest(item.crystal, protocol)
         repeated += digest in found
@@ -52,7 +60,7 @@ def unlabelled_crystals(source: str, protocol: str) -> tuple[pa.Table, list[Dead
         source=[entry.source for entry in entries],
         reference_e_form_per_atom=[entry.reference_e_form_per_atom for entry in entries],
     )
-    return pa.Table.from_batches([batch]), letters, repeated
+    return pa.Table.from_batches([batch]), repeated
 
 
 def added_references(crystals: pa.Table, scale: str) -> pa.Table:
@@ -77,8 +85,8 @@ def missing_reference(numbers: Iterable[int], elements: Collection[int]) -> str 
     return "_".join(["missing_reference", *missing]) if missing else None
 
 
-def as_jobs(crystals: pa.Table, evaluator: str, protocol: str) -> pa.Table:
-    """JOB_SCHEMA rows of UNLABELLED_SCHEMA crystals."""
+def as_jobs(crystals: pa.RecordBatch, evaluator: str, protocol: str) -> pa.RecordBatch:
+    """JOB_SCHEMA rows of crystals with CRYSTAL_FIELDS."""
     numbers = crystals["numbers"].to_pylist()
     columns = {
         **{name: crystals[name] for name in ("id", "lattice", "frac_coords", "numbers")},
@@ -87,7 +95,7 @@ def as_jobs(crystals: pa.Table, evaluator: str, protocol: str) -> pa.Table:
         "evaluator": pa.repeat(evaluator, len(crystals)),
         "protocol": pa.repeat(protocol, len(crystals)),
     }
-    return pa.table([columns[name] for name in JOB_SCHEMA.names], schema=JOB_SCHEMA)
+    return pa.RecordBatch.from_arrays([columns[name] for name in JOB_SCHEMA.names], schema=JOB_SCHEMA)
 
 
 def results_of_elements(results: pa.RecordBatch) -> pa.RecordBatch:
@@ -111,22 +119,49 @@ def references_of(
     return ElementalReferences.lowest([np.array(row) for row in numbers], energies, scale)
 
 
-@beam.typehints.with_output_types(pa.RecordBatch)
-class ToSnapshotEntries(beam.DoFn):
-    """RESULT_SCHEMA -> ENTRY_SCHEMA of round 0, once all elements' results are known (a side input).
+@dataclass(frozen=True)
+class Snapshot:
+    """What workers know of a snapshot that is evaluated, in files: only a few references travel with the graph.
 
-    crystals: store-relative path of the UNLABELLED_SCHEMA table that was evaluated. originals: entries of a snapshot on
-    the evaluator's scale that were evaluated again: the lower of the two stays. elemental: entries that references are
-    chosen from beside the results.
+    crystals: store-relative path of the UNLABELLED_SCHEMA table that is evaluated. before: of the ENTRY_SCHEMA table of
+    entries on the evaluator's scale. added: references of the package.
     """
 
-    def __init__(self, root: str, crystals: str, originals: pa.Table, elemental: pa.Table, scale: str):
-        self.root, self.path, self.scale = root, crystals, scale
-        self.originals, self.elemental = originals, elemental.to_batches()
+    root: str
+    crystals: str
+    before: str
+    added: pa.Table
+    scale: str
+
+    def asked(self) -> pa.Table:
+        return self._read(self.crystals, UNLABELLED_SCHEMA)
+
+    def originals(self, asked: pa.Table) -> pa.Table:
+        """Entries that are evaluated again: the lower of the two stays."""
+        before = self._read(self.before, ENTRY_SCHEMA)
+        return before.filter(pc.is_in(before["id"], asked["entry"].combine_chunks())).combine_chunks()
+
+    def elemental(self) -> list[pa.RecordBatch]:
+        """Entries that references are chosen from beside the results."""
+        before = self._read(self.before, ENTRY_SCHEMA)
+        elements = [len(set(numbers)) == 1 for numbers in before["numbers"].to_pylist()]
+        return [*self.added.to_batches(), *before.filter(pa.array(elements, pa.bool_())).to_batches()]
+
+    def _read(self, path: str, schema: pa.Schema) -> pa.Table:
+        table = pq.read_table(pa.BufferReader(Store(self.root).storage.read(path)))
+        return table.cast(schema).combine_chunks()
+
+
+@beam.typehints.with_output_types(pa.RecordBatch)
+class ToSnapshotEntries(beam.DoFn):
+    """RESULT_SCHEMA -> ENTRY_SCHEMA of round 0, once all elements' results are known (a side input)."""
+
+    def __init__(self, snapshot: Snapshot):
+        self.snapshot, self.scale = snapshot, snapshot.scale
 
     def setup(self) -> None:
-        table = pq.read_table(pa.BufferReader(Store(self.root).storage.read(self.path)))
-        self.crystals = table.cast(UNLABELLED_SCHEMA).combine_chunks()
+        self.crystals = self.snapshot.asked()
+        self.originals, self.elemental = self.snapshot.originals(self.crystals), self.snapshot.elemental()
         self.rows = {id_: row for row, id_ in enumerate(self.originals["id"].to_pylist())}
 
     def process(self, results: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator:
@@ -180,11 +215,16 @@ class ToSnapshotEntries(beam.DoFn):
 class KeepEntries(beam.DoFn):
     """Entries that were not evaluated again, their formation energies against the references found now."""
 
-    def __init__(self, elemental: pa.Table, scale: str):
-        self.elemental, self.scale = elemental.to_batches(), scale
+    def __init__(self, snapshot: Snapshot):
+        self.snapshot = snapshot
+
+    def setup(self) -> None:
+        self.again, self.elemental = self.snapshot.asked()["entry"].combine_chunks(), self.snapshot.elemental()
 
     def process(self, entries: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from relabelled([entries], references_of(elements, self.elemental, self.scale))
+        untouched = entries.filter(pc.invert(pc.is_in(entries["id"], self.again)))
+        if untouched.num_rows:
+            yield from relabelled([untouched], references_of(elements, self.elemental, self.snapshot.scale))
 
 
 def relabelled(batches: Iterable[pa.RecordBatch], references: ElementalReferences) -> Iterator[pa.RecordBatch]:

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dft.tables import job_digest
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formulas import NUMBERS
-from gnome_core.crystals.arrow import ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
+from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
 from gnome_core.crystals.readers import elemental_entries, embedded_entries
 from gnome_core.stability.hull import Hull
 
 
-def entries_of_file(source: str) -> pa.Table | None:
-    """The labelled entries of a source that is a table of them: the embedded snapshot, or a file like it."""
+def table_of_entries(source: str) -> pa.Table | None:
+    """The rows, as they are, of a source that is a table of entries: the embedded snapshot, or a file like it."""
     if source == "embedded":
-        return as_entries(embedded_entries())
+        return embedded_entries()
     path = Path(source)
     if path.suffix != ".parquet" or not path.is_file():
         return None
-    if not {field.name for field in ENTRY_SCHEMA if not field.nullable} <= set(pq.read_schema(path).names):
-        return None
-    return as_entries(pq.read_table(path))
+    required = {field.name for field in ENTRY_SCHEMA if not field.nullable}
+    try:
+        return pq.read_table(path) if required <= set(pq.read_schema(path).names) else None
+    except (pa.ArrowException, OSError):
+        return None  # the reader of crystals says what is wrong, and reads what can be read
 
 
-def labels_of(crystals: pa.Table, entries: pa.Table | None) -> np.ndarray:
-    """(n,) formation energies of UNLABELLED_SCHEMA rows, eV/atom, NaN where unknown: of the source's own entries on
-    their one scale, else of the database it names."""
-    if entries is None:
+def labels_of(crystals: pa.Table, labels: Mapping[str, float | None] | None) -> np.ndarray:
+    """(n,) formation energies of UNLABELLED_SCHEMA rows, eV/atom, NaN where unknown.
+
+    labels: those of a table of entries, by its ids; None where the source is none: the label is the database's.
+    """
+    if labels is None:
         return crystals["reference_e_form_per_atom"].to_numpy()
-    rows = pc.index_in(crystals["entry"], value_set=entries["id"].combine_chunks())
-    return entries["e_form_per_atom"].take(rows).to_numpy()
+    return np.array([labels.get(id_) for id_ in crystals["entry"].to_pylist()], float)
 
 
 def worth_recomputing(numbers: list[list[int]], e_form: np.ndarray, elements: Collection[str] | None) -> np.ndarray:

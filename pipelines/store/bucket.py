@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import tempfile
 import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from gnome_core.caches import cache_folder
+from gnome_core.files import replacing
 from pipelines.errors import StoreError, UserError
 
 TIMEOUT = (10.0, 120.0)  # s to connect, and without a byte of an answer
@@ -140,14 +140,8 @@ class Bucket:
         copy = _cache(self.address("")).joinpath(*parts)
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=copy.parent, suffix=".tmp")
-            try:
-                with open(descriptor, "wb") as file, self._explained(path):
-                    self._blob(path).download_to_file(file, checksum="crc32c", retry=_retry(), timeout=TIMEOUT)
-                os.replace(temporary, copy)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            with self._explained(path), replacing(copy) as file:
+                self._blob(path).download_to_file(file, checksum="crc32c", retry=_retry(), timeout=TIMEOUT)
         return str(copy)
 
     def _blob(self, path: str):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import google_crc32c
+
+from gnome_core import files
 
 READ_BYTES = 1 << 20
 
@@ -78,21 +79,13 @@ class LocalFolder:
 
     def write(self, path: str, data: bytes) -> None:
         target = self._path(path)
-        temporary = _write_beside(target, data)
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.write_file(target, data)
 
     def create(self, path: str, data: bytes) -> bool:
         target = self._path(path)
-        temporary = _write_beside(target, data)
-        try:
-            os.link(temporary, target)  # unlike rename, fails where the target exists
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
-        _sync_folder(target.parent)
-        return True
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return files.create_file(target, data)
 
     def exists(self, path: str) -> bool:
         return self._path(path).exists()
@@ -144,27 +137,14 @@ class LocalFolder:
         return str(folder.resolve())
 
 
-def _write_beside(target: Path, data: bytes) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def is_local(address: str) -> bool:
+    """Whether it is a path on this machine rather than in a bucket."""
+    return "://" not in address
 
 
 def storage_for(root: str) -> Storage:
     """The storage of a store's address: a local folder, or gs://BUCKET/PATH. Raises UserError for another."""
-    if "://" in root:
+    if not is_local(root):
         from pipelines.store.bucket import Bucket
 
         return Bucket.at(root)
@@ -173,7 +153,7 @@ def storage_for(root: str) -> Storage:
 
 def local_file(address: str) -> str:
     """A file on this machine for an address that a storage gave: the file itself, or a bucket's copy in the cache."""
-    if "://" not in address:
+    if is_local(address):
         return address
     folder, _, name = address.rpartition("/")
     return storage_for(folder).fetch(name)

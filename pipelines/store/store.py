@@ -26,7 +26,7 @@ from pipelines.store.digests import json_digest, rows_digest
 from pipelines.store.kept import DOCUMENTS, FILES, Kept
 from pipelines.store.records import Attempt, Commit, FileStat, JobFile, Manifest, stage_path, table_files
 from pipelines.store.seals import json_document, sealed, unsealed
-from pipelines.store.storage import LocalFolder, storage_for
+from pipelines.store.storage import LocalFolder, is_local, storage_for
 
 ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages work on
 STAMP = "%Y%m%dT%H%M%S.%f"  # begins an attempt's id
@@ -77,10 +77,13 @@ class Store:
                             f"{self.root}/{commit} is missing, with which the round was closed; restore it from a copy"
                         )
 
+    @property
+    def in_bucket(self) -> bool:
+        return not is_local(self.root)
+
     def output_path(self, name: str) -> Path:
         """Where a command writes `name` if it is not told: into the store's folder. Raises UserError for a bucket."""
-        folder = self.storage.local_path("")
-        if folder is None:
+        if self.in_bucket:
             raise UserError(f"{self.root} is in a bucket; say where to with --output")
         return Path(self.root, name)
 
@@ -225,10 +228,10 @@ class Store:
 
     # files
 
-    def write_table(self, path: str, table: str, rows: pa.Table) -> FileStat:
-        """Write Parquet (row groups of ROW_GROUP rows) and say what was written."""
+    def write_table(self, path: str, table: str, rows: pa.Table, row_group: int = ROW_GROUP) -> FileStat:
+        """Write Parquet (row groups of so many rows) and say what was written."""
         sink = io.BytesIO()
-        pq.write_table(rows, sink, row_group_size=ROW_GROUP, compression="zstd")
+        pq.write_table(rows, sink, row_group_size=row_group, compression="zstd")
         return self._write(path, table, sink.getvalue(), len(rows), rows_digest(rows))
 
     def write_blob(self, path: str, table: str, data: bytes) -> FileStat:

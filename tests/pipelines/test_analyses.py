@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.analyses import ANALYSES, FROM_STORE
-from pipelines.reading.analyses import load_analyses
+from gnome_core.analysis.result import Analysis
+from pipelines.analyses import ANALYSES, FROM_STORE, Inputs, Options, run_analysis
+from pipelines.reading.analyses import keep_analysis, kept_analyses, load_analyses, load_analysis
 from pipelines.reading.entries import measured_entries
+from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 from tests.gnome_core.analysis.test_lithium import measurements
 from tests.gnome_core.analysis.test_replay import labelled
@@ -27,7 +29,8 @@ def store(two_rounds, tmp_path_factory):
 def test_everything_that_needs_the_store_alone(store, tmp_path):
     done = gnome("analyse", str(store), "all", "--export", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    kept = load_analyses(Store(str(store)), ANALYSES)
+    kept, damaged = load_analyses(Store(str(store)), ANALYSES)
+    assert damaged == []
     assert [stored.analysis.name for stored in kept] == list(FROM_STORE)
     assert {stored.round for stored in kept} == {2}
     page = (store / "report.html").read_text()
@@ -47,6 +50,37 @@ def test_everything_that_needs_the_store_alone(store, tmp_path):
     assert sum(last) == growth.summary["stable, round 2"] == on_hull
 
 
+def test_a_damaged_analysis_is_named_and_left_out(two_rounds, tmp_path):
+    path = tmp_path / "store"
+    shutil.copytree(two_rounds, path)
+    store = Store(str(path))
+    keep_analysis(store, Analysis("growth", "Growth", {"old": pa.table({"n": [3]})}, {"z": 2, "a": None}, ()), 2)
+    assert list(load_analysis(store, "growth").analysis.summary.items()) == [("z", 2), ("a", None)]
+    for name in ("growth", "scaling", "displaced"):
+        run_analysis(Inputs(store), name, Options())
+    assert len(list((path / "analysis" / "growth").iterdir())) == 1, "of the old one nothing is left"
+    assert kept_analyses(store) == ["displaced", "growth", "scaling"]
+    assert list(verify(store)) == []
+    summary, [rows] = path / "analysis" / "scaling.json", (path / "analysis" / "growth").iterdir()
+    summary.write_text(summary.read_text().replace("round", "r0und", 1))
+    rows.write_bytes(rows.read_bytes()[:-1])
+    complaints = {complaint.path for complaint in verify(store)}
+    assert complaints == {"analysis/scaling.json", f"analysis/growth/{rows.name}"}
+    kept, damaged = load_analyses(Store(str(path), keep=False), ANALYSES)
+    assert [stored.analysis.name for stored in kept] == ["displaced"]
+    assert sorted(what.split(" ", 1)[0] for what in damaged) == sorted([str(rows), str(summary)])
+    for command in ("round status", "report"):
+        done = gnome(*command.split(), str(path))
+        assert done.returncode == 0, done.stderr
+        said = done.stdout + done.stderr
+        assert f"{summary} has been changed" in said
+        assert f"`gnome analyse {path} growth` makes it anew" in said
+    page = (path / "report.html").read_text()
+    assert 'id="analysis-displaced"' in page
+    assert 'id="analysis-growth"' not in page
+    assert "scaling is left out" in page
+
+
 def test_novelty_against_a_table_and_against_the_store_itself(store, tmp_path):
     entries = measured_entries(Store(str(store)))
     pq.write_table(entries.slice(0, 3), tmp_path / "known.parquet")
@@ -54,7 +88,7 @@ def test_novelty_against_a_table_and_against_the_store_itself(store, tmp_path):
     assert done.returncode == 0, done.stderr
     itself = gnome("analyse", str(store), "novelty", "--against", str(store), "--all")
     assert itself.returncode == 0, itself.stderr
-    novelty = next(s.analysis for s in load_analyses(Store(str(store)), ANALYSES) if s.analysis.name == "novelty")
+    novelty = load_analysis(Store(str(store)), "novelty").analysis
     assert novelty.summary["known"] == novelty.summary["crystals"] > 0
 
 

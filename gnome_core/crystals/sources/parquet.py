@@ -45,7 +45,7 @@ def read_parquet(path: Path) -> Iterator[Entry | Rejected]:
             first_row += file.metadata.row_group(group).num_rows
             try:
                 for batch in _batches(path, file, group, columns):
-                    yield from _read_batch(batch, path, row)
+                    yield from _read_batch(batch, str(path), row)
                     row += len(batch)
             except (pa.ArrowException, OSError) as error:
                 message = f"{path}, rows {row}..{first_row - 1}: damaged ({error}); copy or export the file again"
@@ -75,7 +75,15 @@ def _of_plain_lists(path: Path) -> pa.BufferReader:
     return pa.BufferReader(content[:footer] + content[footer:].replace(b"ARROW:schema", b"arrow_schema"))
 
 
-def _read_batch(batch: pa.RecordBatch, path: Path, first_row: int) -> Iterator[Entry | Rejected]:
+def read_rows(table: pa.Table, source: str) -> Iterator[Entry | Rejected]:
+    """The rows of a table with those columns that was read from `source`: one item each, in their order."""
+    row = 0
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        yield from _read_batch(batch, source, row)
+        row += len(batch)
+
+
+def _read_batch(batch: pa.RecordBatch, source: str, first_row: int) -> Iterator[Entry | Rejected]:
     ids = [str(value) if value is not None else "" for value in batch["id"].to_pylist()]
     labels, references, sources = (
         batch[name].to_pylist() if name in batch.schema.names else [None] * len(batch)
@@ -85,7 +93,7 @@ def _read_batch(batch: pa.RecordBatch, path: Path, first_row: int) -> Iterator[E
     for i, crystal in enumerate(crystals):
         yield read_entry(
             ids[i],
-            f"{path}, row {first_row + i}",
+            f"{source}, row {first_row + i}",
             str(sources[i] or "parquet"),
             lambda crystal=crystal: _valid(crystal),
             labels[i],

@@ -11,9 +11,10 @@ from pipelines.report.sections.elements import Page, arrow_table
 
 
 def analyses(page: Page) -> str:
-    """One article each; empty where none was kept."""
+    """What is damaged, then one article each; empty where none was kept."""
     newest = max((s.round for s in page.data.stages if s.stage == "hull"), default=0)
-    return "".join(_analysis(page, stored, stale=stored.round < newest) for stored in page.data.analyses)
+    left_out = "".join(f'<p class="note">{escape(what)}</p>' for what in page.data.left_out)
+    return left_out + "".join(_analysis(page, stored, stale=stored.round < newest) for stored in page.data.analyses)
 
 
 def _analysis(page: Page, stored: StoredAnalysis, stale: bool) -> str:

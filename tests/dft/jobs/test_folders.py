@@ -1,5 +1,6 @@
 """Job folders: states, claims, attempts, packing; whatever is killed, nothing is lost and nothing runs twice."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from dft.jobs.folders import STALE_AFTER, Ending, Job, JobFolder, JobFolders, State, end_attempt
+from gnome_core import files
 from gnome_core.crystals.crystal import Crystal, crystal_digest
 
 CRYSTAL = Crystal(np.diag([3.0, 3.1, 3.2]), [[0, 0, 0], [0.1, 0.2, 1 / 3]], [12, 8])
@@ -108,3 +110,38 @@ def test_shards_unpack_into_folders_once(tmp_path):
 
 def fresh_state(folders: JobFolders) -> set[State]:
     return {folders[id_].state for id_ in folders.ids()}
+
+
+def test_a_nearly_full_disk_publishes_no_half_job(folders, monkeypatch):
+    """One write takes a part of job.json, the next one says that the disk is full."""
+    write, other = os.write, "cd" + "0" * 30
+
+    def full(descriptor, data):
+        if len(data) < len(FILES["job.json"]):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:100])
+
+    before = sorted(folders.root.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            folders.emit({other: {"job.json": FILES["job.json"]}})
+    assert sorted(folders.root.rglob("*")) in (before, [*before, folders.root / "cd"])
+    assert folders.emit({other: FILES}) == 1
+    assert folders[other].job.id == JOB.id
+
+
+def test_what_is_emitted_is_on_the_disk_before_and_after_it_has_its_name(folders, monkeypatch):
+    seen = []
+    monkeypatch.setattr("dft.jobs.folders.sync_file_system", lambda folder: seen.append((folder, folders.ids())))
+    other = "cd" + "0" * 30
+    folders.emit({other: FILES})
+    assert seen == [(folders.root, [JOB.id]), (folders.root, [JOB.id, other])]
+
+
+def test_a_damaged_shard_hides_no_other_job(folders, caplog):
+    folders.pack("good", {"ef" + "0" * 30: FILES})
+    (folders.root / "shards" / "bad.tar").write_bytes(b"\x00garbage" * 100)
+    assert folders.ids() == [JOB.id, "ef" + "0" * 30]
+    assert folders.unpack() == 1
+    assert "bad.tar is damaged" in caplog.text

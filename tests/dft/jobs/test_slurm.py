@@ -77,3 +77,11 @@ def test_there_are_no_flows_for_espresso(emitted):
     folders, _ = emitted
     with pytest.raises(SubmitError, match="no flows for espresso"):
         submit_flows(folders, folders.ids(), "espresso", DftConfig(), None, None)
+
+
+def test_a_path_with_a_line_break_is_refused(tmp_path):
+    """It would end a comment of the script, and what follows it would be run."""
+    folders = JobFolders(tmp_path / "a\ntouch owned\n")
+    with pytest.raises(SubmitError, match=r"cannot stand in a script"):
+        submit_slurm(folders, ["x"], ["dft", "run", "x"], tasks=1, dry_run=True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,3 +1,4 @@
+import os
 import re
 import resource
 import subprocess
@@ -71,6 +72,10 @@ def test_help_of_every_command_imports_nothing_heavy():
         (("potential", "test", "stillinger-weber", "bare.extxyz"), "bare.extxyz: configuration 0: "),
         (("potential", "test", "stillinger", "bare.extxyz"), "no potential 'stillinger'; there are: "),
         (("predict", "bare.cif", "--hull", "bare.cif"), "bare.cif has no labelled crystal"),
+        (("init", "new", "--config", "utf16.toml"), "utf16.toml: not UTF-8"),
+        (("init", "new", "--config", "deep.toml"), "deep.toml: not settings: its values are nested without end"),
+        (("init", "bare.cif/new"), "bare.cif/new cannot be written: not a directory"),
+        (("dft", "run", "new", "--jobs-file", "none.txt"), "none.txt: No such file"),
         (("compositions", "--elements", "Li,O", "-o", "bare.cif/all.txt"), "bare.cif/all.txt cannot be written: "),
         (("compositions", "--elements", "Li,O", "-o", "/dev/full"), "/dev/full cannot be written: no space left"),
     ],
@@ -78,6 +83,8 @@ def test_help_of_every_command_imports_nothing_heavy():
 def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "garbage.npz").write_bytes(b"no arrays")
+    (tmp_path / "utf16.toml").write_text("seed = 1", encoding="utf-16")
+    (tmp_path / "deep.toml").write_text(f"seed = {'[' * 9_999}{']' * 9_999}")
     silicon = Crystal(2.7 * (np.ones((3, 3)) - np.eye(3)), [[0, 0, 0], [0.25] * 3], [14, 14])
     (tmp_path / "bare.cif").write_text(format_cif(silicon, "silicon"))  # neither has energies
     write(tmp_path / "bare.extxyz", to_atoms(silicon))
@@ -115,3 +122,72 @@ def test_config_prints_toml():
     result = gnome("config")
     assert result.returncode == 0
     assert "[selection]" in result.stdout
+
+
+# As Beam raises again in the driver what a step raised: here, and from a process of its own.
+WRAPPED = [
+    (OSError(28, "No space left on device", "/s/part"), "/s/part: No space left on device"),
+    (OSError(28, "No space left on device"), "No space left on device"),
+    (OSError("[Errno 30] Read-only file system: '/s/part' [while running 'Write']"), "/s/part: Read-only file system"),
+    (
+        RuntimeError("Traceback ...\nPermissionError: [Errno 13] Permission denied: '/s/part'\n\nmore"),
+        "/s/part: Permission denied",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "message"), WRAPPED, ids=range(len(WRAPPED)))
+def test_what_the_machine_refuses_is_one_line_wherever_it_was_raised(error, message, monkeypatch, capsys):
+    def command():
+        raise error
+
+    monkeypatch.setattr(app, "app", command)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"gnome: {message}\n"
+
+
+def test_a_device_that_is_not_there_is_one_line(tmp_path):
+    silicon = Crystal(2.7 * (np.ones((3, 3)) - np.eye(3)), [[0, 0, 0], [0.25] * 3], [14, 14])
+    (tmp_path / "x.cif").write_text(format_cif(silicon, "silicon"))
+    command = [GNOME, "predict", str(tmp_path / "x.cif")]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cuda"})
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("gnome: JAX_PLATFORMS = 'cuda': jax finds no such device here")
+    assert result.stderr.count("\n") == 1
+
+
+AFTER_A_PIPELINE = """
+import apache_beam as beam
+from pipelines.beam.runners import run_pipeline, runner_flags
+from pipelines.cli import app
+from pipelines.errors import UserError
+
+def command():
+    run_pipeline(runner_flags([]), lambda pipeline: pipeline | beam.Create([1]))
+    print("ran")
+    atexit.register(print, "left in order")
+    raise {ending}
+
+import atexit
+app.app = command
+app.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("SystemExit(0)", 0, ""),
+        ("SystemExit(3)", 3, ""),
+        ("UserError('mistake')", 2, "gnome: mistake\n"),
+        ("ValueError('defect')", 1, "ValueError: defect\n"),
+    ],
+)
+def test_all_ends_are_alike_once_pipelines_were_run(ending, code, said):
+    source = AFTER_A_PIPELINE.format(ending=ending)
+    result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout) == (code, "ran\nleft in order\n"), result.stderr
+    assert result.stderr.endswith(said)
+    assert "terminate called" not in result.stderr

@@ -135,3 +135,29 @@ def test_unknown_protocols_and_folders_without_jobs(tmp_path):
     empty = gnome("status", str(tmp_path))
     assert empty.returncode == 2
     assert "has no first-principles jobs" in empty.stderr
+
+
+def test_unreadable_documents_are_one_broken_job_each(emitted):
+    """As a power cut leaves what was never synced: empty files. All commands go on with the other jobs."""
+    folders, arguments = emitted
+    first, second, third = folders.ids()
+    assert gnome("run", arguments[0], first, *arguments[1:]).returncode == 0
+    end = folders[first].folder / "attempts/01/end.json"
+    end.write_bytes(b"")
+    folders[second].claim()
+    (folders[second].folder / "attempts/01/claim.json").write_bytes(b"")
+    (folders[third].folder / "job.json").write_bytes(b"")
+    for name in ("status", "preflight", "report", "run", "report", "submit"):
+        options = ["--dry-run"] if name == "submit" else []
+        rest = arguments[1:] if name in ("preflight", "run", "submit") else []
+        result = gnome(name, arguments[0], *options, *rest)
+        assert "Traceback" not in result.stdout + result.stderr, result.stderr
+        assert result.returncode == 0, result.stderr
+    table = folders.root.parent / "jobs.csv"
+    assert gnome("report", arguments[0], "-o", str(table)).returncode == 0
+    assert states(folders) == [State.FAILED, State.CONVERGED, State.FAILED]
+    broken = {first: ("damaged_record", str(end)), third: ("damaged_job", f"{folders[third].folder}/job.json")}
+    lines = {line.split(",")[1]: line for line in table.read_text().splitlines()}
+    for id_, (reason, path) in broken.items():
+        assert reason in lines[id_]
+        assert path in lines[id_]

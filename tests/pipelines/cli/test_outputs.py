@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -178,3 +179,24 @@ def test_molecular_dynamics_leaves_every_file_of_the_user_alone(stem, inputs, ru
     assert {path.name: path.read_bytes() for path in inputs.glob("*.npz")} == before
     assert (inputs / f"{stem}.extxyz").exists()
     assert not (inputs / ".checkpoints").exists()
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_one_line(inputs, run):
+    with pytest.raises(UserError, match=r"^/dev/full cannot be written: no space left on device; name another place$"):
+        run("compositions LiF -o /dev/full")
+    (inputs / "old.txt").write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"^old\.txt cannot be written: file too large"):
+            run("compositions --elements Li,Mn,Fe,Co,Ni,P,S,O -o old.txt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (inputs / "old.txt").read_text() == "old"
+    assert [path.name for path in inputs.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_is_written_can_go_to_a_pipe():
+    result = gnome("compositions", "LiF", "-o", "/dev/stdout")
+    assert result.returncode == 0, result.stderr
+    assert "LiF\n" in result.stdout

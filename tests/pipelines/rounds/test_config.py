@@ -14,7 +14,7 @@ from gnome_core.generation.config import SUBSTITUTION_RULE, GenerationConfig
 from gnome_core.generation.oxidation import can_be_neutral
 from pipelines.errors import UserError
 from pipelines.potentials.config import PotentialConfig
-from pipelines.rounds.config import RoundConfig, derived_seed, load_config, parse_config
+from pipelines.rounds.config import RoundConfig, derived_seed, load_config, parse_config, with_absolute_paths
 from pipelines.rounds.toml import config_toml, parse_settings
 
 
@@ -184,3 +184,25 @@ def test_reading_settings_and_status_loads_nothing_heavy(modules, heavy):
     code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_files_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("p.npz", "s.parquet", "gnome.csv", "embedded"):
+        (tmp_path / name).touch()
+    (tmp_path / "cifs").mkdir()
+
+    def stored(snapshot: str, evaluator: str = "embedded", pre_relax: str | None = None) -> tuple[str, str, str | None]:
+        values = {"snapshot": snapshot, "evaluation": {"evaluator": evaluator, "pre_relax": pre_relax}}
+        config = with_absolute_paths(parse_config(values, "x"))
+        assert with_absolute_paths(config) == config
+        return config.snapshot, config.evaluation.evaluator, config.evaluation.pre_relax
+
+    potential = f"potential:{tmp_path}/p.npz"
+    assert stored("s.parquet", "potential:p.npz") == (f"{tmp_path}/s.parquet", potential, None)
+    assert stored("cifs", "espresso", "potential:./p.npz") == (f"{tmp_path}/cifs", "espresso", potential)
+    assert stored("gnome-csv:gnome.csv")[0] == f"gnome-csv:{tmp_path}/gnome.csv"
+    for name in ("embedded", "mp-api", "optimade:https://example.org", "none.parquet"):
+        assert stored(name)[0] == name
+    for name in ("embedded", "potential:pretrained", "potential:none.npz", "label:embedded"):
+        assert stored("embedded", name)[1] == name

@@ -250,8 +250,11 @@ def test_of_snapshot_and_recomputation_the_lower_stays(store, tiny, tmp_path, to
         row["round"], row["job"] = 0, None
     compound["energy_per_atom"] -= 0.5  # the label is lower than what the toy will find
     element["energy_per_atom"] += 0.2  # and here it is higher
-    unstable = {**compound, "id": "unstable", "energy_per_atom": 5.0, "e_form_per_atom": 3.0}
+    unstable = {**compound, "id": "unstable", "energy_per_atom": compound["energy_per_atom"] + 2.0}
     unstable["lattice"] = [1.1 * x for x in unstable["lattice"]]
+    references = {row["numbers"][0]: row["energy_per_atom"] for row in known if len(set(row["numbers"])) == 1}
+    for row in (*known, unstable):
+        row["e_form_per_atom"] = row["energy_per_atom"] - np.mean([references[z] for z in row["numbers"]])
     path = tmp_path / "same-scale.parquet"
     pq.write_table(pa.Table.from_pylist([*known, unstable], ENTRY_SCHEMA), path)
     config = driver.load_round_config(store, 0).model_copy(update={"snapshot": str(path)})
@@ -268,8 +271,8 @@ def test_of_snapshot_and_recomputation_the_lower_stays(store, tiny, tmp_path, to
     assert made[element["id"]]["energy_per_atom"] < element["energy_per_atom"]
     assert made[element["id"]]["job"] is not None
     assert made[element["id"]]["e_form_per_atom"] == pytest.approx(0)
-    assert made["unstable"]["energy_per_atom"] == 5.0, "not worth computing again"
-    shift = made["unstable"]["e_form_per_atom"] - 3.0
+    assert made["unstable"]["energy_per_atom"] == unstable["energy_per_atom"], "not worth computing again"
+    shift = made["unstable"]["e_form_per_atom"] - unstable["e_form_per_atom"]
     assert shift > 0, "the reference of lithium is lower now"
 
 

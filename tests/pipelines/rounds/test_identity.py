@@ -60,8 +60,8 @@ def test_evaluate_refuses_jobs_of_another_protocol_before_it_computes(store):
 def test_a_worker_refuses_another_potential_than_the_jobs_ask_for(store, monkeypatch):
     """Its file was replaced while the stage ran, or is another on this machine."""
     old, new = Stub("pair/old"), Stub("pair/new")
-    jobs = proposals(store.root, 1).select(evaluate.COLUMNS)
-    (batch,) = batches.fixed_batches(jobs.slice(0, 2), 2)
+    jobs = proposals(store.root, 1).select(batches.CRYSTAL_COLUMNS)
+    (batch,) = jobs.slice(0, 2).combine_chunks().to_batches()
     monkeypatch.setattr(batches, "make_evaluator", lambda name, config: new)
     step = batches.EvaluateBatch(store.root, "potential:p.npz", RelaxConfig(), protocol_json(old.protocol))
     with pytest.raises(UserError, match=r"potential:p.npz is not what the jobs were made for: its scale changed"):
@@ -72,8 +72,8 @@ def test_a_worker_refuses_another_potential_than_the_jobs_ask_for(store, monkeyp
 
 def test_results_that_another_potential_left_under_the_jobs_ids_are_not_taken(store, monkeypatch):
     """As a version that did not compare has left them."""
-    jobs = proposals(store.root, 1).select(evaluate.COLUMNS)
-    (batch,) = batches.fixed_batches(jobs.slice(0, 2), 2)
+    jobs = proposals(store.root, 1).select(batches.CRYSTAL_COLUMNS)
+    (batch,) = jobs.slice(0, 2).combine_chunks().to_batches()
     stubs = {"pair/old": Stub("pair/old"), "pair/new": Stub("pair/new")}
     for scale in ("pair/new", "pair/old", "pair/old"):
         monkeypatch.setattr(batches, "make_evaluator", lambda name, config, scale=scale: stubs[scale])

@@ -230,12 +230,15 @@ def test_a_half_written_attempt_is_not_adopted(store):
     assert again.attempt != commit.attempt
 
 
-def test_a_damaged_batch_of_results_is_evaluated_again(store):
+@pytest.mark.parametrize("kind", ["results.parquet", "frames.parquet", "json"])
+@pytest.mark.parametrize("part", [0.0, 0.33, 0.99])
+def test_a_damaged_batch_of_results_is_evaluated_again(kind, part, store):
     before = store.commit(1, "evaluate")
-    batch = sorted(Path(store.root, "jobs/embedded").glob("*.results.parquet"))[0]
+    batch = sorted(Path(store.root, "jobs/embedded").glob(f"*.{kind}"))[0]
     good = batch.read_bytes()
-    middle = len(good) // 3
-    batch.write_bytes(good[:middle] + bytes(b ^ 0xFF for b in good[middle : middle + 8]) + good[middle + 8 :])
+    middle = int(part * len(good))
+    batch.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+    assert [complaint.path for complaint in verify(store)] == [batch.relative_to(store.root).as_posix()]
     for path in ("rounds/r0001/ROUND.json", "rounds/r0001/evaluate/COMMIT.json"):
         Path(store.root, path).unlink()
     shutil.rmtree(Path(store.root, "rounds/r0001/evaluate"))

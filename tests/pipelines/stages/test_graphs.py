@@ -5,17 +5,21 @@ from collections import Counter
 from functools import cache, partial
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from apache_beam.coders import coders
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.typehints import typehints
 
+from gnome_core.generation.parents import ParentTable
 from pipelines.beam.options import network_hints
 from pipelines.beam.runners import DEFAULT_FLAGS
 from pipelines.rounds import driver, manifest
 from pipelines.rounds.plan import inputs_of, stages_of
+from pipelines.stages import evaluate, generate
 from pipelines.store.records import Attempt
 from pipelines.store.store import Store
 
@@ -34,9 +38,11 @@ class Built(BaseException):
     """Stops a stage once its graph is there."""
 
 
-def build(root: str, round_: int, stage: str, flags: tuple[str, ...]) -> beam.Pipeline:
+def build(root: str, round_: int, stage: str, flags: tuple[str, ...], **settings) -> beam.Pipeline:
     store, found = Store(root), []
     config = driver.load_round_config(store, round_)
+    evaluation = config.evaluation.model_copy(update={"batch_size": 64})
+    config = config.model_copy(update={"evaluation": evaluation, **settings})
 
     def capture(_, make) -> None:
         pipeline = beam.Pipeline(options=PipelineOptions([*DEFAULT_FLAGS, *flags]))
@@ -97,7 +103,7 @@ def test_tables_never_cross_a_shuffle_as_pickles(round_, stage, graph):
     untyped = [label for label, kind in seen if kind is typehints.Any and not _is_beams_own(label)]
     assert untyped == [], "the type decides the coder"
     tables = [(label, kind) for label, kind in seen if "pyarrow" in str(kind)]
-    assert tables
+    assert tables or stage == "snapshot", "a labelled one is written by the driver, which has checked its rows"
     for label, kind in tables:
         assert not fallbacks(kind), f"{label}: {kind}"
 
@@ -139,3 +145,59 @@ def test_hints_are_strings_and_only_where_asked_for():
 def test_our_coder_is_the_registered_one():
     for kind in (pa.RecordBatch, pa.Table):
         assert type(beam.coders.registry.get_coder(kind)).__module__ == "pipelines.beam.coders"
+
+
+MANY = 31_000
+LARGEST = 300_000  # bytes of a graph; Dataflow refuses more than 10 MB
+
+
+@pytest.fixture(scope="module")
+def many(tiny) -> pa.Table:
+    """The entries of the small snapshot again and again, each copy a little larger than the one before."""
+    entries = pq.read_table(tiny / "snapshot.parquet")
+    rows = pa.concat_tables([entries] * (MANY // len(entries) + 1)).slice(0, MANY).combine_chunks()
+    copies = np.arange(MANY) // len(entries)
+    lattices = rows["lattice"].combine_chunks().flatten().to_numpy().reshape(-1, 9) * (1 + 1e-5 * copies[:, None])
+    rows = rows.set_column(1, rows.schema.field("lattice"), pa.array(list(lattices), rows.schema.field("lattice").type))
+    ids = [f"{id_}-{copy}" for id_, copy in zip(rows["id"].to_pylist(), copies, strict=True)]
+    return rows.set_column(0, rows.schema.field("id"), pa.array(ids))
+
+
+def size(pipeline: beam.Pipeline) -> int:
+    return pipeline.to_runner_api().ByteSize()
+
+
+@pytest.mark.parametrize(("round_", "stage"), STAGES)
+def test_graphs_are_small(round_, stage, graph):
+    assert size(graph(round_, stage, ())) < LARGEST
+
+
+@pytest.mark.parametrize("kind", ["labelled", "unlabelled", "again", "broken"])
+def test_no_crystal_of_a_large_snapshot_is_in_the_graph(kind, many, two_rounds, tmp_path):
+    table = many.drop_columns(["e_form_per_atom"]) if kind in ("unlabelled", "broken") else many
+    if kind == "broken":  # every letter carries its row
+        bad = pa.array([[0.0] * 9] * (MANY - 1) + [many["lattice"][0].as_py()], table.schema.field("lattice").type)
+        table = table.set_column(1, table.schema.field("lattice"), bad)
+    pq.write_table(table, tmp_path / "many.parquet")
+    shutil.copytree(two_rounds, tmp_path / "store")
+    settings = {"snapshot": str(tmp_path / "many.parquet"), "recompute": kind == "again"}
+    assert size(build(str(tmp_path / "store"), 0, "snapshot", (), **settings)) < LARGEST
+
+
+def test_no_job_is_in_the_graph(many, two_rounds, tmp_path, monkeypatch):
+    shutil.copytree(two_rounds, tmp_path / "store")
+    few = evaluate.proposals(str(tmp_path / "store"), 1)
+    jobs = many.select(["id", "lattice", "frac_coords", "numbers"]).append_column(
+        "protocol", pa.array(few["protocol"].to_pylist()[:1] * MANY)
+    )
+    monkeypatch.setattr(evaluate, "proposals", lambda *_: jobs)
+    assert size(build(str(tmp_path / "store"), 1, "evaluate", ())) < LARGEST
+
+
+def test_no_parent_is_in_the_graph(two_rounds, tmp_path, monkeypatch):
+    shutil.copytree(two_rounds, tmp_path / "store")
+    few = generate.parent_table(str(tmp_path / "store"), 0)
+    columns = (few.ids, few.crystals, few.oxidation, few.formulas)
+    parents = ParentTable(*(list(column) * (MANY // len(few)) for column in columns))
+    monkeypatch.setattr(generate, "parent_table", lambda *_: parents)
+    assert size(build(str(tmp_path / "store"), 1, "generate", ())) < LARGEST

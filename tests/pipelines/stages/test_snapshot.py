@@ -1,15 +1,23 @@
 """Snapshots whose elements lack a reference, and crystals that the evaluator cannot judge."""
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
-from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, record_batch
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, record_batch
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.readers import Rejected
+from pipelines.beam.dead_letters import DEAD_SCHEMA
+from pipelines.errors import UserError
 from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
+from pipelines.rounds.verify import verify
+from pipelines.stages.snapshot_labelled import checked_entries
 from tests.gnome_core.potentials.samples import FCC
 from tests.gnome_core.stability.samples import salt, tetrafluoride
 
@@ -84,3 +92,83 @@ def test_nonsense_is_no_entry_and_no_reference(tiny, tmp_path):
     counts = store.commit(0, "snapshot").counts
     assert counts.rejected == {"implausible_volume": 2, "missing_reference_Mg": 1}
     assert (counts.n_in, counts.n_out) == (5, 2)
+
+
+BAD_ROWS = {
+    "repeated": ({"id": "GOOD"}, "duplicate_id"),
+    "nameless": ({"id": ""}, "missing_id"),
+    "nan-energy": ({"energy_per_atom": float("nan")}, "not_finite"),
+    "infinite-label": ({"e_form_per_atom": float("inf")}, "not_finite"),
+    "nan-lattice": ({"lattice": [float("nan")] * 9}, "not_finite"),
+    "flat": ({"lattice": [0.0] * 9}, "bad_lattice"),
+    "one-point": ({"frac_coords": [0.0] * 6}, "overlapping_atoms"),
+    "nanometres": ({"lattice": [0.42, 0, 0, 0, 0.42, 0, 0, 0, 0.42]}, "bad_lattice"),
+    "short": ({"frac_coords": [0.0] * 3}, "malformed_row"),
+    "unbound": ({"e_form_per_atom": -50.0}, "implausible_energy"),
+    "disagreeing": ({"energy_per_atom": -3.0}, "energy_mismatch"),
+    "absurd-total": ({"energy_per_atom": 123.0}, "implausible_energy"),
+    "misnamed": ({"formula": "Fe2O3"}, "formula_mismatch"),
+    "elsewhere": ({"chemsys": "Fe-O"}, "formula_mismatch"),
+    "beyond-the-table": ({"numbers": [3, 200]}, "unknown_element"),
+    "formation": ({"energy_kind": "formation"}, "unknown_energy"),
+}
+
+
+def test_rows_of_a_labelled_snapshot_are_checked_one_by_one(tiny, tmp_path):
+    entries = pq.read_table(tiny / "snapshot.parquet")
+    pair = pc.equal(pc.list_value_length(entries["numbers"]), 2)
+    good = entries.filter(pc.and_(pair, pc.equal(entries["chemsys"], "Li-Mg"))).to_pylist()[0]
+    bad = [good | {"id": name} | change for name, (change, _) in BAD_ROWS.items()]
+    bad[0]["id"] = good["id"]
+    # Of another store: its rounds and parents are none of this one's.
+    found = entries.to_pylist()[-1] | {"id": "found", "round": 7, "parent": "gone"}
+    table = pa.concat_tables([entries, pa.Table.from_pylist([*bad, found], schema=entries.schema)])
+    pq.write_table(table, tmp_path / "snapshot.parquet")
+    config = load_config(str(tiny / "round.toml")).model_copy(update={"snapshot": str(tmp_path / "snapshot.parquet")})
+    store = driver.init_store(str(tmp_path / "store"), config)
+    for _ in driver.run_stages(store, 0, ["snapshot", "hull"]):
+        pass
+    commit = store.commit(0, "snapshot")
+    assert commit.counts.dead == Counter(reason for _, reason in BAD_ROWS.values())
+    assert (commit.counts.n_in, commit.counts.n_out) == (len(table), len(entries) + 1)
+    letters = store.read_table(commit, "dead", DEAD_SCHEMA)
+    assert {row["key"]: row["reason"] for row in letters.to_pylist() if row["key"] in BAD_ROWS} == {
+        name: reason for name, (_, reason) in BAD_ROWS.items() if name not in ("repeated", "nameless")
+    }
+    assert all("snapshot.parquet, row" in text for text in letters["message"].to_pylist() if "again" not in text)
+    kept = store.read_table(commit, "entries", ENTRY_SCHEMA).sort_by("id").to_pylist()
+    assert [row for row in kept if row["id"] != "found"] == as_entries(entries).sort_by("id").to_pylist()
+    assert [(row["round"], row["parent"]) for row in kept if row["id"] == "found"] == [(0, None)]
+    assert list(verify(store)) == []
+
+
+def test_labels_are_against_the_references_that_the_store_will_use(tiny, tmp_path):
+    """A file from a store whose snapshot had another lithium: 0.04 eV/atom is no fault, a whole eV is one."""
+    entries = pq.read_table(tiny / "snapshot.parquet")
+    lithium = entries.filter(pc.equal(entries["chemsys"], "Li")).sort_by("energy_per_atom").to_pylist()[0]
+
+    def checked(lower: float):
+        row = lithium | {"id": "lower", "energy_per_atom": lithium["energy_per_atom"] - lower}
+        table = pa.concat_tables([entries, pa.Table.from_pylist([row], schema=entries.schema)])
+        return checked_entries(table, "file", lithium["scale"])
+
+    before = {row["id"]: row for row in entries.to_pylist()}
+    kept, _ = checked(0.04)
+    for row in kept.to_pylist():
+        n_lithium = row["numbers"].count(3) / len(row["numbers"])
+        expected = before.get(row["id"], lithium)["e_form_per_atom"] + 0.04 * n_lithium * (row["id"] != "lower")
+        assert abs(row["e_form_per_atom"] - expected) < 1e-9
+    kept, items = checked(1.0)
+    wrong = {item.reason for item in items if isinstance(item, Rejected)}
+    assert wrong == {"energy_mismatch"}
+    assert "lower" in kept["id"].to_pylist(), "which of the two is wrong nobody can tell: all that disagree are named"
+
+
+def test_a_labelled_snapshot_without_a_usable_row_says_why(tiny, tmp_path):
+    entries = pq.read_table(tiny / "snapshot.parquet")
+    nothing = entries.set_column(6, entries.schema.field("energy_per_atom"), pa.array([float("nan")] * len(entries)))
+    pq.write_table(nothing, tmp_path / "snapshot.parquet")
+    config = load_config(str(tiny / "round.toml")).model_copy(update={"snapshot": str(tmp_path / "snapshot.parquet")})
+    store = driver.init_store(str(tmp_path / "store"), config)
+    with pytest.raises(UserError, match=rf"no usable crystal among {len(entries)} rows \({len(entries)} not_finite\)"):
+        list(driver.run_stages(store, 0, ["snapshot"]))

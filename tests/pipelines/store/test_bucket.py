@@ -2,14 +2,20 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from pipelines.cli.app import app
 from pipelines.errors import StoreError, UserError
+from pipelines.reading.analyses import kept_analyses
 from pipelines.reading.members import member_addresses
 from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
@@ -21,12 +27,23 @@ from pipelines.stages.train_folder import training_folder
 from pipelines.store import bucket as buckets
 from pipelines.store.bucket import Bucket
 from pipelines.store.store import Store
-from tests.pipelines.conftest import digests, gnome
+from tests.pipelines.conftest import digests
 from tests.pipelines.store.gcs import FakeGcs
 from tests.pipelines.store.test_store import SCHEMA, write_commit
 
 pytest.importorskip("google.cloud.storage", reason="pip install -e '.[gcs]'")
 
+POTENTIAL_TOML = """
+[model]
+layers = 1
+hidden_irreps = "4x0e+4x1o"
+edge_irreps = "0e+1o"
+cutoff = 3.5
+radial_width = 8
+[training]
+epochs = 1
+validate_every = 1
+"""
 COMMIT = "/store/rounds/r0000/score/COMMIT.json"
 
 
@@ -292,17 +309,75 @@ def test_an_open_round_of_a_bucket_is_dropped(cloud_round):
     assert digests(store) == before
 
 
-def test_the_command_line_reads_a_bucket(cloud_round, tmp_path):
+# Each in turn, on one store: STORE is its address, OUT a folder. With what it says.
+COMMANDS = [
+    ("round status STORE", "r0001/train"),
+    ("round plan STORE", "r0002/generate"),
+    ("show STORE", "new crystals on the hull"),
+    ("show STORE mp-153", "Mg"),
+    ("report STORE", "gs://lab/tiny/report.html"),
+    ("report STORE -o OUT/page.html", "OUT/page.html"),
+    ("export STORE -o OUT/entries.csv", "entries written to"),
+    ("export STORE --format cif -o OUT/cifs", "entries written to"),
+    ("export STORE --format parquet -o OUT/entries.parquet", "entries written to"),
+    ("analyse STORE growth", "gs://lab/tiny/report.html"),
+    ("analyse STORE novelty --against STORE --all", "known"),
+    ("analyse STORE novelty --against OUT/entries.parquet --all --export OUT/novelty", "known"),
+    ("predict OUT/cifs/mp-153.cif --store STORE -o OUT/predicted.csv", ""),
+    ("potential train STORE -o OUT/p.npz --config OUT/p.toml", "frames trained"),
+    ("potential test OUT/p.npz STORE", "energy"),
+    ("potential label OUT/cifs/mp-153.cif -o gs://lab/labels", "1 of 1 labelled in gs://lab/labels"),
+    ("potential test OUT/p.npz gs://lab/labels", "energy"),
+    ("verify STORE", "gs://lab/tiny is whole"),
+    ("gc STORE --delete --older-than 0", ""),
+    ("migrate STORE", "nothing to do"),
+    ("verify STORE", "gs://lab/tiny is whole"),
+    ("round resume STORE", "nothing to resume: round 1 is finished"),
+]
+
+
+def test_every_command_that_takes_a_store_takes_a_bucket(cloud_round, tmp_path, monkeypatch):
     fake, store = cloud_round
-    status = gnome("round", "status", store.root, STORAGE_EMULATOR_HOST=fake.url)
-    assert status.returncode == 0, status.stderr
-    assert "r0001/train" in status.stdout
-    report = gnome("report", store.root, STORAGE_EMULATOR_HOST=fake.url, XDG_CACHE_HOME=str(tmp_path))
-    assert report.stdout.strip() == "gs://lab/tiny/report.html", report.stderr
+    (tmp_path / "p.toml").write_text(POTENTIAL_TOML)
+    monkeypatch.setattr("pipelines.beam.environment.prepare", lambda verbose: None)  # it starts the process anew
+    wrong = []
+    for command, said in COMMANDS:
+        words = command.replace("STORE", store.root).replace("OUT", str(tmp_path)).split()
+        result = CliRunner().invoke(app, words)
+        wanted, found = ("".join(text.split()) for text in (said.replace("OUT", str(tmp_path)), result.output))
+        if result.exit_code or wanted not in found:
+            wrong.append(f"{command}: {result.exception!r}, {result.output}")
+    assert wrong == []
     assert b"<html" in fake.buckets["lab"]["tiny/report.html"].data
-    refused = gnome("export", store.root, STORAGE_EMULATOR_HOST=fake.url)
-    assert refused.returncode == 2
-    assert "--output" in refused.stderr
+    assert 'id="analysis-growth"' in fake.buckets["lab"]["tiny/report.html"].data.decode()
+    assert {"growth", "novelty"} == set(kept_analyses(store))
+    assert (tmp_path / "predicted.csv").read_text().count("\n") == 2
+    assert not any(path.name.startswith("gs:") for path in Path.cwd().iterdir())
+    commands = {tuple(command.split()[:2]) for command, _ in COMMANDS}
+    commands |= {tuple(line.split()[:1]) for line, _ in COMMANDS} | {("init",), ("round", "run"), ("round", "drop")}
+    takes = set(taking_a_store(get_command(app)))
+    assert takes - commands - OTHERWISE == set(), "a new one belongs into COMMANDS"
+
+
+# Runs of stages: by the driver in `cloud_round`, dropped in the test above. dft: on a file system only, and says so.
+OTHERWISE = {("round", "propose"), ("round", "learn"), ("potential", "screen"), ("dft",), ("train",), ("evaluate",)}
+
+
+def taking_a_store(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Words of all commands that have an argument STORE; of groups with one, the group's."""
+    for name, command in group.commands.items():
+        words = (*before, name)
+        if any(p.name == "store" for p in command.params):
+            yield words[:1] if words[0] == "dft" else words[:2]
+        elif isinstance(command, click.Group):
+            yield from taking_a_store(command, words)
+
+
+def test_what_needs_a_file_system_says_so(cloud_round, tmp_path):
+    _, store = cloud_round
+    for command in ("export STORE", "potential screen STORE", "dft status STORE"):
+        with pytest.raises(UserError, match="bucket"):
+            CliRunner().invoke(app, command.replace("STORE", store.root).split(), catch_exceptions=False)
 
 
 def test_programs_in_folders_need_a_file_system(gcs, tiny):
