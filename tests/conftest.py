@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Compiling is most of the time of small networks: keep it between runs, and for the processes that tests start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # XLA reports an "error" for each program that it reads back; see pipelines.beam.environment.
 check_programs()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -47,10 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def quickly_compiled() -> Generator[None]:
     """Programs without most of XLA's optimisations, for small networks that are compared with themselves: compiling
-    takes half the time, and is most of theirs."""
+    takes half the time, and is most of theirs. Also in the processes that tests start."""
     import jax
 
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()  # the tests that follow in this process compile their own

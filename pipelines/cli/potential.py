@@ -52,7 +52,6 @@ def train(
     import numpy as np
 
     from gnome_core.potentials.frames import split_groups, with_levels
-    from gnome_core.training.potential.loop import train_potential
     from pipelines.cli.outputs import check_output
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config
@@ -67,6 +66,9 @@ def train(
         raise UserError(f"{' '.join(frames)}: no frame has only forces up to max_force = {settings.max_force:g} eV/Å")
     labelled = labelled.take(mild)
     is_train = split_groups(labelled.groups, settings.training.val_fraction, settings.seed)
+    # Takes seconds to import, as jax_md below: what is wrong above is said before.
+    from gnome_core.training.potential.loop import train_potential
+
     with _progress("training", settings.training.epochs, "epochs") as show:
         try:
             result = train_potential(
@@ -172,9 +174,6 @@ def md(
     """Run molecular dynamics on one crystal. An interrupted run goes on when called again."""
     _set_up()
     from gnome_core.crystals.sources.structure_file import read_structure
-    from gnome_core.potentials.by_name import make_potential
-    from gnome_core.potentials.md import run_digest, run_md
-    from gnome_core.potentials.nequip_potential import TrainedPotential
     from pipelines.cli.outputs import check_output, writing
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config
@@ -185,6 +184,10 @@ def md(
     if temperature is not None:
         settings = settings.model_copy(update={"temperature": temperature})
     start = read_structure(crystal)
+    from gnome_core.potentials.by_name import make_potential
+    from gnome_core.potentials.md import run_digest, run_md
+    from gnome_core.potentials.nequip_potential import TrainedPotential
+
     made = make_potential(potential)
     if not isinstance(made, TrainedPotential):
         raise UserError(f"--potential {potential}: molecular dynamics needs a trained potential (pretrained, FILE.npz)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,11 @@ import pyarrow.parquet as pq
 from gnome_core import files
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.writers import write_parquet
-from gnome_core.potentials.md import Trajectory
 from gnome_core.potentials.md_config import MDConfig
 from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from gnome_core.potentials.md import Trajectory
 
 TRAJECTORY_SCHEMA = pa.schema(
     [
@@ -68,6 +71,8 @@ def write_trajectory(trajectory: Trajectory, path: str | Path) -> None:
 
 def read_trajectory(path: str | Path) -> Trajectory:
     """A trajectory that `write_trajectory` wrote as Parquet."""
+    from gnome_core.potentials.md import Trajectory  # takes seconds to import
+
     table = pq.read_table(path)
     meta = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     lattice = np.array(meta["lattice"].split(), float).reshape(3, 3)

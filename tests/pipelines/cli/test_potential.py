@@ -20,6 +20,7 @@ from pipelines.rounds.manifest import read_manifest
 from pipelines.store.store import Store
 from tests.gnome_core.potentials.samples import COPPER, FCC
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 SILICON = Crystal(5.43 * FCC, [[0, 0, 0], [0.25] * 3], [14, 14])
 VACANT = format_cif(Crystal(4.2 * FCC, [[0, 0, 0], [0.5] * 3], [12, 8]), "x").replace("  Mg0  1", "  Mg1  1")
 VACANT = VACANT.replace("0.0000000000  1\n", "0.0000000000  0.6\n")
