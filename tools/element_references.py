@@ -39,6 +39,7 @@ from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.potential import IsolatedAtom, UnknownElement
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 from gnome_core.stability.plausible import implausible, implausible_geometry
 from gnome_core.stability.references import ElementalReferences
@@ -59,6 +60,12 @@ MARGIN = 1e-3  # eV/atom
 # So much lower than the lowest in PBE, which it was trained to give, the evaluator's energy is an artefact: fluorine
 # comes out 0.11 lower in a cell of 2.6 times the volume of its atoms. Otherwise iodine's 0.06 is the most.
 BELOW_PBE = 0.08  # eV/atom
+
+_LIST = pa.list_(pa.float64())
+STARTS_SCHEMA = pa.schema(
+    [("id", pa.string()), ("lattice", _LIST), ("frac_coords", _LIST), ("numbers", pa.list_(pa.int64()))]
+)
+STARTS = STARTS_SCHEMA.names
 
 PER_ELEMENT = 40  # crystals of each element that the check asks for
 CHECK_SITES = 24
@@ -159,29 +166,34 @@ def entries_of(
         if isinstance(outcome, RelaxationFailure):
             print(f"{id_}: {outcome.reason}, {outcome.message}", flush=True)
             continue
-        crystal, symbol = outcome.crystal, SYMBOLS[start.numbers[0]]
+        crystal = outcome.crystal
         if untrusted(crystal, outcome.energy_per_atom, lowest):
             print(f"{id_}: passed over at {outcome.energy_per_atom:.3f} eV/atom", flush=True)
             continue
-        rows.append(
-            {
-                "id": id_,
-                "lattice": crystal.lattice.ravel().tolist(),
-                "frac_coords": crystal.frac_coords.ravel().tolist(),
-                "numbers": crystal.numbers.tolist(),
-                "formula": symbol,
-                "chemsys": symbol,
-                "energy_per_atom": outcome.energy_per_atom,
-                "correction_per_atom": 0.0,
-                "e_form_per_atom": 0.0,
-                "energy_kind": "total",
-                "scale": evaluator.scale,
-                "source": "materials-project/matcalc",
-                "round": 0,
-                "job": job_digest(start, protocol),
-            }
-        )
+        job = job_digest(start, protocol)
+        rows.append(row_of_element(id_, crystal, outcome.energy_per_atom, evaluator.scale, job))
     return rows
+
+
+def row_of_element(id_: str, crystal: Crystal, energy_per_atom: float, scale: str, job: str | None) -> dict:
+    """A row of the entry schema."""
+    symbol = SYMBOLS[crystal.numbers[0]]
+    return {
+        "id": id_,
+        "lattice": crystal.lattice.ravel().tolist(),
+        "frac_coords": crystal.frac_coords.ravel().tolist(),
+        "numbers": crystal.numbers.tolist(),
+        "formula": symbol,
+        "chemsys": symbol,
+        "energy_per_atom": energy_per_atom,
+        "correction_per_atom": 0.0,
+        "e_form_per_atom": 0.0,
+        "energy_kind": "total",
+        "scale": scale,
+        "source": "materials-project/matcalc",
+        "round": 0,
+        "job": job,
+    }
 
 
 def lowest_rows(today: pa.Table, rows: list[dict], lowest: dict[int, float]) -> pa.Table:
@@ -196,6 +208,37 @@ def lowest_rows(today: pa.Table, rows: list[dict], lowest: dict[int, float]) -> 
         if present is None or row["energy_per_atom"] < present["energy_per_atom"] - MARGIN:
             chosen[row["numbers"][0]] = row
     return pa.Table.from_pylist([chosen[z] for z in sorted(chosen)], schema=today.schema)
+
+
+def crystals_elsewhere(every: pa.Table, lowest: dict[int, float]) -> pa.Table:
+    """The crystals of other scales' references, of elements that the polymorphs lack (ytterbium)."""
+    lacking = pa.array([numbers[0] not in lowest for numbers in every["numbers"].to_pylist()], pa.bool_())
+    table = every.filter(lacking).select(STARTS)
+    return table.set_column(3, "numbers", table["numbers"].cast(pa.list_(pa.int64()))).cast(STARTS_SCHEMA)
+
+
+def with_published(elements: pa.Table, functional: pa.Table, evaluator: Judge) -> pa.Table:
+    """The rows, and for elements that the evaluator knows but answers of none the functional's lowest crystal, with the
+    functional's own energy: both are meant to be on one scale."""
+    have = {numbers[0] for numbers in elements["numbers"].to_pylist()}
+    lowest, rows = lowest_energies(functional), []
+    energies = functional["energy_per_atom_ev"].to_pylist()
+    for crystal, energy in zip(crystals_of(functional), energies, strict=True):
+        z = int(crystal.numbers[0])
+        if z in have or energy > lowest[z]:
+            continue
+        try:
+            evaluator.potential.check(crystal)
+        except UnknownElement:
+            continue
+        except IsolatedAtom:  # so far apart that it cannot be relaxed
+            pass
+        have.add(z)
+        rows.append(row_of_element(f"published-{SYMBOLS[z]}", crystal, energy, evaluator.scale, None))
+        print(f"{SYMBOLS[z]}: the published {energy:.4f} eV/atom", flush=True)
+    return pa.concat_tables([elements, pa.Table.from_pylist(rows, schema=elements.schema)]).take(
+        pa.array(np.argsort([*(row[0] for row in elements["numbers"].to_pylist()), *(r["numbers"][0] for r in rows)]))
+    )
 
 
 def relabelled(snapshot: pa.Table, elements: pa.Table) -> pa.Table:
@@ -335,7 +378,7 @@ above the element's lowest in PBE and of at most {max_sites} atoms, were relaxed
 the lowest of them and of the crystal that was there before, which stays unless another one is more than {margin:g}
 eV/atom lower. Passed over are crystals that `gnome_core.stability.plausible` refuses, and those that come out more
 than {below:g} eV/atom below PBE's lowest: there the evaluator extrapolates (fluorine and phosphorus in blown-up
-cells).
+cells). An element of which nothing is left (id `published-...`) has the functional's own lowest crystal and energy.
 
 ## Nitrides
 
@@ -402,11 +445,13 @@ def main(name: str, references: str, structures: str, stable: str) -> None:
     table = polymorphs(references)
     in_pbe = lowest_energies(table)
     chosen = worth_relaxing(table, in_pbe)
-    lowest = lowest_energies(of_set(references, "MatPES-r2SCAN")) if "r2scan" in evaluator.scale else in_pbe
-    rows = entries_of(chosen, evaluate(evaluator, crystals_of(chosen)), evaluator, lowest)
+    functional = of_set(references, "MatPES-r2SCAN" if "r2scan" in evaluator.scale else "MP-PBE")
+    lowest = lowest_energies(functional)
     every, snapshot = (pq.read_table(DATA / file) for file in ("elements.parquet", "snapshot.parquet"))
+    starts = pa.concat_tables([chosen.select(STARTS).cast(STARTS_SCHEMA), crystals_elsewhere(every, in_pbe)])
+    rows = entries_of(starts, evaluate(evaluator, crystals_of(starts)), evaluator, lowest)
     mine = pc.equal(every["scale"], evaluator.scale)
-    elements = lowest_rows(every.filter(mine), rows, lowest)
+    elements = with_published(lowest_rows(every.filter(mine), rows, lowest), functional, evaluator)
     pq.write_table(
         pa.concat_tables([every.filter(pc.invert(mine)), elements]), DATA / "elements.parquet", compression="zstd"
     )
