@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from gnome_core.errors import GnomeError
 from gnome_core.potentials.potential import Potential
@@ -13,7 +17,9 @@ from gnome_core.potentials.published import PUBLISHED, installed
 DEFAULT = "chgnet"  # which `embedded` stands for
 CHGNET = {"chgnet": "0.3.0", "chgnet-r2scan": "r2scan"}
 NAMES = (*CHGNET, *PUBLISHED, "pretrained", "stillinger-weber")
-KINDS = f"embedded (which is {DEFAULT}), {', '.join(NAMES)}, FILE.npz, FILE.nqx, ase:MODULE:FUNCTION"
+KINDS = (
+    f"embedded (which is {DEFAULT}), {', '.join(NAMES)}, FILE.npz, FILE.nqx, ase:MODULE:FUNCTION, ase:FILE.py:FUNCTION"
+)
 
 
 class UnknownPotential(GnomeError, ValueError):
@@ -23,8 +29,8 @@ class UnknownPotential(GnomeError, ValueError):
 def make_potential(name: str) -> Potential:
     """chgnet, chgnet-r2scan: CHGNet 0.3.0, and on r2SCAN. nequix-oam-1, nequix-oam-1-pft: as `gnome potential get`
     fetched them. pretrained: the small NequIP that this package ships. stillinger-weber: silicon only. FILE.npz: one
-    that `gnome potential train` wrote. FILE.nqx: a Nequix. ase:MODULE:FUNCTION: the ASE calculator that the function
-    returns. embedded: the default of them.
+    that `gnome potential train` wrote. FILE.nqx: a Nequix. ase:MODULE:FUNCTION, ase:FILE.py:FUNCTION: the ASE
+    calculator that the function returns. embedded: the default of them.
 
     Raises UnknownPotential naming the choices, or BadPotential.
     """
@@ -49,15 +55,38 @@ def make_potential(name: str) -> Potential:
     if name.startswith("ase:") and name.count(":") == 2:
         from gnome_core.potentials.ase_calculator import CalculatorPotential
 
-        _, module, function = name.split(":")
+        _, place, function = name.split(":")
         try:
-            make = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
+            made = _function(place, function)()
+        except (ImportError, AttributeError, OSError, SyntaxError) as error:
             raise UnknownPotential(
-                f"{name}: {error}; the function must be importable and return a calculator"
+                f"{name}: {error}; the function must be importable, or in a file that ends in .py, and return a calculator"
             ) from error
-        return CalculatorPotential(make(), scale=name)
+        return CalculatorPotential(made, scale=_ase_scale(place, function, getattr(made, "identity", None)))
     raise UnknownPotential(f"no potential {name!r}; there are: {KINDS}")
+
+
+def _function(place: str, name: str) -> Callable[[], Any]:
+    """A function of a module, or of a file of Python, which is run anew."""
+    if not place.endswith(".py"):
+        return getattr(importlib.import_module(place), name)
+    spec = importlib.util.spec_from_file_location(f"_gnome_{Path(place).stem}", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def _ase_scale(place: str, function: str, identity: object) -> str:
+    """What tells a calculator's energies from another's: its name, the content of its file, and what it says of itself
+    (its attribute `identity`: a version of weights, say)."""
+    parts = [f"ase:{Path(place).name if place.endswith('.py') else place}:{function}"]
+    if place.endswith(".py"):
+        parts.append(hashlib.blake2b(Path(place).read_bytes(), digest_size=4).hexdigest())
+    if identity is not None:
+        parts.append(str(identity))
+    return "/".join(parts)
 
 
 def pretrained_path() -> str:

@@ -88,12 +88,13 @@ class EvaluationConfig(RelaxConfig):
 
     evaluator: Annotated[str, AfterValidator(check_name)] = Field(
         "embedded",
-        description="embedded: CHGNet 0.3.0 in this process | potential:FILE.npz: one of yours, likewise | "
+        description="embedded: chgnet, the default judge | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
+        "potential:FILE.npz: one of yours | ase:FILE.py:FUNCTION: an ASE calculator; all in the workers (docs/judges.md) | "
         "espresso | vasp: jobs in folders",
     )
     pre_relax: Annotated[str, AfterValidator(check_pre_relax)] | None = Field(
         None,
-        description="embedded | potential:FILE.npz: relax chosen candidates by it before they become jobs, to the same "
+        description="embedded | nequix-oam-1 | ...: relax chosen candidates by it before they become jobs, to the same "
         "fmax and within max_steps; what it does not know goes on as proposed; empty = none",
     )
     batch_size: int = Field(
@@ -257,9 +258,15 @@ def with_absolute_paths(config: RoundConfig) -> RoundConfig:
 
 
 def _absolute(name: str, kinds: Collection[str]) -> str:
-    """KIND:FILE with the file's absolute path where there is such a file; any other name as it is."""
+    """KIND:FILE, or ase:FILE.py:FUNCTION, with the file's absolute path where there is such a file; any other name as
+    it is."""
     kind, _, file = name.partition(":")
+    if kind == "ase" and file.count(":") == 1:
+        file, _, function = file.partition(":")
+        return f"ase:{Path(file).absolute()}:{function}" if Path(file).is_file() else name
     path = Path(file)  # "label:embedded" is a potential's name, whatever lies in the folder
+    if file.startswith("ase:"):
+        return f"{kind}:{_absolute(file, kinds)}"
     return f"{kind}:{path.absolute()}" if kind in kinds and path.suffix and path.is_file() else name
 
 

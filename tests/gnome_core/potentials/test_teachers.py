@@ -7,7 +7,7 @@ from ase.calculators.lj import LennardJones
 from gnome_core.crystals.convert import to_atoms
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.potentials.ase_calculator import CalculatorPotential, PotentialCalculator
-from gnome_core.potentials.by_name import make_potential
+from gnome_core.potentials.by_name import UnknownPotential, make_potential
 from gnome_core.potentials.sampling import alchemical, denoising_frames, distorted
 from gnome_core.potentials.stillinger_weber import StillingerWeber
 from tests.gnome_core.potentials.samples import COPPER, FCC, SKEWED, supercell
@@ -69,7 +69,7 @@ def test_potentials_are_made_by_name_and_wrong_names_explained():
     named = make_potential("ase:tests.gnome_core.potentials.test_teachers:lennard_jones")
     (answer,) = named.evaluate([COPPER])
     assert answer.energy < 0
-    for name, message in (("chgnet", "no potential 'chgnet'"), ("ase:math:nothing", "must be importable")):
+    for name, message in (("chgnot", "no potential 'chgnot'"), ("ase:math:nothing", "must be importable")):
         with pytest.raises(ValueError, match=message):
             make_potential(name)
 
@@ -100,3 +100,31 @@ def test_denoising_labels_lead_back_to_the_sites():
         away = crystal.positions - origin.positions
         np.testing.assert_allclose(forces, -2.0 * away, atol=1e-9)
         assert energy == pytest.approx(np.square(away).sum())
+
+
+CALCULATOR = """
+from ase.calculators.emt import EMT
+
+def make():
+    calculator = EMT()
+    calculator.identity = {identity!r}
+    return calculator
+"""
+
+
+def test_a_calculator_in_a_file_is_known_by_its_content_and_by_what_it_says_of_itself(tmp_path):
+    path = tmp_path / "mine.py"
+    scales = []
+    for identity in ("weights 1", "weights 2"):
+        path.write_text(CALCULATOR.format(identity=identity))
+        potential = make_potential(f"ase:{path}:make")
+        scales.append(potential.scale)
+    assert scales[0].startswith("ase:mine.py:make/")
+    assert scales[0].endswith("/weights 1")
+    assert scales[0].split("/")[1] != scales[1].split("/")[1]
+    (answer,) = potential.evaluate([COPPER])
+    assert answer.energy == pytest.approx(0.0, abs=0.1)  # EMT's zero is the metal
+    path.write_text("def make(:\n")
+    for name in (f"ase:{path}:make", f"ase:{tmp_path / 'none.py'}:make"):
+        with pytest.raises(UnknownPotential, match=r"a file that ends in \.py"):
+            make_potential(name)

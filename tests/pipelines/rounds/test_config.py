@@ -206,3 +206,16 @@ def test_files_are_found_from_any_folder(tmp_path, monkeypatch):
         assert stored(name)[0] == name
     for name in ("embedded", "potential:pretrained", "potential:none.npz", "label:embedded"):
         assert stored("embedded", name)[1] == name
+
+
+def test_a_calculators_file_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("")
+    for given, kept in (
+        ("ase:mine.py:make", f"ase:{tmp_path}/mine.py:make"),
+        ("potential:ase:mine.py:make", f"potential:ase:{tmp_path}/mine.py:make"),
+        ("ase:package.module:make", "ase:package.module:make"),
+        ("nequix-oam-1", "nequix-oam-1"),
+    ):
+        config = RoundConfig(evaluation={"evaluator": given})
+        assert with_absolute_paths(config).evaluation.evaluator == kept
