@@ -60,7 +60,7 @@ def make_potential(name: str) -> Potential:
             made = _function(place, function)()
         except (ImportError, AttributeError, OSError, SyntaxError) as error:
             raise UnknownPotential(
-                f"{name}: {error}; the function must be importable, or in a file that ends in .py, and return a calculator"
+                f"{name}: {error}; the function must be importable, or in a file of Python, and return a calculator"
             ) from error
         return CalculatorPotential(made, scale=_ase_scale(place, function, getattr(made, "identity", None)))
     raise UnknownPotential(f"no potential {name!r}; there are: {KINDS}")

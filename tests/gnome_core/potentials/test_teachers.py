@@ -126,5 +126,5 @@ def test_a_calculator_in_a_file_is_known_by_its_content_and_by_what_it_says_of_i
     assert answer.energy == pytest.approx(0.0, abs=0.1)  # EMT's zero is the metal
     path.write_text("def make(:\n")
     for name in (f"ase:{path}:make", f"ase:{tmp_path / 'none.py'}:make"):
-        with pytest.raises(UnknownPotential, match=r"a file that ends in \.py"):
+        with pytest.raises(UnknownPotential, match="a file of Python"):
             make_potential(name)
