@@ -71,6 +71,24 @@ def store(recomputed, toy, tmp_path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
+@pytest.fixture(scope="module")
+def proposed(recomputed, tmp_path_factory) -> Path:
+    """A store whose round 1 has emitted its jobs."""
+    path = tmp_path_factory.mktemp("proposed") / "store"
+    shutil.copytree(recomputed, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "resolve_name", lambda where: lambda *settings: Toy(energy))
+        propose(Store(str(path)))
+    return path
+
+
+@pytest.fixture
+def begun(proposed, toy, tmp_path) -> Store:
+    """A copy of it."""
+    shutil.copytree(proposed, tmp_path / "begun")
+    return Store(str(tmp_path / "begun"))
+
+
 def folders_of(store: Store) -> JobFolders:
     return JobFolders(Path(store.root) / "jobs" / "espresso")
 
@@ -88,6 +106,10 @@ def run_here(store: Store, engine: Toy, ids=None) -> None:
 def propose(store: Store) -> list[str]:
     round_ = driver.start_round(store, None)
     list(driver.run_stages(store, round_, PROPOSE))
+    return jobs_of(store, round_)
+
+
+def jobs_of(store: Store, round_: int) -> list[str]:
     return store.read_table(store.commit(round_, "emit"), "jobs", PROPOSAL_SCHEMA, ["id"])["id"].to_pylist()
 
 
@@ -114,9 +136,9 @@ def test_a_snapshot_on_another_scale_is_recomputed_where_it_matters(store, tiny)
     assert set(entries["correction_per_atom"].to_pylist()) == {0.25}
 
 
-def test_results_come_in_when_they_are_there(store, toy):
+def test_results_come_in_when_they_are_there(begun, toy):
     """Two jobs are late, one fails and converges when it is tried again, one's output is cut off."""
-    jobs = propose(store)
+    store, jobs = begun, jobs_of(begun, 1)
     late, failing, damaged = jobs[:2], jobs[2], jobs[3]
     toy.script = {"relax2": StepFailed("crashed", "bang")}
     run_here(store, toy, [failing])
@@ -157,8 +179,8 @@ def test_results_come_in_when_they_are_there(store, toy):
     assert list(verify(store)) == []
 
 
-def test_corrections_moments_fixes_and_every_frame_are_kept(store, toy):
-    jobs = propose(store)
+def test_corrections_moments_fixes_and_every_frame_are_kept(begun, toy):
+    store, jobs = begun, jobs_of(begun, 1)
     toy.script = {"scales": {"relax1": "gga/toy"}}
     run_here(store, toy)
     learn(store)
@@ -189,29 +211,24 @@ def test_corrections_moments_fixes_and_every_frame_are_kept(store, toy):
         assert entry["e_form_per_atom"] == pytest.approx(expected)
 
 
-def test_emission_twice_changes_nothing_and_crystals_without_potential_are_turned_away(store, toy, tmp_path):
-    shutil.copytree(store.root, tmp_path / "again")
-    jobs = propose(store)
-    folders = folders_of(store)
+def test_emission_twice_changes_nothing_and_crystals_without_potential_are_turned_away(begun, store, toy):
+    jobs, folders = jobs_of(begun, 1), folders_of(begun)
     before = {path: path.stat().st_mtime_ns for id_ in jobs for path in folders[id_].folder.rglob("*")}
-    shutil.rmtree(Path(store.root, "rounds/r0001/emit"))
-    list(driver.run_stages(store, 1, ["emit"]))
+    shutil.rmtree(Path(begun.root, "rounds/r0001/emit"))
+    list(driver.run_stages(begun, 1, ["emit"]))
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
-    again = Store(str(tmp_path / "again"))
     toy.script = {"lacks": "Cu"}
-    kept = propose(again)
-    copper = [row for row in all_proposals(again, 1)["chemsys"].to_pylist() if "Cu" in row]
+    kept = propose(store)
+    copper = [row for row in all_proposals(store, 1)["chemsys"].to_pylist() if "Cu" in row]
     assert copper == []
-    emitted = counts(again, 1, "emit")
+    emitted = counts(store, 1, "emit")
     assert emitted.rejected["missing_potential"] == len(jobs) - len(kept) > 0
     assert emitted.n_in == emitted.n_out + emitted.n_rejected
 
 
-def test_jobs_in_tar_shards_are_the_same_jobs(store, toy, tmp_path):
-    shutil.copytree(store.root, tmp_path / "packed")
-    jobs = propose(store)
-    packed = Store(str(tmp_path / "packed"))
+def test_jobs_in_tar_shards_are_the_same_jobs(begun, store, toy):
+    jobs, packed = jobs_of(begun, 1), store
     config = driver.load_round_config(packed, 0)
     round_ = driver.start_round(
         packed, config.model_copy(update={"dft": config.dft.model_copy(update={"emit": "tar"})})
@@ -226,14 +243,14 @@ def test_jobs_in_tar_shards_are_the_same_jobs(store, toy, tmp_path):
     assert counts(packed, 1, "evaluate").n_out == len(jobs)
 
 
-def test_a_missing_program_leaves_the_jobs_and_the_round(store, toy, monkeypatch):
+def test_a_missing_program_leaves_the_jobs_and_the_round(begun, toy, monkeypatch):
     from dft.jobs.engine import EngineMissing
 
     def check():
         raise EngineMissing("pw.x is not on PATH; install it")
 
     monkeypatch.setattr(toy, "check", check)
-    jobs = propose(store)
+    store, jobs = begun, jobs_of(begun, 1)
     with pytest.raises(UserError, match=r"pw\.x is not on PATH; install it; the jobs wait in"):
         list(driver.run_stages(store, 1, LEARN))
     assert {folders_of(store)[id_].state for id_ in jobs} == {State.EMITTED}
