@@ -88,7 +88,7 @@ class EvaluationConfig(RelaxConfig):
 
     evaluator: Annotated[str, AfterValidator(check_name)] = Field(
         "embedded",
-        description="embedded: chgnet, the default judge | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
+        description="embedded: chgnet, the default | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
         "potential:FILE.npz: one of yours | ase:FILE.py:FUNCTION: an ASE calculator; all in the workers, see "
         "docs/judges.md | espresso | vasp: jobs in folders",
     )
