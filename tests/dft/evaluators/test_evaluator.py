@@ -13,7 +13,7 @@ from tests.gnome_core.potentials.samples import COPPER, ROCKSALT
 
 
 def test_an_unknown_evaluator_is_refused_with_the_ones_there_are():
-    with pytest.raises(ValueError, match="no evaluator 'gpaw'; there is: embedded, espresso, vasp"):
+    with pytest.raises(ValueError, match="no evaluator 'gpaw'; there is: embedded, chgnet, "):
         make_evaluator("gpaw", RelaxConfig())
 
 

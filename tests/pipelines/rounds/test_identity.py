@@ -41,6 +41,9 @@ class Stub:
         self.protocol = {"evaluator": "potential", "scale": scale}
         self.evaluated = 0
 
+    def corrections(self, crystals):
+        return None
+
     def evaluate(self, crystals, progress=None):
         self.evaluated += len(crystals)
         return [RelaxationFailure("not_finite", "", []) for _ in crystals]
