@@ -29,4 +29,4 @@ def make_evaluator(
 
     if kind == "label":
         return Labeller(potential, config)
-    return PotentialEvaluator(potential if kind == "potential" else name, config)
+    return PotentialEvaluator(potential if kind == "potential" else name, config, name)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dft.names import POTENTIALS
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.by_name import make_potential, pretrained_path
 from gnome_core.potentials.config import RelaxConfig
@@ -26,9 +25,10 @@ class PotentialEvaluator:
 
     kind = "potential"
 
-    def __init__(self, potential: str, config: RelaxConfig):
+    def __init__(self, potential: str, config: RelaxConfig, name: str | None = None):
+        """name: what the user called it, if not KIND:POTENTIAL."""
         self.potential_name, self.config = potential, config
-        self.name = potential if self.kind == "potential" and potential in POTENTIALS else f"{self.kind}:{potential}"
+        self.name = name or f"{self.kind}:{potential}"
 
     @property
     def scale(self) -> str:
