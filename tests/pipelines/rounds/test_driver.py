@@ -20,6 +20,7 @@ from gnome_core.generation.generators import expand
 from gnome_core.generation.recipe import recipe_digests, recipe_formulas
 from gnome_core.generation.volume import atomic_volumes
 from gnome_core.selection.selection import select
+from pipelines.beam.compiled import SUFFIX
 from pipelines.beam.dead_letters import DEAD_SCHEMA
 from pipelines.errors import StoreError, UserError
 from pipelines.reading.committed import entries_until, parent_table, proposed_entries
@@ -218,7 +219,7 @@ def test_kept_compiled_programs_give_the_same_results(proposed, two_rounds, tmp_
         killed = gnome("round", "learn", str(tmp_path / turn), crash_at="evaluate:after_commit", **cache)
         assert killed.returncode == -9, killed.stderr
         assert digests(Store(str(tmp_path / turn)))["1/evaluate"] == expected
-        written.append({path.name for path in (tmp_path / "cache").rglob("*-cache")})
+        written.append({path.name for path in (tmp_path / "cache").rglob(f"*{SUFFIX}")})
     assert written[0]
     assert written[0] == written[1], "the second process compiled nothing"
 
@@ -250,7 +251,7 @@ def test_a_holdout_neither_trains_on_nor_proposes_withheld_systems(tiny, tmp_pat
     compound = next(row for row in entries.to_pylist() if row["chemsys"] == "Li-Mg")
     element = next(row for row in entries.to_pylist() if row["chemsys"] == "Mg")
     added = [
-        {**row, "id": f"added-{system}", "formula": system.replace("-", ""), "chemsys": system}
+        {**row, "id": f"added-{system}", "formula": row["formula"].replace("Mg", "Al"), "chemsys": system}
         | {"numbers": [13 if z == 12 else z for z in row["numbers"]]}
         for row, system in ((compound, "Al-Li"), (element, "Al"))
     ]
