@@ -100,7 +100,7 @@ def load_params(version: str = "0.3.0") -> Params:
     """The shipped weights. Raises ValueError when the file beside this package is not what its name says."""
     data = resources.files("gnome_core.data")
     config = json.loads((data / f"chgnet_{version}_config.json").read_text())
-    if config["composition_model"] != _COMPOSITION_MODELS[version] or config["n_conv"] != 4:
+    if config.get("composition_model") != _COMPOSITION_MODELS[version] or config.get("n_conv") != 4:
         raise ValueError(f"the shipped CHGNet config is not the published {version}: {config}")
     with (data / f"chgnet_{version}_weights.npz").open("rb") as file:
         w = {name: jnp.asarray(array) for name, array in np.load(file, allow_pickle=False).items()}

@@ -27,7 +27,7 @@ def frames_of(request: dict) -> list[dict]:
     crystal = Crystal(request["lattice"], request["frac_coords"], request["numbers"])
     steps = request["steps"]
     if steps > 1:
-        frames = relax([crystal], potential(), RelaxConfig(fmax=0.05, max_steps=min(steps, 4)))[0].frames
+        frames = relax([crystal], potential(), RelaxConfig(fmax=0.05, max_steps=min(steps, 12)))[0].frames
     else:
         frames = [Frame(0, crystal, e.energy, e.forces, e.stress) for e in potential().evaluate([crystal])]
     magmoms = potential().evaluate([frames[-1].crystal])[0].magmoms
