@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -23,6 +24,7 @@ T = TypeVar("T")
 _idle: list[SimpleQueue] = []  # of threads that wait for work
 _waiting: set[SimpleQueue] = set()  # of callers, who hear of a lost worker
 _abandoned: list[SimpleQueue] = []
+_left: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # of abandoned runs: their workers' ends are no news
 
 
 def run_apart(work: Callable[[], T]) -> T:
@@ -39,18 +41,23 @@ def run_apart(work: Callable[[], T]) -> T:
         tasks.put((work, outcome))
         result, error = _next(outcome)
     except BaseException:
-        _abandoned.append(tasks)
+        _abandon(tasks)
         end_workers()
         raise
     finally:
         _waiting.discard(outcome)
     if isinstance(error, _WorkerLost):
-        _abandoned.append(tasks)
+        _abandon(tasks)
         raise UserError(f"a worker process died ({error}); was memory short? `gnome round resume` goes on")
     _idle.append(tasks)
     if error is not None:
         raise error
     return result
+
+
+def _abandon(tasks: SimpleQueue) -> None:
+    _abandoned.append(tasks)
+    _left.update(threading.enumerate())
 
 
 class _WorkerLost(Exception):
@@ -89,6 +96,8 @@ def _hear_of_lost_workers() -> None:
     def notice(args) -> None:
         if "Worker subprocess exited" not in str(args.exc_value):
             report(args)
+            return
+        if args.thread in _left:
             return
         end_workers()
         for outcome in list(_waiting):
