@@ -25,29 +25,44 @@ class Prediction(NamedTuple):
 def predict(network: nn.Module, variables: Any, batch: EdgeBatch) -> Prediction:
     """What the network says about every graph of the batch; differentiable by its parameters."""
 
+    vectors = jnp.asarray(batch.vectors)
+    gradient, atoms = edge_gradient(network, variables, batch, vectors)
+    # The derivative by a strain s that takes every vector v to v + v s.
+    outer = jnp.einsum("bei,bej->bij", vectors, gradient).reshape(-1, 9)
+    virials = segment_sum(outer, rows(batch.graph, batch.receivers), len(batch.n_atoms)).reshape(-1, 3, 3)
+    return Prediction(atoms, on_atoms(gradient, batch), (virials + virials.swapaxes(1, 2)) / 2)
+
+
+def edge_gradient(
+    network: nn.Module, variables: Any, batch: EdgeBatch, vectors: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Gradient of the batch's energy by `vectors`, (blocks, BLOCK, 3) eV/Å, and the energies of its atoms, (N,) eV."""
+
     def total(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
         atoms = cast(jax.Array, network.apply(variables, batch._replace(vectors=vectors)))
         return atoms.sum(), atoms
 
-    vectors = jnp.asarray(batch.vectors)
-    gradient, atoms = jax.grad(total, has_aux=True)(vectors)
-    n_atoms, n_graphs = len(batch.numbers), len(batch.n_atoms)
+    return jax.grad(total, has_aux=True)(vectors)
+
+
+def on_atoms(gradient: jax.Array, batch: EdgeBatch) -> jax.Array:
+    """(N, 3) forces on the atoms, of a gradient by the vectors from senders to receivers."""
+    n_atoms = len(batch.numbers)
     on_senders = jax.ops.segment_sum(gradient.reshape(-1, 3), jnp.asarray(batch.senders).reshape(-1), n_atoms)
-    forces = on_senders - segment_sum(gradient.sum(1), batch.receivers, n_atoms)
-    # The derivative by a strain s that takes every vector v to v + v s.
-    outer = jnp.einsum("bei,bej->bij", vectors, gradient).reshape(-1, 9)
-    virials = segment_sum(outer, rows(batch.graph, batch.receivers), n_graphs).reshape(-1, 3, 3)
-    return Prediction(atoms, forces, (virials + virials.swapaxes(1, 2)) / 2)
+    return on_senders - segment_sum(gradient.sum(1), batch.receivers, n_atoms)
 
 
 def force_response(network: nn.Module, variables: Any, batch: EdgeBatch, direction: Array) -> jax.Array:
     """(N, 3) derivative of the forces as the atoms move along `direction` (N, 3): a product with minus the Hessian."""
 
-    def forces(vectors: jax.Array) -> jax.Array:
-        return predict(network, variables, batch._replace(vectors=vectors)).forces
-
     moves = rows(direction, batch.receivers)[:, None] - rows(direction, batch.senders)
-    return jax.jvp(forces, (jnp.asarray(batch.vectors),), (moves,))[1]
+
+    def work(vectors: jax.Array) -> jax.Array:
+        return (edge_gradient(network, variables, batch, vectors)[0] * moves).sum()
+
+    # A Hessian is symmetric, so the gradient of the work along the moves is the change of the gradient: two gradients,
+    # as the messages' own one has no forward mode.
+    return on_atoms(jax.grad(work)(jnp.asarray(batch.vectors)), batch)
 
 
 @partial(jax.jit, static_argnums=0)
