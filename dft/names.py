@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint, entry_points
+
+# Any package may add an evaluator of its own: a function that takes a RelaxConfig and returns an `Evaluator`.
+ENTRY_POINT_GROUP = "gnome.evaluators"
 EVALUATORS = {
     "embedded": "dft.evaluators.embedded:EmbeddedEvaluator",
     "chgnet": "dft.evaluators.embedded:EmbeddedEvaluator",
@@ -18,10 +22,16 @@ def is_engine(name: str) -> bool:
     return name in ENGINES
 
 
+def installed(name: str) -> EntryPoint | None:
+    """What an installed package offers under that name of an evaluator."""
+    return next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
+
+
 def check_name(name: str) -> str:
     """The name, or a ValueError that says which there are."""
     kind, _, potential = name.partition(":")
     known = (*EVALUATORS, *POTENTIALS, *ENGINES)
-    if name not in known and not (kind in (*POTENTIAL_KINDS, "ase") and potential):
-        raise ValueError(f"no evaluator {name!r}; there is: {', '.join(known)}, potential:FILE.npz, ase:...")
-    return name
+    if name in known or (kind in (*POTENTIAL_KINDS, "ase") and potential) or installed(name):
+        return name
+    offered = sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)})
+    raise ValueError(f"no evaluator {name!r}; there is: {', '.join((*known, *offered))}, potential:FILE.npz, ase:...")

@@ -7,14 +7,14 @@ from pkgutil import resolve_name
 from dft.config import DftConfig
 from dft.engines import make_engine
 from dft.evaluators.evaluator import Evaluator
-from dft.names import EVALUATORS, check_name, is_engine
+from dft.names import EVALUATORS, check_name, installed, is_engine
 from gnome_core.potentials.config import RelaxConfig
 
 
 def make_evaluator(
     name: str, config: RelaxConfig, dft: DftConfig | None = None, folder: str | None = None
 ) -> Evaluator:
-    """The evaluator of that name. Raises ValueError naming the ones there are.
+    """The evaluator of that name, ours or an installed package's. Raises ValueError naming the ones there are.
 
     dft, folder: settings of first-principles engines, and where their job folders are (needed to evaluate only).
     """
@@ -25,6 +25,8 @@ def make_evaluator(
         return JobEvaluator(make_engine(name, dft or DftConfig()), dft or DftConfig(), folder)
     if name in EVALUATORS:
         return resolve_name(EVALUATORS[name])(config)
+    if offered := installed(name):
+        return offered.load()(config)
     from dft.evaluators.potential import Labeller, PotentialEvaluator
 
     if kind == "label":

@@ -122,18 +122,14 @@ def _children() -> list[int]:
     return found
 
 
-def has_run() -> bool:
-    """Whether this process has run pipelines."""
-    return bool(_idle or _abandoned)
-
-
 def leave(code: int | str | None) -> NoReturn:
-    """End this process: without the interpreter's own end where pipelines were run, whose threads may keep or crash it.
+    """End this process without the interpreter's own end, which threads of pipelines and of C++ libraries may keep or
+    crash ("terminate called without an active exception", an exit code of -6).
 
     What is registered for the end is done, unless a run was abandoned: its threads may hold what that waits for.
     """
-    if not has_run():
-        raise SystemExit(code)
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
     if not _abandoned:
         atexit._run_exitfuncs()
     end_at_once(code if isinstance(code, int) else int(bool(code)))

@@ -76,7 +76,7 @@ def options(
 
 def main() -> None:
     """Entry point: a fault of the user, of a file or of the machine is one line on stderr and exit code 2."""
-    from pipelines.beam.apart import has_run, leave
+    from pipelines.beam.apart import leave
     from pipelines.beam.environment import speak_utf8
 
     speak_utf8()
@@ -87,8 +87,6 @@ def main() -> None:
     except Exception as error:
         message = fault_of(error)
         if message is None:  # a defect of ours, whose traceback is needed
-            if not has_run():
-                raise
             traceback.print_exc()
             leave(1)
     from pipelines.cli.terminal import printable

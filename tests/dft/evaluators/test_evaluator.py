@@ -49,3 +49,19 @@ def test_every_setting_that_decides_the_answer_is_in_the_protocol():
     settings = json.loads(protocol_json(default))
     assert settings["scale"] == "chgnet-0.3.0"
     assert settings["relax"].keys() == RelaxConfig.model_fields.keys()
+
+
+def test_an_installed_package_offers_an_evaluator(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from dft.evaluators.embedded import EmbeddedEvaluator\n\n\nclass Mine(EmbeddedEvaluator):\n  scale = 'mine'\n"
+    )
+    package = tmp_path / "mine-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Name: mine\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[gnome.evaluators]\nmine = mine:Mine\n")
+    with pytest.raises(ValueError, match="no evaluator 'mine'"):
+        make_evaluator("mine", RelaxConfig())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert make_evaluator("mine", RelaxConfig(fmax=0.1)).protocol["scale"] == "mine"
+    with pytest.raises(ValueError, match=r"there is: .*mine, potential:FILE"):
+        make_evaluator("yours", RelaxConfig())

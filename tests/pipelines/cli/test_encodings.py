@@ -49,10 +49,12 @@ def test_names_that_are_not_utf8_are_said_in_one_line(command, tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["caf\udce9.parquet"]
 
 
-def test_a_text_that_another_encoding_lacks_is_a_defect(monkeypatch):
+def test_a_text_that_another_encoding_lacks_is_a_defect(monkeypatch, capsys):
     monkeypatch.setattr(app, "app", lambda: "Å".encode("ascii"))
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(SystemExit) as ended:
         app.main()
+    assert ended.value.code == 1
+    assert "UnicodeEncodeError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("locale", "told", "again"), [

@@ -1,0 +1,99 @@
+"""Whole rounds on ASE calculators that a file of the user's makes."""
+
+from pathlib import Path
+
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+
+from pipelines.reading.committed import entries_until, proposals
+from pipelines.rounds import driver
+from pipelines.rounds.config import load_config, parse_config
+from pipelines.rounds.plan import stages_of
+from pipelines.rounds.verify import verify
+from pipelines.store.store import Store
+
+EMT = """
+from ase.calculators.emt import EMT
+
+def calculator():
+    return EMT()
+"""
+# Every pair of unlike atoms within 4 Å gains DEPTH, less what a strain costs; no forces, as of a lattice model.
+LATTICE = """
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.neighborlist import neighbor_list
+
+DEPTH = 0.02
+
+class Lattice(Calculator):
+    implemented_properties = ["energy", "forces", "stress"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        first, second = neighbor_list("ij", atoms, 4.0)
+        unlike = (atoms.numbers[first] != atoms.numbers[second]).sum()
+        self.results = {
+            "energy": -3.0 * len(atoms) - DEPTH * unlike,
+            "forces": np.zeros((len(atoms), 3)),
+            "stress": np.zeros(6),
+        }
+
+def calculator():
+    return Lattice()
+"""
+METALS = ("Cu", "Ag", "Au", "Ni", "Pd", "Pt")
+
+
+@pytest.fixture(scope="module")
+def cifs(tmp_path_factory) -> Path:
+    """Metals, and ordered alloys of some pairs of them."""
+    folder = tmp_path_factory.mktemp("cifs")
+    crystals = {metal: bulk(metal, cubic=True) for metal in METALS}
+    for a, b in (("Cu", "Au"), ("Ni", "Pt"), ("Ag", "Pd"), ("Cu", "Pd")):
+        edge = (crystals[a].cell[0, 0] + crystals[b].cell[0, 0]) / 2
+        places = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+        for symbols in ([a, b, b, b], [a, a, b, b]):
+            crystals["".join(symbols)] = Atoms(symbols, scaled_positions=places, cell=[edge] * 3, pbc=True)
+    for name, atoms in crystals.items():
+        write(folder / f"{name}.cif", atoms)
+    return folder
+
+
+def round_of(tiny: Path, cifs: Path, source: str, folder: Path) -> Store:
+    """A store whose snapshot and first round the calculator has evaluated."""
+    folder.mkdir()
+    (folder / "mine.py").write_text(source)
+    document = load_config(str(tiny / "round.toml")).document()
+    document |= {"snapshot": str(cifs)}
+    document["evaluation"] |= {"evaluator": f"ase:{folder / 'mine.py'}:calculator"}
+    document["generation"] |= {"elements": list(METALS), "oxidation_rule": False}
+    store = driver.init_store(str(folder / "store"), parse_config(document, "test"))
+    list(driver.run_stages(store, 0, stages_of(0)))
+    list(driver.run_stages(store, driver.start_round(store, None), stages_of(1)))
+    return store
+
+
+@pytest.mark.parametrize("source", [EMT, LATTICE], ids=["emt", "lattice model"])
+def test_a_round_runs_on_a_calculator_of_a_file(tiny, cifs, source, tmp_path):
+    store = round_of(tiny, cifs, source, tmp_path / "one")
+    assert list(verify(store)) == []
+    entries = entries_until(store, 1)
+    assert len(entries) > 14
+    (scale,) = set(entries["scale"].to_pylist())
+    assert scale.startswith("ase:mine.py:calculator/")
+
+
+def test_another_model_in_the_file_changes_every_job_and_the_scale(tiny, cifs, tmp_path):
+    stores = [
+        round_of(tiny, cifs, source, tmp_path / name)
+        for name, source in (("one", LATTICE), ("other", LATTICE.replace("DEPTH = 0.02", "DEPTH = 0.03")))
+    ]
+    one, other = ({*proposals(store.root, 1)["id"].to_pylist()} for store in stores)
+    assert one
+    assert other
+    assert not one & other
+    scales = [set(entries_until(store, 1)["scale"].to_pylist()) for store in stores]
+    assert not scales[0] & scales[1]
