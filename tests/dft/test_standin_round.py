@@ -39,8 +39,8 @@ steps = 1
 [scoring]
 members = 2
 [selection]
-budget = 13
-random_baseline = 12
+budget = 16
+random_baseline = 14
 threshold = 1.0
 per_formula = 4
 clustered_per_formula = 4
@@ -75,7 +75,7 @@ def proposed(standin, tmp_path_factory) -> Path:
     """A store with references computed by the stand-in and a round of jobs emitted; faults.json beside it."""
     folder = tmp_path_factory.mktemp("round")
     entries = embedded_entries()
-    small = pc.less_equal(pc.list_value_length(entries["numbers"]), 3)
+    small = pc.less_equal(pc.list_value_length(entries["numbers"]), 4)
     inside = pa.array([set(system.split("-")) <= {"Li", "Mg", "Cu", "Al"} for system in entries["chemsys"].to_pylist()])
     pq.write_table(entries.filter(pc.and_(small, inside)), folder / "snapshot.parquet")
     (folder / "round.toml").write_text(ROUND_TOML.format(vasp=standin.executable))
