@@ -71,7 +71,7 @@ def test_small_crystals_relax_to_where_the_original_takes_them():
 
 @pytest.mark.slow
 def test_every_crystal_relaxes_to_where_the_original_takes_it():
-    compare_with_reference(reference("relaxations")[::2])
+    compare_with_reference(reference("relaxations"))
 
 
 def test_frames_lead_from_the_start_to_small_forces():

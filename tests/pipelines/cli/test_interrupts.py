@@ -51,7 +51,7 @@ def interrupted(store: Path, command: str, stage: str, after: float, *options: s
     ("options", "stages"),
     [
         ((), {"generate": 0.3, "score": 1.0, "train": 0.5}),
-        (MULTI, {"evaluate": 5.0}),  # with that, every stage runs on two workers
+        (MULTI, {"select": 0.5, "evaluate": 5.0}),  # with that, every stage runs on two workers
     ],
     ids=["local", "multi"],
 )

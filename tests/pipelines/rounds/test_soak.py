@@ -18,7 +18,7 @@ def test_random_kills_lose_and_repeat_nothing(initialised, two_rounds, tmp_path)
     shutil.copytree(initialised, store)
     begun = Store(str(store))
     list(driver.run_stages(begun, driver.start_round(begun, None), ["generate", "score"]))
-    done = soak.soak(store, kills=2, seconds=120, longest=12, seed=5)
+    done = soak.soak(store, kills=3, seconds=120, longest=12, seed=5)
     assert done.n_kills > 0
     outcome = soak.compare(store, two_rounds, rounds=1)
     assert outcome["rows"] > 0
