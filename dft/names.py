@@ -1,4 +1,4 @@
-"""The names of all evaluators and where their code is: literals, since settings name one and are read in a moment."""
+"""The names of evaluators, and where the code of ours is: literals, as settings name one and are read in a moment."""
 
 from __future__ import annotations
 
@@ -22,16 +22,23 @@ def is_engine(name: str) -> bool:
     return name in ENGINES
 
 
-def installed(name: str) -> EntryPoint | None:
-    """What an installed package offers under that name of an evaluator."""
-    return next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
+def is_potential(name: str) -> bool:
+    """Whether it names a potential of gnome_core.potentials.by_name, by its name alone or as KIND:POTENTIAL."""
+    kind, _, potential = name.partition(":")
+    return name in POTENTIALS or (kind in (*POTENTIAL_KINDS, "ase") and bool(potential))
+
+
+def require_installed(name: str) -> EntryPoint:
+    """What an installed package offers under that name, or a ValueError that says which evaluators there are."""
+    offered = entry_points(group=ENTRY_POINT_GROUP)
+    if name not in offered.names:
+        known = ", ".join((*EVALUATORS, *POTENTIALS, *ENGINES, *sorted(offered.names)))
+        raise ValueError(f"no evaluator {name!r}; there is: {known}, potential:FILE.npz, ase:...")
+    return offered[name]
 
 
 def check_name(name: str) -> str:
     """The name, or a ValueError that says which there are."""
-    kind, _, potential = name.partition(":")
-    known = (*EVALUATORS, *POTENTIALS, *ENGINES)
-    if name in known or (kind in (*POTENTIAL_KINDS, "ase") and potential) or installed(name):
-        return name
-    offered = sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)})
-    raise ValueError(f"no evaluator {name!r}; there is: {', '.join((*known, *offered))}, potential:FILE.npz, ase:...")
+    if name not in EVALUATORS and not is_engine(name) and not is_potential(name):
+        require_installed(name)
+    return name

@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 from dft.config import DftConfig
 from dft.engines import make_engine
 from dft.evaluators.evaluator import Evaluator
-from dft.names import EVALUATORS, check_name, installed, is_engine
+from dft.names import EVALUATORS, is_engine, is_potential, require_installed
 from gnome_core.potentials.config import RelaxConfig
 
 
@@ -18,15 +18,15 @@ def make_evaluator(
 
     dft, folder: settings of first-principles engines, and where their job folders are (needed to evaluate only).
     """
-    kind, _, potential = check_name(name).partition(":")
+    kind, _, potential = name.partition(":")
     if is_engine(name):
         from dft.evaluators.engine import JobEvaluator
 
         return JobEvaluator(make_engine(name, dft or DftConfig()), dft or DftConfig(), folder)
     if name in EVALUATORS:
         return resolve_name(EVALUATORS[name])(config)
-    if offered := installed(name):
-        return offered.load()(config)
+    if not is_potential(name):
+        return require_installed(name).load()(config)
     from dft.evaluators.potential import Labeller, PotentialEvaluator
 
     if kind == "label":

@@ -128,7 +128,7 @@ def leave(code: int | str | None) -> NoReturn:
 
     What is registered for the end is done, unless a run was abandoned: its threads may hold what that waits for.
     """
-    if code is not None and not isinstance(code, int):
+    if isinstance(code, str):
         print(code, file=sys.stderr)
     if not _abandoned:
         atexit._run_exitfuncs()

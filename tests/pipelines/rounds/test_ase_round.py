@@ -20,7 +20,7 @@ from ase.calculators.emt import EMT
 def calculator():
     return EMT()
 """
-# Every pair of unlike atoms within 4 Å gains DEPTH, less what a strain costs; no forces, as of a lattice model.
+# Every two unlike neighbours within 4 Å gain DEPTH; no forces, as of a lattice model.
 LATTICE = """
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
@@ -44,6 +44,7 @@ class Lattice(Calculator):
 def calculator():
     return Lattice()
 """
+SOURCES = {"emt": EMT, "lattice": LATTICE, "deeper": LATTICE.replace("DEPTH = 0.02", "DEPTH = 0.025")}
 METALS = ("Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 
 
@@ -62,38 +63,36 @@ def cifs(tmp_path_factory) -> Path:
     return folder
 
 
-def round_of(tiny: Path, cifs: Path, source: str, folder: Path) -> Store:
-    """A store whose snapshot and first round the calculator has evaluated."""
-    folder.mkdir()
-    (folder / "mine.py").write_text(source)
+@pytest.fixture(scope="module")
+def stores(tiny, cifs, tmp_path_factory) -> dict[str, Store]:
+    """A store of each source, whose snapshot and first round it has evaluated, from a file of one and the same name."""
+    folder = tmp_path_factory.mktemp("rounds")
     document = load_config(str(tiny / "round.toml")).document()
     document |= {"snapshot": str(cifs)}
     document["evaluation"] |= {"evaluator": f"ase:{folder / 'mine.py'}:calculator"}
     document["generation"] |= {"elements": list(METALS), "oxidation_rule": False}
-    store = driver.init_store(str(folder / "store"), parse_config(document, "test"))
-    list(driver.run_stages(store, 0, stages_of(0)))
-    list(driver.run_stages(store, driver.start_round(store, None), stages_of(1)))
-    return store
+    stores = {}
+    for name, source in SOURCES.items():
+        (folder / "mine.py").write_text(source)
+        stores[name] = store = driver.init_store(str(folder / name), parse_config(document, "test"))
+        list(driver.run_stages(store, 0, stages_of(0)))
+        list(driver.run_stages(store, driver.start_round(store, None), stages_of(1)))
+    return stores
 
 
-@pytest.mark.parametrize("source", [EMT, LATTICE], ids=["emt", "lattice model"])
-def test_a_round_runs_on_a_calculator_of_a_file(tiny, cifs, source, tmp_path):
-    store = round_of(tiny, cifs, source, tmp_path / "one")
-    assert list(verify(store)) == []
-    entries = entries_until(store, 1)
+@pytest.mark.parametrize("name", ["emt", "lattice"])
+def test_a_round_runs_on_a_calculator_of_a_file(stores, name):
+    assert list(verify(stores[name])) == []
+    entries = entries_until(stores[name], 1)
     assert len(entries) > 14
     (scale,) = set(entries["scale"].to_pylist())
     assert scale.startswith("ase:mine.py:calculator/")
 
 
-def test_another_model_in_the_file_changes_every_job_and_the_scale(tiny, cifs, tmp_path):
-    stores = [
-        round_of(tiny, cifs, source, tmp_path / name)
-        for name, source in (("one", LATTICE), ("other", LATTICE.replace("DEPTH = 0.02", "DEPTH = 0.03")))
-    ]
-    one, other = ({*proposals(store.root, 1)["id"].to_pylist()} for store in stores)
+def test_another_model_in_the_file_changes_every_job_and_the_scale(stores):
+    one, other = ({*proposals(stores[name].root, 1)["id"].to_pylist()} for name in ("lattice", "deeper"))
     assert one
     assert other
     assert not one & other
-    scales = [set(entries_until(store, 1)["scale"].to_pylist()) for store in stores]
+    scales = [set(entries_until(stores[name], 1)["scale"].to_pylist()) for name in ("lattice", "deeper")]
     assert not scales[0] & scales[1]
