@@ -37,6 +37,7 @@ seed = 3
 [generation]
 max_recipes_per_parent = 8
 max_sites = 4
+known = "snapshot"
 [model]
 width = 8
 steps = 1

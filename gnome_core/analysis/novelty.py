@@ -5,8 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 
 from gnome_core.analysis.result import Analysis, Track, untracked
+from gnome_core.compositions.known import KnownCompositions
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.matching.novelty import KnownEntries
+from gnome_core.matching.novelty import LEVELS, KnownCrystals
 
 SCHEMA = pa.schema(
     [
@@ -14,8 +15,8 @@ SCHEMA = pa.schema(
         pa.field("formula", pa.string()),
         pa.field("chemsys", pa.string()),
         pa.field("round", pa.int32()),
-        pa.field("novelty", pa.string()),  # "new composition", "new structure" or "known"
-        pa.field("match", pa.string()),  # the entry that is the same structure
+        pa.field("novelty", pa.string()),  # one of LEVELS
+        pa.field("novelty_source", pa.string()),  # the entry that is the same structure, or of the same composition
     ]
 )
 
@@ -25,14 +26,13 @@ def analyse(crystals: pa.Table, known: pa.Table, track: Track = untracked) -> An
 
     crystals: id, formula, chemsys, round and structure columns. known: id and structure columns.
     """
-    held = KnownEntries(known)
+    held = KnownCrystals(known, KnownCompositions.union([]))
     rows = []
     for row, crystal in zip(crystals.to_pylist(), track(crystals_from_batch(crystals), "novelty"), strict=True):
-        match = held.find(crystal)
-        novelty = "known" if match else ("new structure" if held.same_composition(crystal) else "new composition")
+        level, source = held.novelty(crystal)
         names = ("id", "formula", "chemsys", "round")
-        rows.append({**{name: row[name] for name in names}, "novelty": novelty, "match": match})
-    counts = {kind: sum(row["novelty"] == kind for row in rows) for kind in KINDS}
+        rows.append({**{name: row[name] for name in names}, "novelty": level, "novelty_source": source})
+    counts = {level: sum(row["novelty"] == level for row in rows) for level in LEVELS}
     return Analysis(
         "novelty",
         "Novelty",
@@ -40,6 +40,3 @@ def analyse(crystals: pa.Table, known: pa.Table, track: Track = untracked) -> An
         {"crystals": len(rows), "known crystals": len(known), **counts},
         ("A structure is known when pymatgen's StructureMatcher with its default tolerances finds it.",),
     )
-
-
-KINDS = ("new composition", "new structure", "known")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from gnome_core.generation.oxidation import OxidationRule
 from gnome_core.generation.species import Scoring, SpeciesMode
@@ -14,6 +14,22 @@ VolumeFactor = Annotated[float, Field(gt=0, le=100)]
 # Of candidates that replace ions in known crystals. The paper gives a rule for the compositional framework alone; this
 # is ours, narrower, since SAPS without charge balance exchanges anions for cations freely.
 SUBSTITUTION_RULE: OxidationRule = "ordered"
+
+SHIPPED = "shipped"  # the list of known compositions that comes with the package
+SNAPSHOT = "snapshot"
+
+
+def check_known(known: object) -> object:
+    """The value of `known`, or a ValueError that says which there can be."""
+    if known == SNAPSHOT:
+        return known
+    names = list(known) if isinstance(known, list | tuple) else []
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f'must be "{SNAPSHOT}", or a list such as ["{SHIPPED}", "icsd.csv"]')
+    bad = [name for name in names if name != SHIPPED and not name.lower().endswith((".csv", ".parquet"))]
+    if bad:
+        raise ValueError(f'{bad[0]!r} is neither "{SHIPPED}" nor the name of a .csv or .parquet file')
+    return known
 
 
 class CompositionConfig(Section):
@@ -72,6 +88,13 @@ class GenerationConfig(Section):
     elements: tuple[str, ...] | None = Field(
         None, description="elements that candidates may hold; empty = those of the parents"
     )
+    known: Annotated[Literal["snapshot"] | tuple[str, ...], BeforeValidator(check_known)] = Field(
+        (SHIPPED,),
+        max_length=12,
+        description="lists of known compositions that are left out, beside those of the store: shipped = known to the "
+        "Materials Project, OQMD or experiment; FILE.csv or FILE.parquet = its column formula. known = "
+        f'"{SNAPSHOT}" leaves out none of them: for polymorphs',
+    )
     max_elements: int = Field(6, ge=1, le=6, description="distinct elements in a parent or candidate")
     max_sites: int = Field(128, ge=1, le=128, description="larger parents are skipped and counted")
     max_per_level: int | None = Field(
@@ -100,6 +123,11 @@ class GenerationConfig(Section):
         if self.saps_charge_balance and self.species == "elements":
             raise ValueError('saps_charge_balance needs charges: set species to "table" or "extended"')
         return self
+
+    @property
+    def known_lists(self) -> tuple[str, ...]:
+        """SHIPPED and names of files."""
+        return () if self.known == SNAPSHOT else tuple(self.known)
 
     def allowed_numbers(self, present: list[int]) -> tuple[int, ...]:
         """Atomic numbers that candidates may hold, sorted: `elements`, or those `present` in the parents."""

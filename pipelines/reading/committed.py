@@ -1,8 +1,8 @@
-"""What a worker loads once per process: parents, hulls, known formulas. Commits never change, so neither do these."""
+"""What a worker loads once per process: parents, hulls, references. Commits never change, so neither do these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
 from threading import Lock
 from typing import ParamSpec, TypeVar
@@ -12,8 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dft.tables import RESULT_SCHEMA
-from gnome_core.compositions.dense import atom_counts
-from gnome_core.compositions.known import KnownCompositions
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
 from gnome_core.stability.hull import Hull
@@ -121,26 +119,6 @@ def references(root: str) -> ElementalReferences:
     elements = entries_until(Store(root), 0, ["numbers", "energy_per_atom", "correction_per_atom", "scale"])
     energies = np.add(elements["energy_per_atom"].to_numpy(), elements["correction_per_atom"].to_numpy())
     return ElementalReferences.lowest(elements["numbers"], energies, elements["scale"][0].as_py())
-
-
-def collect_known(store: Store, round_: int) -> KnownCompositions:
-    """What a round need not propose again: compositions of all entries and earlier proposals, evaluated or not."""
-
-    def parts() -> Iterator[np.ndarray]:
-        entries = entries_until(store, round_ - 1, ["numbers"])
-        proposed = (committed(store, earlier, "emit") for earlier in range(1, round_))
-        tables = [entries, *(store.read_table(commit, "jobs", PROPOSAL_SCHEMA, ["numbers"]) for commit in proposed)]
-        for table in tables:
-            for batch in table.to_batches(max_chunksize=20_000):
-                yield atom_counts(batch["numbers"]).astype(np.int32)
-
-    return KnownCompositions.collect(parts())
-
-
-@once_per_process
-def known_compositions(root: str, path: str) -> KnownCompositions:
-    """The set that the driver wrote to the store-relative `path`, mapped from the file."""
-    return KnownCompositions.map_file(Store(root).storage.fetch(path))
 
 
 @once_per_commit(lambda root, round_: [(round_, "emit")])

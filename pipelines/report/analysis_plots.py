@@ -224,11 +224,9 @@ def _r2scan(analysis: Analysis) -> list[Picture]:
 
 
 def _novelty(analysis: Analysis) -> list[Picture]:
-    from gnome_core.analysis.novelty import KINDS
-
     figure = new_figure("", "crystals")
-    counts = [analysis.summary[kind] for kind in KINDS]
-    figure.add_bar(x=list(KINDS), y=counts, marker_color=[NEW, PRECISION, KNOWN], text=counts, textposition="auto")
+    levels, counts = zip(*list(analysis.summary.items())[2:], strict=True)  # older versions called them otherwise
+    figure.add_bar(x=levels, y=counts, marker_color=[NEW, PRECISION, KNOWN], text=counts, textposition="auto")
     return [("What the other collection does not hold", _whole_numbers(figure, "y", max(counts)))]
 
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from dft.config import DftConfig
 from dft.names import POTENTIAL_KINDS, check_name, is_engine
 from gnome_core.ensembles.config import CascadeConfig
-from gnome_core.generation.config import GenerationConfig
+from gnome_core.generation.config import SHIPPED, GenerationConfig
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
 from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
@@ -247,14 +247,23 @@ class RoundConfig(Section):
 
 
 def with_absolute_paths(config: RoundConfig) -> RoundConfig:
-    """The settings with the files that they name found from any folder: the snapshot and potentials."""
+    """The settings with the files that they name found from any folder: snapshot, potentials, known compositions."""
     evaluation = config.evaluation
     named = {"evaluator": evaluation.evaluator, "pre_relax": evaluation.pre_relax}
     update = {key: _absolute(name, POTENTIAL_KINDS) for key, name in named.items() if name}
     snapshot = config.snapshot
     if snapshot != "embedded":
         snapshot = str(Path(snapshot).absolute()) if Path(snapshot).exists() else _absolute(snapshot, ("gnome-csv",))
-    return config.model_copy(update={"snapshot": snapshot, "evaluation": evaluation.model_copy(update=update)})
+    generation = config.generation
+    lists = tuple(name if name == SHIPPED else str(Path(name).absolute()) for name in generation.known_lists)
+    generation = generation.model_copy(update={"known": lists or generation.known})
+    return config.model_copy(
+        update={
+            "snapshot": snapshot,
+            "generation": generation,
+            "evaluation": evaluation.model_copy(update=update),
+        }
+    )
 
 
 def _absolute(name: str, kinds: Collection[str]) -> str:

@@ -18,6 +18,7 @@ from pipelines.rounds.config import RoundConfig, load_round_config, with_absolut
 from pipelines.rounds.job import Job
 from pipelines.rounds.plan import inputs_of, stages_of
 from pipelines.rounds.preflight import check_round
+from pipelines.store.digests import json_digest
 from pipelines.store.records import Attempt, Commit, Counts, JobFile, stage_key, table_digests
 from pipelines.store.store import Store
 
@@ -76,7 +77,7 @@ def _log_fields(commit: Commit) -> dict[str, object]:
 def _run_stage(
     store: Store, round_: int, stage: str, config: RoundConfig, flags: list[str], run_jobs: bool
 ) -> Finished:
-    inputs, job_file = _job_file(store, round_, stage, config)
+    inputs, job_file = _job_file(store, round_, stage)
     committed = store.commit(round_, stage)
     if committed:
         if (committed.inputs, committed.config) != (job_file.inputs, job_file.config):
@@ -127,12 +128,12 @@ def launch_stage(store: Store, round_: int, stage: str, flags: Sequence[str]) ->
         raise UserError(f"{stage_key(round_, stage)} is committed already")
     for earlier in stages_of(round_)[: stages_of(round_).index(stage)]:
         if not store.commit(round_, earlier):
-            if not store.launched_attempt(round_, earlier, _job_file(store, round_, earlier, config)[1]):
+            if not store.launched_attempt(round_, earlier, _job_file(store, round_, earlier)[1]):
                 raise UserError(
                     f"{stage_key(round_, earlier)} comes before {stage} and has not ended; wait for its job"
                 )
             _run_stage(store, round_, earlier, config, flags, run_jobs=False)
-    inputs, job_file = _job_file(store, round_, stage, config)
+    inputs, job_file = _job_file(store, round_, stage)
     attempt = store.new_attempt(round_, stage, job_file)
     store.mark_launched(attempt)
     try:
@@ -146,10 +147,10 @@ def _module(stage: str):
     return importlib.import_module(f"pipelines.stages.{stage}")
 
 
-def _job_file(store: Store, round_: int, stage: str, config: RoundConfig) -> tuple[dict[str, Commit], JobFile]:
+def _job_file(store: Store, round_: int, stage: str) -> tuple[dict[str, Commit], JobFile]:
     inputs = _read_inputs(store, round_, stage)
     digests = {key: commit.digest for key, commit in inputs.items()}
-    digest = store.start_round(round_, config.document())
+    digest = json_digest(store.round_config(round_))  # of the keys that it was started with: later versions have more
     return inputs, JobFile(stage=stage, inputs=digests, config=digest, code=metadata.version("gnome-flywheel"))
 
 

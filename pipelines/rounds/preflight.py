@@ -22,6 +22,7 @@ def check_round(store: Store, round_: int, config: RoundConfig) -> None:
     _check_place(store, config)
     scale = _check_evaluators(config)
     _check_generation(config)
+    _check_known(config)
     if round_ == 0:
         _check_first_members(config)
         _check_snapshot_elements(config)
@@ -79,6 +80,13 @@ def _check_generation(config: RoundConfig) -> None:
         )
     if config.generation.elements == ():
         raise UserError("generation.elements: names no element; leave the key out for those of the parents")
+
+
+def _check_known(config: RoundConfig) -> None:
+    """The files of known compositions are there, and hold formulas."""
+    from pipelines.reading.known import compositions_of_files
+
+    compositions_of_files(config.generation.known_lists)
 
 
 def _check_first_members(config: RoundConfig) -> None:

@@ -21,7 +21,8 @@ from pipelines.beam import progress, tags
 from pipelines.beam.distinct_sample import DRAW, SampleDistinct
 from pipelines.beam.metrics import timer
 from pipelines.beam.tables import WriteTable
-from pipelines.reading.committed import collect_known, known_compositions, parent_table
+from pipelines.reading.committed import parent_table
+from pipelines.reading.known import LISTS_FILE, STORE, compositions_of_files, left_out, mapped_compositions
 from pipelines.reading.schemas import CANDIDATE_SCHEMA
 from pipelines.rounds.config import derived_seed
 from pipelines.rounds.job import Job
@@ -35,7 +36,8 @@ def run(job: Job) -> Manifest:
     generation = config.candidates().model_copy(update={"seed": seed})
     parents = parent_table(root, job.round - 1)
     shards = all_shards(parents, generation)
-    known, known_path = collect_known(job.store, job.round), f"{path}/known_compositions"
+    files = compositions_of_files(generation.known_lists)
+    known, known_path = left_out(job.store, job.round, generation.known_lists, files), f"{path}/known_compositions"
     job.store.storage.write(known_path, known.to_bytes())
     progress.expect(len(shards), "shards")
 
@@ -49,28 +51,34 @@ def run(job: Job) -> Manifest:
             .with_output_types(pa.RecordBatch, **tags.HINTS)
             .with_outputs(tags.COUNTS, main="rows")
         )
-        sampled, left_out = generated.rows | "Sample" >> SampleDistinct(
+        sampled, over_limit = generated.rows | "Sample" >> SampleDistinct(
             config.scoring.max_candidates, config.part_files
         )
         named = sampled | "Name" >> beam.ParDo(NameCandidates(root, job.round)).with_output_types(
             pa.RecordBatch, **tags.HINTS
         ).with_outputs(tags.COUNTS, main="rows")
-        files = named.rows | "Write" >> WriteTable(
+        written = named.rows | "Write" >> WriteTable(
             root, path, "candidates", CANDIDATE_SCHEMA, ("digest",), config.part_files
         )
-        counts = [generated[tags.COUNTS], *left_out, named[tags.COUNTS]]
-        pipeline | "Manifest" >> WriteManifest(root, path, "candidates", [files], counts)
+        counts = [generated[tags.COUNTS], *over_limit, named[tags.COUNTS]]
+        pipeline | "Manifest" >> WriteManifest(root, path, "candidates", [written], counts)
 
-    return run_job(job, build, {"parents": len(parents), "shards": len(shards), "known_compositions": len(known)})
+    manifest = run_job(job, build, {"parents": len(parents), "shards": len(shards), "known_compositions": len(known)})
+    if not len(files):
+        return manifest
+    # The files may change or go; how new an entry is must not.
+    blob = job.store.write_blob(f"{path}/known_lists.arrow", LISTS_FILE, files.to_bytes())
+    return manifest.model_copy(update={"files": [*manifest.files, blob]})
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class GenerateRecipes(beam.DoFn):
     """Shard -> batches of RECIPE_SCHEMA with `digest` and `draw`; no crystal is built, no formula written.
 
-    Rejects known compositions, by their hashes, and, under a holdout, chemical systems that hold a withheld one: the
-    snapshot lacks its compounds, next to which anything would look stable. Tallies, by generator: what its `recipes`
-    counts, and "all/4" and "new/4", the recipes of four elements before and after rejection.
+    Rejects known compositions, counted by the first source that knows them ("known_formula" is the store itself), and,
+    under a holdout, chemical systems that hold a withheld one: the snapshot lacks its compounds, next to which anything
+    would look stable. Tallies, by generator: what its `recipes` counts, and "all/4" and "new/4", the recipes of four
+    elements before and after rejection.
 
     known: store-relative path of the known compositions.
     """
@@ -80,7 +88,7 @@ class GenerateRecipes(beam.DoFn):
 
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
-        self.known = known_compositions(self.root, self.known_path)
+        self.known = mapped_compositions(self.root, self.known_path)
 
     def process(self, shard: Shard) -> Iterator:
         counts: Counter[str] = Counter()
@@ -99,7 +107,8 @@ class GenerateRecipes(beam.DoFn):
     def _new(self, recipes: pa.RecordBatch, counts: Counter[str], tallies: Counter[str]) -> pa.RecordBatch:
         compositions = recipe_compositions(recipes, self.parents)
         present = compositions > 0
-        known = self.known.contains(composition_hashes(compositions))
+        known_to = self.known.find(composition_hashes(compositions))
+        known = known_to > 0
         withheld = np.zeros(len(known), bool)
         if self.holdout == "holdout-v1":
             withheld[~known] = [holds_withheld(system) for system in _systems(present[~known])]
@@ -109,7 +118,9 @@ class GenerateRecipes(beam.DoFn):
             unbalanced[open_] = ~can_be_neutral(compositions[open_], SUBSTITUTION_RULE)
         new = ~(known | withheld | unbalanced)
         counts[tags.IN] += recipes.num_rows
-        for reason, rejected in (("known_formula", known), ("withheld_system", withheld), ("not_neutral", unbalanced)):
+        for source, n in self._first_sources(known_to[known]):
+            counts[tags.rejected("known_formula" if source == STORE else f"known_to_{source}")] += n
+        for reason, rejected in (("withheld_system", withheld), ("not_neutral", unbalanced)):
             counts[tags.rejected(reason)] += int(rejected.sum())
         n_elements = present.sum(axis=1)
         for name, rows in (("all", n_elements), ("new", n_elements[new])):
@@ -119,6 +130,12 @@ class GenerateRecipes(beam.DoFn):
         kept = recipes.filter(pa.array(new))
         digests = pa.array(recipe_digests(kept, self.parents), pa.binary(16))
         return kept.append_column("digest", digests).append_column(DRAW, draws(digests, self.config.seed))
+
+    def _first_sources(self, known_to: np.ndarray) -> Iterator[tuple[str, int]]:
+        """Each source, and how many of the rows it is the first to know. known_to: (n,) answers of `find`, not 0."""
+        lowest = known_to & -known_to
+        for bit, source in enumerate(self.known.sources):
+            yield source, int((lowest == 1 << bit).sum())
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)

@@ -89,7 +89,7 @@ def test_novelty_against_a_table_and_against_the_store_itself(store, tmp_path):
     itself = gnome("analyse", str(store), "novelty", "--against", str(store), "--all")
     assert itself.returncode == 0, itself.stderr
     novelty = load_analysis(Store(str(store)), "novelty").analysis
-    assert novelty.summary["known"] == novelty.summary["crystals"] > 0
+    assert novelty.summary["known structure"] == novelty.summary["crystals"] > 0
 
 
 def test_r2scan_results_and_band_gaps_from_tables(store, tmp_path):

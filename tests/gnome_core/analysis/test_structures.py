@@ -50,8 +50,8 @@ def test_novelty_by_composition_then_structure():
     )
     known = entries_of([conventional, rock_salt(11, 17)], [-1.0, -1.0], [0, 0], ["mp-1", "mp-2"])
     analysis = novelty.analyse(entries, known)
-    rows = {row["id"]: (row["novelty"], row["match"]) for row in analysis.tables["crystals"].to_pylist()}
-    assert rows == {"e0": ("known", "mp-1"), "e1": ("new structure", None), "e2": ("new composition", None)}
+    rows = {row["id"]: (row["novelty"], row["novelty_source"]) for row in analysis.tables["crystals"].to_pylist()}
+    assert rows == {"e0": ("known structure", "mp-1"), "e1": ("known composition", "mp-1"), "e2": ("new", None)}
 
 
 @pytest.fixture

@@ -55,4 +55,11 @@ def test_the_report_says_which_round_an_analysis_is_of(report_data, analyses):
     assert "Made of the hull of round 1; newer rounds are not in it." in old
     assert "Made of the hull of round 2. " in new
     assert '<section id="analyses"' in page
-    assert "new structure" in old
+    assert "known composition" in old
+
+
+def test_novelty_kept_by_an_older_version_is_drawn_in_its_words(analyses):
+    summary = {"crystals": 6, "known crystals": 9, "new composition": 3, "new structure": 2, "known": 1}
+    ((_, figure),) = figures(dataclasses.replace(analyses["novelty"], summary=summary))
+    assert list(figure.data[0].x) == ["new composition", "new structure", "known"]
+    assert list(figure.data[0].y) == [3, 2, 1]

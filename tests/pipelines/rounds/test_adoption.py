@@ -49,7 +49,7 @@ def test_a_damaged_attempt_is_not_adopted(damage, finished, two_rounds):
 
 
 def test_a_damaged_launched_attempt_is_not_adopted(finished):
-    job = driver._job_file(finished, 2, "select", driver.load_round_config(finished, 2))[1]
+    job = driver._job_file(finished, 2, "select")[1]
     attempt = Attempt(2, "select", attempts(finished)[0].name)
     finished.storage.delete(f"{attempt.path}/{DONE}")
     finished.mark_launched(attempt)

@@ -206,6 +206,14 @@ def test_files_are_found_from_any_folder(tmp_path, monkeypatch):
         assert stored(name)[0] == name
     for name in ("embedded", "potential:pretrained", "potential:none.npz", "label:embedded"):
         assert stored("embedded", name)[1] == name
+    for given, kept in ((["shipped", "a.csv"], ("shipped", f"{tmp_path}/a.csv")), ("snapshot", "snapshot")):
+        assert with_absolute_paths(parse_config({"generation": {"known": given}}, "x")).generation.known == kept
+
+
+@pytest.mark.parametrize("known", ["shipped", [], [3], ["icsd"], {"shipped": 1}, [""]])
+def test_lists_of_known_compositions_are_named_one_way(known):
+    with pytest.raises(UserError, match=r"x: generation.known: .*(a list such as|nor the name of a .csv or .parquet)"):
+        parse_config({"generation": {"known": known}}, "x")
 
 
 def test_a_calculators_file_is_found_from_any_folder(tmp_path, monkeypatch):

@@ -287,6 +287,20 @@ def test_a_started_round_keeps_its_settings_and_order(initialised, tiny, tmp_pat
     assert "propose" in result.stderr
 
 
+def test_a_round_that_an_older_version_started_goes_on(initialised, tmp_path):
+    """Its settings lack the keys that came later: these have their defaults, and the document stays as it was."""
+    shutil.copytree(initialised, tmp_path / "store")
+    store = Store(str(tmp_path / "store"))
+    document = driver.load_round_config(store, 0).document()
+    del document["generation"]["known"]
+    store.start_round(1, document)
+    list(driver.run_stages(store, 1, ["generate"]))
+    kept = driver.run_stages(store, 1, ["generate"])
+    assert store.round_config(1) == document
+    assert store.commit(1, "generate").counts.rejected["known_to_mp"] > 0
+    assert [event.reused for event in kept if isinstance(event, driver.Finished)] == [True]
+
+
 def test_rows_that_die_beyond_the_limit_stop_the_round(initialised, tmp_path, monkeypatch):
     from pipelines.stages import generate
     from pipelines.store.records import Counts, Manifest
@@ -295,7 +309,6 @@ def test_rows_that_die_beyond_the_limit_stop_the_round(initialised, tmp_path, mo
     shutil.copytree(initialised, path)
     store = Store(str(path))
     round_ = driver.start_round(store, None)
-    config = driver.load_round_config(store, round_)
     counts = Counts(n_in=100, n_out=99, dead={"not_finite": 1})
     monkeypatch.setattr(generate, "run", lambda job: Manifest(files=[], counts=counts))
     with pytest.raises(UserError, match=r"1 of 100 rows died \(1 not_finite\).*gnome round drop"):
@@ -308,7 +321,7 @@ def test_rows_that_die_beyond_the_limit_stop_the_round(initialised, tmp_path, mo
     assert not list(path.glob("rounds/r0001/generate/attempts/*/DONE.json")), "what was refused is not finished"
     # An attempt that an earlier version called finished is not taken up either: what runs now counts.
     whole = Counts(n_in=100, n_out=100)
-    attempt = store.new_attempt(round_, "generate", driver._job_file(store, round_, "generate", config)[1])
+    attempt = store.new_attempt(round_, "generate", driver._job_file(store, round_, "generate")[1])
     store.finish_attempt(attempt, Manifest(files=[], counts=counts), 1.0)
     monkeypatch.setattr(generate, "run", lambda job: Manifest(files=[], counts=whole))
     list(driver.run_stages(store, round_, ["generate"]))

@@ -135,7 +135,7 @@ def test_gc_leaves_what_has_been_committed_since_it_looked(store):
 
 
 def test_gc_leaves_an_attempt_that_has_finished_since_it_looked(store):
-    job = driver._job_file(store, 2, "train", driver.load_round_config(store, 2))[1]
+    job = driver._job_file(store, 2, "train")[1]
     attempt = store.new_attempt(2, "train", job)
     Path(store.root, "rounds/r0002/train/COMMIT.json").unlink()
     Path(store.root, "rounds/r0002/ROUND.json").unlink()

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from gnome_core.errors import GnomeError
 from pipelines.cli.config import round_config
 from pipelines.errors import UserError
 from pipelines.rounds import driver
@@ -27,6 +28,7 @@ WRONG = [
     ({"generation": {"elements": ["Mg-Si"]}}, "generation.elements: no such element 'Mg-Si'"),
     ({"generation": {"elements": []}}, "generation.elements: names no element"),
     ({"generation": {"elements": ["P", "Xe"]}}, "no elemental reference of P, Xe"),
+    ({"generation": {"known": ["shipped", "icsd.csv"]}}, r"generation.known: .*icsd.csv: no such file"),
     ({"framework": "compositional"}, "trained no compositional members"),
     ({"framework": "both"}, "trained no compositional members"),
     ({"model": {"width": 16}}, "training.init = fine_tune goes with the .model. of round 0"),
@@ -61,6 +63,24 @@ def test_the_command_line_says_it_in_one_line(store):
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.startswith("gnome: evaluation.evaluator: label:x cannot be used: no potential 'x'")
+    assert store.rounds() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("composition\nMgO\n", r"known.csv has no column `formula`; it has \['composition'\]"),
+        (
+            "formula\nMgO\nMgXx2\nNaxCl\n",
+            r"generation.known: .*known.csv, row 1: 'MgXx2' holds 'Xx', .* \(and 1 more such rows\); mend the rows",
+        ),
+    ],
+)
+def test_a_list_of_known_compositions_is_read_before_the_round(text, complaint, store, tmp_path):
+    (tmp_path / "known.csv").write_text(text)
+    change = {"generation": {"known": [str(tmp_path / "known.csv")]}}
+    with pytest.raises(GnomeError, match=complaint):
+        driver.start_round(store, changed(driver.load_round_config(store, 0), change))
     assert store.rounds() == [0]
 
 

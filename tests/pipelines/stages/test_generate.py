@@ -1,6 +1,7 @@
 """The generate stage on many parents, and random search through every stage that a recipe without a parent meets."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from gnome_core.compositions.formula_parser import composition_of
 from gnome_core.compositions.formulas import chemsys
+from gnome_core.compositions.known import composition_hashes, shipped_compositions
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import all_shards, expand, shard_recipes
@@ -18,6 +21,7 @@ from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import NO_PARENT, recipe_compositions, recipe_digests, recipe_formulas
 from pipelines.reading.committed import entries_until, parent_table
 from pipelines.reading.entries import ancestries, measured_entries, recipes_of_jobs
+from pipelines.reading.known import listed_compositions
 from pipelines.reading.schemas import CANDIDATE_SCHEMA, PACKING_SCHEMA, PROPOSAL_SCHEMA
 from pipelines.report.collect import collect
 from pipelines.report.page import render
@@ -71,7 +75,7 @@ def generate(store: Store, config: RoundConfig) -> Commit:
 
 def test_every_new_recipe_of_many_parents_comes_out_once(tmp_path):
     store = known_store(tmp_path / "store", 250)
-    generation = GenerationConfig(max_sites=16, max_recipes_per_parent=150)
+    generation = GenerationConfig(max_sites=16, max_recipes_per_parent=150, known="snapshot")
     config = parse_config(
         {"generation": generation.model_dump(), "scoring": {"max_candidates": 10**7}, "part_files": 3}, "test"
     )
@@ -105,6 +109,56 @@ def test_every_new_recipe_of_many_parents_comes_out_once(tmp_path):
     assert commit.metrics["known_compositions"] == len(known)
 
 
+def test_compositions_on_lists_are_left_out_and_counted_by_who_knows_them(tmp_path):
+    """What the shipped list and a file of the user's name comes out of no round; counts in = counts out + drops."""
+    store = known_store(tmp_path / "store", 60)
+    generation = GenerationConfig(max_sites=12, max_recipes_per_parent=50)
+    seeded = generation.model_copy(update={"seed": derived_seed(RoundConfig(), "generate", 1, 0)})
+    parents, made = parent_table(store.root, 0), Counter()
+    for shard in all_shards(parents, seeded):
+        for batch in shard_recipes(shard, parents, seeded):
+            made.update(recipe_formulas(batch, parents))
+    own = set(entries_until(store, 0, ["formula"])["formula"].to_pylist())
+    names = sorted(made)
+    answers = shipped_compositions().find(hashes_of(names))
+    sources = ("mp", "oqmd", "experiment")
+    first = {
+        name: next(source for bit, source in enumerate(sources) if answer >> bit & 1)
+        for name, answer in zip(names, answers.tolist(), strict=True)
+        if answer
+    }
+    mine = [name for name in names if name not in first and name not in own][::7]
+    assert len(mine) > 20
+    (tmp_path / "icsd.csv").write_text("id,formula\n" + "".join(f"{i},{name}\n" for i, name in enumerate(mine)))
+    values = {**generation.model_dump(), "known": ["shipped", str(tmp_path / "icsd.csv")]}
+    commit = generate(store, parse_config({"generation": values, "scoring": {"max_candidates": 10**7}}, "test"))
+
+    expected: Counter[str] = Counter()
+    for name, n in made.items():
+        source = first.get(name) or ("icsd.csv" if name in mine else None)
+        expected["known_formula" if name in own else f"known_to_{source}" if source else "new"] += n
+    rows = store.read_table(commit, "candidates", CANDIDATE_SCHEMA)
+    new = made.keys() - own - first.keys() - set(mine)
+    assert set(rows["formula"].to_pylist()) == new
+    n_new = expected.pop("new")
+    assert commit.counts.rejected == expected
+    assert commit.counts.n_in == sum(made.values()) == n_new + expected.total()
+
+    # The file may go: the store has kept what it named.
+    (tmp_path / "icsd.csv").unlink()
+    listed = listed_compositions(store)
+    assert listed.sources == ("mp", "oqmd", "experiment", "icsd.csv")
+    assert (listed.find(hashes_of(mine)) == 8).all()
+
+
+def hashes_of(formulas: list[str]) -> np.ndarray:
+    compositions = np.zeros((len(formulas), 95), int)
+    for row, formula in zip(compositions, formulas, strict=True):
+        for z, n in composition_of(formula):
+            row[z] = n
+    return composition_hashes(compositions)
+
+
 def sum_of(commit: Commit, prefix: str) -> int:
     return sum(n for name, n in commit.metrics.items() if name.startswith(prefix))
 
@@ -113,7 +167,9 @@ def test_sample_of_candidates_does_not_depend_on_parts_of_the_work(tmp_path):
     stores = [known_store(tmp_path / name, 60) for name in ("one", "two")]
     commits = []
     for store, parents_per_shard in zip(stores, (7, 60), strict=True):
-        generation = {"max_sites": 12, "max_recipes_per_parent": 50, "parents_per_shard": parents_per_shard}
+        generation = {
+            "max_sites": 12, "max_recipes_per_parent": 50, "parents_per_shard": parents_per_shard, "known": "snapshot"
+        }  # fmt: skip
         config = parse_config({"generation": generation, "scoring": {"max_candidates": 300}}, "test")
         commits.append(generate(store, config))
     tables = [
@@ -202,8 +258,9 @@ def test_report_counts_candidates_and_compositions(random_round):
 def test_show_without_an_id_tells_where_discoveries_come_from(two_rounds):
     shown = gnome("show", str(two_rounds))
     assert shown.returncode == 0, shown.stderr
-    n = len(collect(Store(str(two_rounds))).stable)
-    assert f"{n} new crystals on the hull" in shown.stdout
+    stable = collect(Store(str(two_rounds))).stable
+    n = len(stable)
+    assert f"{n} on the hull" in shown.stdout
     if n:
         assert "any step since the root" in shown.stdout
 
