@@ -42,6 +42,7 @@ def relax(
 
     from dft.tables import DONE
     from gnome_core.potentials.config import RelaxConfig
+    from gnome_core.stability.published import as_published
     from pipelines.cli.outputs import check_output, writing
     from pipelines.cli.relax_text import evaluator_named, hull_named, read_crystals, tell_failures, write_relaxed
     from pipelines.errors import UserError
@@ -60,6 +61,8 @@ def relax(
         results = relaxed(engine, crystals, evaluate, kept, advance, settings)
     elements = sorted({int(z) for crystal in crystals for z in crystal.numbers})
     references = references_for(engine, elements, kept)
+    if hull == "mp":
+        references = as_published(references)
     table = described(ids, crystals, results, formation_energies(results, references), measured)
     with writing(output):
         write_relaxed(table, output)

@@ -26,14 +26,12 @@ from gnome_core.potentials.by_name import DEFAULT
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.spreadsheets import write_csv as write_sheet
 from gnome_core.stability.hull import Hull
-from gnome_core.stability.published import published_hull
+from gnome_core.stability.published import compatible, published_hull
 from pipelines.cli.terminal import Terminal
 from pipelines.errors import UserError
 from pipelines.evaluation.judging import Judged
 from pipelines.reading.committed import hull_until, newest_commit
 from pipelines.store.store import Store
-
-MP_COMPATIBLE = ("chgnet-0.3.0", "mp2020")  # scales, or what they end in, whose energies compare with MP's hull
 
 
 def evaluator_named(name: str, config: RelaxConfig, single_point: bool) -> Evaluator:
@@ -56,7 +54,7 @@ def evaluator_named(name: str, config: RelaxConfig, single_point: bool) -> Evalu
 def hull_named(name: str, scale: str) -> Hull:
     """A store's newest hull, that of a file's labels, or the Materials Project's. Raises UserError for mixed scales."""
     if name == "mp":
-        if not scale.endswith(MP_COMPATIBLE):
+        if not compatible(scale):
             raise UserError(f"--hull mp: energies on {scale} do not compare with the Materials Project's; name a STORE")
         return published_hull()
     if Path(name).is_file():

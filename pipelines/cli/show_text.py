@@ -31,6 +31,12 @@ def print_entry(store: Store, id_: str) -> None:
     console.print(f"above the hull     {row['e_above_hull']:+.4f} eV/atom{'  (on it)' if row['on_hull'] else ''}")
     if row["e_above_hull_others"] is not None:
         console.print(f"against all others {row['e_above_hull_others']:+.4f} eV/atom")
+    if row["e_above_mp_hull"] is not None:
+        error = row["e_above_mp_hull_uncertainty"]
+        within = "" if error is None else f" ± {error:.3f}"
+        console.print(f"above MP's hull    {row['e_above_mp_hull']:+.4f}{within} eV/atom  (as published)")
+    source = row["novelty_source"]
+    console.print(f"novelty            {row['novelty']}{f'  ({source})' if source else ''}")
     _, round_ = newest_hull(store)
     hull = hull_until(store.root, round_)
     position = pc.index(hull.ids, row["id"]).as_py()
@@ -57,11 +63,13 @@ def print_origins(store: Store) -> None:
     from rich.table import Table
 
     from pipelines.reading.discoveries import stable_crystals
-    from pipelines.report.summary import origins
+    from pipelines.report.summary import headline, origins
 
-    found = origins(stable_crystals(store, measured_entries(store)))
+    stable = stable_crystals(store, measured_entries(store))
+    found = origins(stable)
     console = Terminal(soft_wrap=True)
-    console.print(f"{found.n} new crystals on the hull; `gnome show {store.root} ID` explains one")
+    console.print(str(headline(stable)), style="bold", highlight=False)
+    console.print(f"`gnome show {store.root} ID` explains one")
     if not found.n:
         return
     table = Table("made by", "last step", "any step since the root")

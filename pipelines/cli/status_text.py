@@ -42,8 +42,10 @@ def print_status(store: Store) -> None:
             )
     if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]):
         from pipelines.report.collect import collect
+        from pipelines.report.summary import headline
 
         data = collect(store)
+        console.print(str(headline(data.stable)), style="bold", highlight=False, soft_wrap=True)
         console.print(_summary_table(data))
         for what in data.left_out:
             console.print(what, highlight=False, soft_wrap=True)
@@ -101,7 +103,7 @@ def _summary_table(data: ReportData) -> Table:
         ]
 
     rounds = summarize(data)
-    table = Table(title=f"{len(data.stable)} new crystals on the hull")
+    table = Table()
     for column in ("round", "chosen by models", "on or below hull", "by chance", "gain", "MAE meV/atom", "failed"):
         table.add_column(column, justify="right")
     for row in rounds:

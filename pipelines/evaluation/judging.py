@@ -20,7 +20,7 @@ from gnome_core.crystals.readers import Entry, read_snapshot
 from gnome_core.ensembles.rows import read_rows
 from gnome_core.ensembles.workflows import predict_rows
 from gnome_core.models.shipped import Framework
-from gnome_core.stability.published import energies_without, published_hull
+from gnome_core.stability.published import as_published, compatible, energies_without, published_hull
 from gnome_core.units import PLAUSIBLE_E_FORM
 from pipelines.errors import UserError
 from pipelines.evaluation.relaxing import failures, formation_energies, references_for, relaxed
@@ -67,9 +67,14 @@ def labelled(source: str | None, limit: int | None) -> Labelled:
 def judge_evaluator(
     evaluator: Evaluator, rows: Labelled, disturb: bool, progress: Callable[[int], None] | None = None
 ) -> Judged:
-    """Relax the crystals, or cells disturbed from them, and compare."""
+    """Relax the crystals, or cells disturbed from them, and compare.
+
+    Formation energies are measured from the labels' own elements where the evaluator is on their scale.
+    """
     elements = sorted({int(z) for crystal in rows.crystals for z in crystal.numbers})
     references = references_for(evaluator, elements)
+    if compatible(evaluator.scale):
+        references = as_published(references)
     began = time.process_time()
     results = relaxed(evaluator, disturbed(rows.crystals) if disturb else rows.crystals, progress=progress)
     spent = time.process_time() - began

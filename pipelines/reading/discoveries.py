@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.matching.novelty import Novelty
 from pipelines.reading.entries import Made, ancestries, new_on_hull, recipes_of_jobs
 from pipelines.store.store import Store
 
@@ -40,6 +41,9 @@ class StableCrystal:
     crystal: Crystal
     e_form: float  # eV/atom
     e_above_hull: float  # eV/atom, against the newest hull without itself: negative = how far it lowers the hull
+    novelty: Novelty
+    e_above_mp_hull: float | None  # eV/atom, against the Materials Project's hull as published; None = not comparable
+    e_above_mp_hull_uncertainty: float | None  # eV/atom; None = not measured
     chain: tuple[ProvenanceStep, ...]
 
 
@@ -59,6 +63,9 @@ def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
             crystal=crystal,
             e_form=row["e_form_per_atom"],
             e_above_hull=row["e_above_hull_others"],
+            novelty=Novelty(row["novelty"], row["novelty_source"]),
+            e_above_mp_hull=row["e_above_mp_hull"],
+            e_above_mp_hull_uncertainty=row["e_above_mp_hull_uncertainty"],
             chain=tuple(_step(step, recipes) for step in chain),
         )
         for row, crystal, chain in zip(new.to_pylist(), crystals_from_batch(new), chains, strict=True)

@@ -12,7 +12,9 @@ from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.generation.generators import installed_generators
 from gnome_core.generation.recipe import Recipe
 from pipelines.errors import UserError
-from pipelines.reading.committed import all_proposals, entries_until, newest_commit
+from pipelines.reading.committed import all_proposals, entries_until, newest_commit, references
+from pipelines.reading.known import novelties
+from pipelines.reading.published import published_distances
 from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.store.store import Store
 
@@ -28,13 +30,29 @@ def newest_hull(store: Store) -> tuple[pa.Table, int]:
 
 
 def measured_entries(store: Store) -> pa.Table:
-    """All entries of the newest hull, sorted by id: ENTRY_SCHEMA and the energy columns of HULL_SCHEMA."""
+    """All entries of the newest hull, sorted by id: ENTRY_SCHEMA, the energy columns of HULL_SCHEMA, and
+
+    novelty, novelty_source: strings, see `gnome_core.matching.novelty.Novelty`;
+    e_above_mp_hull, e_above_mp_hull_uncertainty: eV/atom, of entries of rounds, see `PublishedDistances`; else null.
+    """
     hull, round_ = newest_hull(store)
     hull = hull.sort_by("id")
     entries = entries_until(store, round_).sort_by("id")
-    for name in HULL_COLUMNS:
-        entries = entries.append_column(name, hull[name])
+    for name, column in (*((name, hull[name]) for name in HULL_COLUMNS), *_beside_others(store, entries).items()):
+        entries = entries.append_column(name, column)
     return entries
+
+
+def _beside_others(store: Store, entries: pa.Table) -> dict[str, pa.Array]:
+    """Columns that say what others know of the entries."""
+    levels = novelties(store, entries)
+    published = published_distances(entries, references(store.root))
+    return {
+        "novelty": pa.array([novelty.level for novelty in levels], pa.string()),
+        "novelty_source": pa.array([novelty.source for novelty in levels], pa.string()),
+        "e_above_mp_hull": pa.array(published.above, from_pandas=True),
+        "e_above_mp_hull_uncertainty": pa.array(published.uncertainty, from_pandas=True),
+    }
 
 
 def new_on_hull(entries: pa.Table) -> pa.Table:

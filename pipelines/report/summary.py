@@ -16,6 +16,7 @@ from gnome_core.analysis.discovery import (
     iqr_calibration,
     regression_metrics,
 )
+from gnome_core.matching.novelty import NEW
 from gnome_core.stability.hull import ON_HULL
 from pipelines.reading.discoveries import StableCrystal
 from pipelines.report.data import ReportData, Searches
@@ -82,6 +83,33 @@ class Origins:
     last: dict[str, int]
     through: dict[str, int]
     roots: list[Root]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """How many crystals a store's rounds found, and in what sense.
+
+    on_hull: on the store's newest hull. new: those of a composition that no list and no entry of the snapshot has.
+    on_mp_hull: those of the new ones at or below the Materials Project's hull as published; None: not comparable.
+    """
+
+    on_hull: int
+    new: int
+    on_mp_hull: int | None
+
+    def __str__(self) -> str:
+        text = f"{self.new} new (unknown composition), {self.on_hull} on the hull"
+        if self.on_mp_hull is None:
+            return text
+        return f"{text}; {self.on_mp_hull} of the new ones at or below the Materials Project's hull"
+
+
+def headline(stable: Sequence[StableCrystal]) -> Headline:
+    """What to say first of a store's discoveries."""
+    new = [crystal for crystal in stable if crystal.novelty.level == NEW]
+    above = [crystal.e_above_mp_hull for crystal in new if crystal.e_above_mp_hull is not None]
+    on_mp_hull = sum(energy <= ON_HULL for energy in above)
+    return Headline(len(stable), len(new), on_mp_hull if len(above) == len(new) > 0 else None)
 
 
 def origins(stable: Sequence[StableCrystal]) -> Origins:

@@ -10,7 +10,7 @@ from pipelines.report.hull_plots import hull_diagrams
 from pipelines.report.labels import NOTHING, count, formula_html, mapping_text, milli, number
 from pipelines.report.sections.elements import Page, html_table, plain_figure, short_id
 from pipelines.report.structure_view import cell_view, space_group
-from pipelines.report.summary import origins
+from pipelines.report.summary import headline, origins
 
 MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a crystal
 MAX_HULLS = 24
@@ -72,6 +72,8 @@ def crystals(page: Page) -> str:
         "Space group",
         "Formation energy (eV/atom)",
         "To the hull without it (meV/atom)",
+        "Novelty",
+        "To MP's hull (meV/atom)",
         "Round",
         "Parent",
         "Id",
@@ -87,6 +89,8 @@ def crystals(page: Page) -> str:
                 f'<span class="unbroken">{escape(group)}</span> {escape(pearson)}',
                 number(stable.e_form, 3),
                 milli(stable.e_above_hull, 1),
+                _novelty(stable),
+                _to_mp_hull(stable),
                 str(stable.round),
                 formula_html(parent.formula) if parent else NOTHING,
                 short_id(stable.id),
@@ -101,14 +105,28 @@ def crystals(page: Page) -> str:
         }
     note = "" if len(shown) == len(page.stable) else f" The {MAX_CRYSTALS} deepest of {len(page.stable):,} are listed."
     table = html_table(
-        "Choose a row to see its cell", header, rows, numeric={2, 3, 4}, row_attributes=attributes, tall=True
+        "Choose a row to see its cell", header, rows, numeric={2, 3, 5, 6}, row_attributes=attributes, tall=True
     )
     return (
-        f"<p>On the newest hull, and not in the snapshot.{note}</p>"
+        f"<p>{headline(page.stable)}. On the newest hull, and not in the snapshot.{note} New: of a composition that "
+        "neither the snapshot nor a list of known ones has; else who knows it. MP's hull: the Materials Project's as "
+        "published, with the evaluator's mean absolute error.</p>"
         f'<div class="split"><div id="crystals-table">{table}</div>'
         '<figure><div class="plot" id="viewer" role="img"></div>'
         '<figcaption id="viewer-caption" aria-live="polite"></figcaption></figure></div>'
     )
+
+
+def _novelty(stable: StableCrystal) -> str:
+    level, source = stable.novelty
+    return f"{level} <small>{escape(source)}</small>" if source else level
+
+
+def _to_mp_hull(stable: StableCrystal) -> str:
+    if stable.e_above_mp_hull is None:
+        return NOTHING
+    error = stable.e_above_mp_hull_uncertainty
+    return milli(stable.e_above_mp_hull) + ("" if error is None else f" ± {milli(error)}")
 
 
 def provenance(page: Page) -> str:

@@ -8,7 +8,7 @@ from pipelines.report import plots
 from pipelines.report.data import StageCounts
 from pipelines.report.labels import NOTHING, count, duration, formula_html, milli, number
 from pipelines.report.sections.elements import Page, gain_text, html_table, part_text, percent, share_text
-from pipelines.report.summary import RoundSummary, gain, hits_together, search_hits
+from pipelines.report.summary import RoundSummary, gain, headline, hits_together, search_hits
 
 MAX_UNPACKED = 50
 MAX_SEARCHED = 500
@@ -16,13 +16,16 @@ MAX_SEARCHED = 500
 
 def summary(page: Page) -> str:
     """The figures that tell most, as cards."""
+    found = headline(page.stable)
     by_round = ", ".join(
         f"{sum(s.round == r for s in page.stable)} in round {r}" for r in sorted({s.round for s in page.stable})
     )
+    published = f"{count(found.on_mp_hull)} on or below MP's hull" if found.on_mp_hull is not None else ""
     evaluated = int(sum(page.data.jobs["e_form"].is_valid().to_pylist()))
     generated = sum(s.n_out for s in page.data.stages if s.stage == "generate")
     cards = [
-        ("new crystals on the hull", count(len(page.stable)), by_round),
+        ("new (unknown composition)", count(found.new), published),
+        ("on the hull, not in the snapshot", count(found.on_hull), by_round),
         ("candidates generated", count(generated), "in all rounds"),
         ("candidates evaluated", count(evaluated), f"{count(len(page.data.jobs) - evaluated)} failed"),
     ]

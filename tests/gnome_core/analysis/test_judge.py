@@ -5,8 +5,10 @@ import pytest
 
 from gnome_core.analysis.judge import disturbed, judged
 from gnome_core.compositions.dense import N_COLUMNS
+from gnome_core.crystals.readers import elemental_entries
 from gnome_core.stability.hull import Hull
-from gnome_core.stability.published import energies_without, published_hull
+from gnome_core.stability.published import as_published, compatible, energies_without, published_hull
+from gnome_core.stability.references import ElementalReferences
 from tests.gnome_core.potentials.samples import ROCKSALT
 
 
@@ -49,6 +51,27 @@ def test_the_published_hull_knows_magnesia():
     assert len(hull) > 33_000
     assert hull.e_hull(composition(Mg=1, O=1)[None])[0] == pytest.approx(-3.0, abs=0.15)
     assert energies_without(hull, composition(Mg=2, O=2)[None])[0] > -2.0
+
+
+def test_compounds_of_an_element_that_the_judge_has_too_high_are_not_too_stable():
+    """CHGNet's tungsten lies 0.2 eV/atom above PBE's; the Materials Project's formation energies are from PBE's."""
+    entries = elemental_entries("chgnet-0.3.0")
+    own = ElementalReferences.lowest(entries["numbers"], entries["energy_per_atom"].to_numpy(), "chgnet-0.3.0")
+    published = as_published(own)
+    assert own.energies[74] - published.energies[74] == pytest.approx(0.196, abs=0.005)
+    assert published.energies[70] == own.energies[70]  # ytterbium is not among the published ones
+    carbide, energies = [np.array([74, 6])], np.array([-11.0])
+    moved = published.formation_energy_per_atom(carbide, energies) - own.formation_energy_per_atom(carbide, energies)
+    calculated = ElementalReferences("pbe+u/mp2020/vasp", own.energies)
+    assert as_published(calculated) is calculated
+    assert moved[0] == pytest.approx(0.5 * 0.196 + 0.5 * (own.energies[6] - published.energies[6]), abs=0.003)
+
+
+def test_scales_that_compare_with_the_published_hull():
+    for scale in ("chgnet-0.3.0", "nequix-oam-1/mp2020", "pbe+u/mp2020/vasp"):
+        assert compatible(scale)
+    for scale in ("r2scan/vasp", "chgnet-r2scan", "pbe/espresso", "nequip-1234"):
+        assert not compatible(scale)
 
 
 def test_disturbed_cells_are_larger_and_the_same_for_a_seed():

@@ -5,7 +5,11 @@ import csv
 import numpy as np
 import pytest
 
+from gnome_core.compositions.formula_parser import composition_of
+from gnome_core.compositions.known import composition_hashes, shipped_compositions
+from gnome_core.stability.published import as_published, published_hull
 from pipelines.cli.export_files import export_entries
+from pipelines.reading.committed import references
 from pipelines.reading.entries import measured_entries
 from pipelines.store.store import Store
 from tests.pipelines.conftest import gnome
@@ -31,6 +35,36 @@ def test_an_export_holds_raw_and_corrected_energies_and_reactions(two_rounds, tm
             assert float(row["phase_separation_energy"]) <= 5e-5
         else:
             assert float(row["e_above_hull"]) >= 0
+
+
+def test_entries_say_how_new_they_are_and_how_far_above_the_published_hull(two_rounds, tmp_path):
+    store = Store(str(two_rounds))
+    export_entries(store, tmp_path / "all.csv", stable_only=False, format="csv")
+    with (tmp_path / "all.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = shipped_compositions()
+    published = as_published(references(store.root)).energies
+    made = [row for row in rows if row["round"] != "0"]
+    assert {row["novelty"] for row in made} == {"new", "known composition"}  # its rounds leave out the snapshot alone
+    for row in rows:
+        if row["round"] == "0":
+            assert (row["novelty"], row["novelty_source"]) == ("known structure", row["source"])
+            assert row["e_above_mp_hull"] == ""
+            continue
+        counts = np.zeros((1, 95))
+        for z, n in composition_of(row["formula"]):
+            counts[0, z] = n
+        names = known.names(int(known.find(composition_hashes(counts))[0]))
+        assert row["novelty_source"] == ", ".join(names)
+        assert row["novelty"] == ("known composition" if names else "new")
+        shares = counts[0] / counts.sum()
+        e_form = float(row["energy_per_atom"]) - sum(shares[z] * published[z] for z in np.flatnonzero(shares))
+        above = e_form - published_hull().e_hull(counts)[0]
+        assert float(row["e_above_mp_hull"]) == pytest.approx(above, abs=1e-9)
+        assert float(row["e_above_mp_hull_uncertainty"]) == 0.059
+    shown = gnome("show", store.root, made[0]["id"]).stdout
+    assert f"novelty            {made[0]['novelty']}" in shown
+    assert f"above MP's hull    {float(made[0]['e_above_mp_hull']):+.4f} ± 0.059 eV/atom" in shown
 
 
 def test_phase_separation_is_the_depth_below_all_other_compositions(two_rounds):

@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 
 from gnome_core.compositions.formulas import NUMBERS, atomic_fractions, chemsys, reduced_formula
 from gnome_core.crystals.crystal import Crystal, crystal_digest
+from gnome_core.matching.novelty import KNOWN_COMPOSITION, NEW, Novelty
 from pipelines.reading.discoveries import ProvenanceStep, StableCrystal
 from pipelines.reading.outcomes import JOBS
 from pipelines.report.data import (
@@ -134,6 +135,9 @@ def report_data() -> ReportData:
             crystal=crystals[i],
             e_form=float(e_form[i]),
             e_above_hull=float(self_distance[i]),
+            novelty=Novelty(NEW, None) if i % 3 else Novelty(KNOWN_COMPOSITION, "mp, oqmd"),
+            e_above_mp_hull=0.02 * (i % 5 - 2),
+            e_above_mp_hull_uncertainty=0.059,
             chain=chain_of(i, cells, ids, formulas, round_),
         )
         for i in found

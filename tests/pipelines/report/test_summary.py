@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.reading.discoveries import ProvenanceStep
 from pipelines.reading.outcomes import JOBS
-from pipelines.report.summary import origins, summarize
+from pipelines.report.summary import headline, origins, summarize
 
 # model, random, predicted, iqr, e_form, e_above_hull
 ROWS = [
@@ -73,3 +73,15 @@ def test_origins_follow_every_chain_to_its_root(report_data):
     roots = [(root.id, root.formula, root.discoveries) for root in found.roots]
     assert roots == [("p", "P", 2), ("e", "E", 1), ("q", "Q", 1)]
     assert origins([]).n == 0
+
+
+def test_the_headline_names_what_kind_of_new(report_data):
+    new = [crystal for crystal in report_data.stable if crystal.novelty.level == "new"]
+    below = sum(crystal.e_above_mp_hull <= 0 for crystal in new)
+    assert 0 < below < len(new) < len(report_data.stable)
+    said = f"{len(new)} new (unknown composition), {len(report_data.stable)} on the hull"
+    mp = f"{below} of the new ones at or below the Materials Project's hull"
+    assert str(headline(report_data.stable)) == f"{said}; {mp}"
+    incomparable = [dataclasses.replace(crystal, e_above_mp_hull=None) for crystal in report_data.stable]
+    assert str(headline(incomparable)) == said
+    assert str(headline([])) == "0 new (unknown composition), 0 on the hull"

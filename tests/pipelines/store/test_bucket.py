@@ -313,7 +313,7 @@ def test_an_open_round_of_a_bucket_is_dropped(cloud_round):
 COMMANDS = [
     ("round status STORE", "r0001/train"),
     ("round plan STORE", "r0002/generate"),
-    ("show STORE", "new crystals on the hull"),
+    ("show STORE", "on the hull"),
     ("show STORE mp-153", "Mg"),
     ("report STORE", "gs://lab/tiny/report.html"),
     ("report STORE -o OUT/page.html", "OUT/page.html"),
