@@ -38,10 +38,13 @@ from gnome_core.generation.generators import all_shards, shard_recipes
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import recipe_digests, recipe_formulas
 
-SIZES = {"generation": {"max_sites": 24}}
+SIZES = {"generation": {"max_sites": 24, "known": "snapshot"}}
 RECIPES_PER_PARENT = 2_500  # about, with SIZES; what decides how many parents a size takes
 COLUMNS = ["id", "lattice", "frac_coords", "numbers"]  # of a file of structures
-CAPPED = {"generation": {"max_sites": 12, "max_recipes_per_parent": 40}, "scoring": {"max_candidates": 10**8}}
+CAPPED = {
+    "generation": {"max_sites": 12, "max_recipes_per_parent": 40, "known": "snapshot"},
+    "scoring": {"max_candidates": 10**8},
+}
 
 
 def make_store(root: str, table: pa.Table) -> None:

@@ -140,7 +140,7 @@ def run(root: str, flags: list[str]) -> None:
 
     config = RoundConfig.model_validate(
         {
-            "generation": {"max_recipes_per_parent": RECIPES_PER_PARENT, "max_sites": MAX_SITES},
+            "generation": {"max_recipes_per_parent": RECIPES_PER_PARENT, "max_sites": MAX_SITES, "known": "snapshot"},
             "scoring": {"max_candidates": 10**8},
             "selection": {"threshold": THRESHOLD},
             "part_files": 8,

@@ -33,6 +33,7 @@ seed = 3
 [generation]
 max_recipes_per_parent = 30
 max_sites = 4
+known = "snapshot"
 [model]
 width = 8
 steps = 1

@@ -85,8 +85,8 @@ def candidates(page: Page) -> str:
     kept, balanced = (sum(getattr(g, name) for g in page.data.generated) for name in ("kept", "balanced"))
     share = f" {number(100 * balanced / kept, 1)} % of the scored are." if kept else ""
     return (
-        "<p>New: of a composition that no entry and no earlier proposal has, and that no rule turned away. "
-        "Charge-balanced: the elements, at one common charge each, add up to zero, and no cation is more "
+        "<p>New: of a composition that no entry, no earlier proposal and no list of the round has, and that no rule "
+        "turned away. Charge-balanced: the elements, at one common charge each, add up to zero, and no cation is more "
         f"electronegative than an anion.{share}</p>"
         + page.figure("generated", plots.generated(page.data), "Recipes of new compositions by generator")
         + html_table("Candidates by generator and number of elements", header, rows, numeric={2, 3, 4, 5, 6}, tall=True)
