@@ -69,11 +69,11 @@ def crystals(page: Page) -> str:
     shown = page.stable[:MAX_CRYSTALS]
     header = (
         "Crystal",
-        "Space group",
-        "Formation energy (eV/atom)",
-        "To the hull without it (meV/atom)",
         "Novelty",
+        "To the hull without it (meV/atom)",
         "To MP's hull (meV/atom)",
+        "Formation energy (eV/atom)",
+        "Space group",
         "Round",
         "Parent",
         "Id",
@@ -86,11 +86,11 @@ def crystals(page: Page) -> str:
         rows.append(
             [
                 f'<button type="button" class="crystal" aria-controls="viewer">{formula}</button>',
-                f'<span class="unbroken">{escape(group)}</span> {escape(pearson)}',
-                number(stable.e_form, 3),
-                milli(stable.e_above_hull, 1),
                 _novelty(stable),
+                milli(stable.e_above_hull, 1),
                 _to_mp_hull(stable),
+                number(stable.e_form, 3),
+                f'<span class="unbroken">{escape(group)}</span> {escape(pearson)}',
                 str(stable.round),
                 formula_html(parent.formula) if parent else NOTHING,
                 short_id(stable.id),
@@ -105,7 +105,7 @@ def crystals(page: Page) -> str:
         }
     note = "" if len(shown) == len(page.stable) else f" The {MAX_CRYSTALS} deepest of {len(page.stable):,} are listed."
     table = html_table(
-        "Choose a row to see its cell", header, rows, numeric={2, 3, 5, 6}, row_attributes=attributes, tall=True
+        "Choose a row to see its cell", header, rows, numeric={2, 3, 4, 6}, row_attributes=attributes, tall=True
     )
     return (
         f"<p>{headline(page.stable)}. On the newest hull, and not in the snapshot.{note} New: of a composition that "

@@ -95,6 +95,17 @@ def test_every_crystal_row_has_a_valid_view(document, report_data):
         go.Figure(view["figure"])
 
 
+def test_crystals_say_who_knows_their_composition_and_how_they_stand_on_the_published_hull(text, report_data):
+    rows = section(text, "crystals", "provenance")
+    known = [crystal for crystal in report_data.stable if crystal.novelty.level != "new"]
+    assert rows.count("known composition <small>mp, oqmd</small>") == len(known) > 0
+    assert rows.count(" ± 59") == len(report_data.stable)
+    assert f"{len(report_data.stable) - len(known)} new (unknown composition), " in rows
+    none = {"e_above_mp_hull": None, "e_above_mp_hull_uncertainty": None}
+    apart = tuple(dataclasses.replace(crystal, **none) for crystal in report_data.stable)
+    assert "±" not in section(render(dataclasses.replace(report_data, stable=apart)), "crystals", "provenance")
+
+
 def test_tables_have_captions_and_scoped_headers(document):
     assert len(document.all("table")) == len(document.all("caption"))
     assert {attrs["scope"] for attrs in document.all("th")} == {"col", "row"}
