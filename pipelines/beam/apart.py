@@ -24,7 +24,7 @@ T = TypeVar("T")
 _idle: list[SimpleQueue] = []  # of threads that wait for work
 _waiting: set[SimpleQueue] = set()  # of callers, who hear of a lost worker
 _abandoned: list[SimpleQueue] = []
-_left: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # of abandoned runs: their workers' ends are no news
+_left: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # of abandoned runs: their ends are no news
 
 
 def run_apart(work: Callable[[], T]) -> T:
@@ -94,10 +94,10 @@ def _hear_of_lost_workers() -> None:
     report = threading.excepthook
 
     def notice(args) -> None:
+        if args.thread in _left:
+            return
         if "Worker subprocess exited" not in str(args.exc_value):
             report(args)
-            return
-        if args.thread in _left:
             return
         end_workers()
         for outcome in list(_waiting):
@@ -135,8 +135,14 @@ def leave(code: int | str | None) -> NoReturn:
     end_at_once(code if isinstance(code, int) else int(bool(code)))
 
 
+def hush_threads() -> None:
+    """From now on, how threads end is no news: what they worked with is being taken from them."""
+    threading.excepthook = lambda args: None
+
+
 def end_at_once(code: int) -> NoReturn:
     """End this process and all that it started, wherever its threads are."""
+    hush_threads()
     end_workers()
     for pid in _children():  # engines and pools, which may have programs of their own to end
         with suppress(OSError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.beam.apart import end_at_once
+from pipelines.beam.apart import end_at_once, hush_threads
 from pipelines.beam.progress import PROGRESS_FILE
 
 INTERRUPTED = 130
@@ -27,6 +27,7 @@ def stopped_with(message: Callable[[], str]) -> Generator[None]:
 
     def stop(*_) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        hush_threads()  # the same signal ends worker processes, and then what waits for them in threads
         if progress := os.environ.get(PROGRESS_FILE):
             shutil.rmtree(Path(progress).parent, ignore_errors=True)
         begin = CLEAR_LINE_SHOW_CURSOR if sys.stderr.isatty() else ""

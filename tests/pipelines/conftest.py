@@ -90,6 +90,19 @@ def initialised(tmp_path_factory, tiny) -> Path:
 
 
 @pytest.fixture(scope="session")
+def scored(tmp_path_factory, initialised) -> Path:
+    """A store whose round 1 has scored its candidates; copy it before changing it."""
+
+    def make(path: Path) -> None:
+        shutil.copytree(initialised, path)
+        store = Store(str(path))
+        for _ in driver.run_stages(store, driver.start_round(store, None), ["generate", "score"]):
+            pass
+
+    return made_once(tmp_path_factory, "scored", make)
+
+
+@pytest.fixture(scope="session")
 def two_rounds(tmp_path_factory, initialised) -> Path:
     """A store after two undisturbed rounds, run in this process."""
 

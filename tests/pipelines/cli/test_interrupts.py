@@ -48,20 +48,20 @@ def interrupted(store: Path, command: str, stage: str, after: float, *options: s
 
 
 @pytest.mark.parametrize(
-    ("options", "stages"),
+    ("begun", "options", "stages"),
     [
-        ((), {"generate": 0.3, "score": 1.0, "train": 0.5}),
-        (MULTI, {"select": 0.5, "evaluate": 5.0}),  # with that, every stage runs on two workers
+        ("initialised", (), {"generate": 0.3, "score": 1.0, "train": 0.5}),
+        ("scored", MULTI, {"select": 0.5, "evaluate": 5.0}),  # with that, every stage runs on two workers
     ],
     ids=["local", "multi"],
 )
 def test_an_interrupt_is_one_line_and_the_round_goes_on_to_the_same_rows(
-    options, stages, initialised, two_rounds, tmp_path
+    begun, options, stages, request, two_rounds, tmp_path
 ):
     path = tmp_path / "store"
-    shutil.copytree(initialised, path)
-    for n, (stage, after) in enumerate(stages.items()):
-        ended = interrupted(path, "resume" if n else "run", stage, after, *options)
+    shutil.copytree(request.getfixturevalue(begun), path)
+    for stage, after in stages.items():
+        ended = interrupted(path, "resume" if len(Store(str(path)).rounds()) > 1 else "run", stage, after, *options)
         assert ended.returncode == 130, ended.stderr
         *kept, last = ended.stderr.splitlines()
         found = re.fullmatch(rf"gnome: stopped in r0001/(\w+); `gnome round resume {path}` goes on", last)
@@ -78,3 +78,35 @@ def test_an_interrupt_is_one_line_and_the_round_goes_on_to_the_same_rows(
     assert [line.split()[0] for line in resumed.stderr.splitlines()] == [f"r0001/{s}" for s in stages_of(1)]
     expected = {key: value for key, value in digests(Store(str(two_rounds))).items() if key[0] in "01"}
     assert digests(Store(str(path))) == expected
+
+
+def test_a_thread_whose_files_go_says_nothing(tmp_path):
+    """The display of progress reads files that an interrupt removes."""
+    program = f"""
+import os, shutil, signal, threading
+from pathlib import Path
+from pipelines.beam.progress import PROGRESS_FILE
+from pipelines.cli.interrupts import stopped_with
+
+path = Path({str(tmp_path)!r}, "scratch", "progress")
+path.parent.mkdir()
+path.touch()
+os.environ[PROGRESS_FILE] = str(path)
+rmtree = shutil.rmtree
+
+def display():
+    while True:
+        path.read_text()
+
+def removed_and_waited(*arguments, **options):
+    rmtree(*arguments, **options)
+    thread.join()
+
+with stopped_with(lambda: "stopped"):
+    thread = threading.Thread(target=display)
+    thread.start()
+    shutil.rmtree = removed_and_waited
+    signal.raise_signal(signal.SIGINT)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "gnome: stopped\n")

@@ -154,12 +154,11 @@ def test_command_line_reads_the_store(two_rounds, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def proposed(initialised, tmp_path_factory) -> Path:
+def proposed(scored, tmp_path_factory) -> Path:
     """A store whose round 1 has proposed."""
     path = tmp_path_factory.mktemp("proposed") / "store"
-    shutil.copytree(initialised, path)
-    store = Store(str(path))
-    for _ in driver.run_stages(store, driver.start_round(store, None), PROPOSE):
+    shutil.copytree(scored, path)
+    for _ in driver.run_stages(Store(str(path)), 1, PROPOSE):
         pass
     return path
 

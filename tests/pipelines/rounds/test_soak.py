@@ -6,18 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.rounds import driver
 from pipelines.store.store import Store
 from tools import soak
 
 
 @pytest.mark.slow
-def test_random_kills_lose_and_repeat_nothing(initialised, two_rounds, tmp_path):
+def test_random_kills_lose_and_repeat_nothing(scored, two_rounds, tmp_path):
     """From the third stage on: a worker takes seconds to start, and the first two are as in any other round."""
     store = tmp_path / "store"
-    shutil.copytree(initialised, store)
-    begun = Store(str(store))
-    list(driver.run_stages(begun, driver.start_round(begun, None), ["generate", "score"]))
+    shutil.copytree(scored, store)
     done = soak.soak(store, kills=3, seconds=120, longest=12, seed=5)
     assert done.n_kills > 0
     outcome = soak.compare(store, two_rounds, rounds=1)
