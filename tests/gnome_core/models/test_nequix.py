@@ -13,6 +13,8 @@ from gnome_core.models.nequix import Nequix, tabulated
 from gnome_core.potentials.gradients import Prediction, predict
 from tests.gnome_core.potentials.samples import SKEWED
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 CONFIG = NequixConfig(
     layers=3, hidden_irreps="8x0e+4x1o+4x2e", degree=2, cutoff=4.5, neighbors=20.0, scale=0.8, elements=(8, 20, 22)
 )

@@ -16,6 +16,8 @@ from gnome_core.training.potential.loop import train_potential
 from tests.gnome_core.potentials.pair_frames import pair_frames
 from tests.gnome_core.potentials.samples import SKEWED, supercell
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 MODEL = NequIPConfig(layers=1, hidden_irreps="8x0e+4x1o", edge_irreps="0e+1o", cutoff=4.0, elements=(29, 47))
 ORDERED = Crystal(3.7 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]], [29, 47, 29, 47])
 NVE = MDConfig(ensemble="nve", start_temperature=300, timestep=1.0, ramp=0, duration=0.5, save_every=10)

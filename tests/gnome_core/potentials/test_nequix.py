@@ -15,6 +15,8 @@ from gnome_core.potentials.nequix_potential import NequixPotential
 from gnome_core.potentials.potential import UnknownElement
 from tests.gnome_core.potentials.samples import ROCKSALT, SHARED, SKEWED
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 NAMES = ("nequix-oam-1", "nequix-oam-1-pft")
 
 
