@@ -6,10 +6,10 @@ STAMP := .venv/.installed
 
 install: $(STAMP)
 
-# The stamp keeps an unchanged installation from being repeated.
+# The stamp keeps an unchanged installation from being repeated. Python compiles what it imports, pip would compile all.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -1,6 +1,6 @@
 """Attack a store in all the ways that docs/reliability.md promises something about, and print what came of it.
 
-    python tools/attack.py FOLDER --minutes 30
+    python -m tools.attack FOLDER --minutes 30
 
 FOLDER is made, and holds small stores on the embedded evaluator. Every part has a share of the time and does as much as
 fits into it; what it says it did, it did. Prints a table in Markdown; exits with 1 if any promise was broken.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import re
@@ -26,10 +27,13 @@ import numpy as np
 
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.potentials.by_name import pretrained_path
 from pipelines.beam.apart import WORKER
+from pipelines.beam.job_servers import find_engine
 from pipelines.rounds.plan import stages_of
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
+from tests.pipelines.store.gcs import FakeGcs
 from tools import soak
 
 GNOME = soak.GNOME
@@ -86,11 +90,11 @@ def gnome(*arguments: object, **variables: str) -> subprocess.CompletedProcess[s
     return subprocess.run([*GNOME, *map(str, arguments)], capture_output=True, text=True, env=environment)
 
 
-def begun(*arguments: object, workers: bool = False) -> subprocess.Popen:
+def begun(*arguments: object, workers: bool = False, stderr: int = subprocess.DEVNULL) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*GNOME, *map(str, arguments), *(("--", *soak.WORKERS) if workers else ())]
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=environment,
+        command, stdout=subprocess.DEVNULL, stderr=stderr, text=True, start_new_session=True, env=environment,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background ignores it
     )  # fmt: skip
 
@@ -104,18 +108,19 @@ def kill(process: subprocess.Popen, sign: int = signal.SIGKILL) -> bool:
     return alive
 
 
-def rows_of(path: Path) -> dict[str, dict[str, str]]:
-    """Digests of the rows of every commit."""
+def rows_of(path: Path | str) -> dict[str, dict[str, str]]:
+    """Digests of the rows of every commit. path: a folder, or an address in a bucket."""
     store = Store(str(path), keep=False)
     keys = [(round_, stage) for round_ in store.rounds() for stage in stages_of(round_)]
     return {f"{round_}/{stage}": c.rows_digests for round_, stage in keys if (c := store.commit(round_, stage))}
 
 
-def compare(figure: Figure, found: Path, expected: Path) -> None:
+def compare(figure: Figure, found: Path | str, expected: Path) -> None:
     """Rows equal and the store whole, or the promise is broken."""
+    name = str(found).rpartition("/")[2]
     if rows_of(found) != rows_of(expected):
-        figure.broken.append(f"{found.name}: other rows")
-    figure.broken += [f"{found.name}: {path} {what}" for path, what in verify(Store(str(found)))]
+        figure.broken.append(f"{name}: other rows")
+    figure.broken += [f"{name}: {path} {what}" for path, what in verify(Store(str(found), keep=False))]
 
 
 # The parts
@@ -150,8 +155,7 @@ def round_killed(ground: Ground, clock: Clock) -> Figure:
     for stage in stages:
         if clock.left < 0:
             break
-        command = "resume" if len(Store(str(path)).rounds()) > 1 else "run"
-        process = begun("round", command, path, workers=True)
+        process = begun("round", next_command(path), path, workers=True)
         while process.poll() is None and soak.running_stage(path) != stage:
             time.sleep(0.05)
         workers: list[int] = []
@@ -180,8 +184,7 @@ def interrupted(ground: Ground, clock: Clock) -> Figure:
     figure, path = Figure("Ctrl-C in a round at random moments"), ground.copy(ground.initialised, "interrupted")
     slowest = 0.0
     while clock.left > 0 and figure.done < 10:
-        command = "resume" if len(Store(str(path)).rounds()) > 1 else "run"
-        process = begun("round", command, path, workers=bool(figure.done % 2))
+        process = begun("round", next_command(path), path, workers=bool(figure.done % 2))
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(ground.random.uniform(3, 15))
         if process.poll() is not None:
@@ -197,8 +200,12 @@ def interrupted(ground: Ground, clock: Clock) -> Figure:
     return _resumed(figure, ground, path, f"ended within {slowest:.1f} s, rows of all stages equal, verify clean")
 
 
-def _resumed(figure: Figure, ground: Ground, path: Path, outcome: str) -> Figure:
-    done = gnome("round", "resume" if len(Store(str(path)).rounds()) > 1 else "run", path)
+def next_command(path: Path | str) -> str:
+    return "resume" if len(Store(str(path), keep=False).rounds()) > 1 else "run"
+
+
+def _resumed(figure: Figure, ground: Ground, path: Path | str, outcome: str, *options: str) -> Figure:
+    done = gnome("round", next_command(path), path, *options)
     if done.returncode:
         figure.broken.append(done.stderr[-300:])
     compare(figure, path, ground.store)
@@ -328,6 +335,101 @@ def programs_flipped(ground: Ground, clock: Clock) -> Figure:
     return figure
 
 
+def on_prism(ground: Ground, clock: Clock) -> Figure:
+    figure = Figure("on Prism: SIGKILL, Ctrl-C, a dropped round, a replaced potential")
+    if find_engine("prism") is None:
+        figure.outcome = "not tried: `gnome runners install prism` gets it"
+        return figure
+    return _elsewhere(figure, ground, lambda of, name: str(ground.copy(of, f"prism-{name}")), "--runner", "prism")
+
+
+def in_a_bucket(ground: Ground, clock: Clock) -> Figure:
+    """Against the double of the service that the tests use, which fails now and then."""
+    figure = Figure("in an emulated bucket that fails now and then: the same")
+    with FakeGcs("attack") as fake:
+        os.environ["STORAGE_EMULATOR_HOST"] = fake.url
+
+        def upload(of: Path, name: str) -> str:
+            store = Store(f"gs://attack/{name}")
+            for path in Store(str(of)).storage.files("."):
+                store.storage.write(path, (of / path).read_bytes())
+            fake.fail("POST", status=503, times=3, done_first=True)
+            fake.fail("alt=media", status=502, times=3)
+            return store.root
+
+        try:
+            return _elsewhere(figure, ground, upload)
+        finally:
+            del os.environ["STORAGE_EMULATOR_HOST"]
+
+
+def _elsewhere(figure: Figure, ground: Ground, place: Callable[[Path, str], str], *options: str) -> Figure:
+    """place: puts a copy of a store there and gives its address. options: of every command that runs stages."""
+    path, hits = place(ground.initialised, "round"), []
+    for sign, stage in (
+        (signal.SIGKILL, "score"),
+        (signal.SIGINT, "evaluate"),
+        (signal.SIGKILL, "evaluate"),
+        (signal.SIGINT, "train"),
+        (signal.SIGKILL, "train"),
+    ):
+        process = begun("round", next_command(path), path, *options, stderr=subprocess.PIPE)
+        while process.poll() is None and (next_command(path) == "run" or soak.running_stage(path) != stage):
+            time.sleep(0.2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ground.random.uniform(0.2, 3))
+        if process.poll() is not None:
+            continue
+        hits.append(f"{signal.Signals(sign).name} in {soak.running_stage(path)}")
+        figure.done += 1
+        if sign == signal.SIGKILL:
+            kill(process)
+            continue
+        os.killpg(process.pid, sign)
+        try:
+            told = process.communicate(timeout=60)[1].splitlines()
+        except subprocess.TimeoutExpired:
+            kill(process)
+            figure.broken.append("a command was still there 60 s after Ctrl-C")
+            continue
+        if process.returncode != 130 or [line for line in told if not line.startswith(("r0001/", "gnome: stopped in"))]:
+            figure.broken.append(f"Ctrl-C: exit code {process.returncode}, {told[-3:]}")
+    _resumed(figure, ground, path, "", *options)
+    gnome("round", "propose", path, *options)
+    dropped = gnome("round", "drop", path, "--yes")
+    figure.done += 1
+    if dropped.returncode:
+        figure.broken.append(f"drop: {dropped.stderr[-300:]}")
+    compare(figure, path, ground.store)
+    _replaced_potential(figure, ground, place, *options)
+    figure.outcome = f"{', '.join(hits)}; rows equal, verify clean; the other potential was refused, the first went on"
+    return figure
+
+
+def _replaced_potential(figure: Figure, ground: Ground, place: Callable[[Path, str], str], *options: str) -> None:
+    """Between propose and learn another one takes its file; the first one then finishes the round."""
+    potential = ground.folder / "p.npz"
+    record = Path(pretrained_path()).with_suffix(".json")
+    shutil.copy(pretrained_path(), potential)
+    shutil.copy(record, potential.with_suffix(".json"))
+    first = ground.folder / "with-potential"
+    if not Store(str(first)).is_closed(0):
+        gnome("init", first, *ground.inputs, "--evaluator", f"potential:{potential}", "--recompute")
+    path = place(first, "potential")
+    proposed = gnome("round", "propose", path, *options)
+    document = json.loads(record.read_text())
+    document["shifts"] = {element: shift + 1 for element, shift in document["shifts"].items()}
+    potential.with_suffix(".json").write_text(json.dumps(document))
+    refused = gnome("round", "learn", path, *options)
+    figure.done += 1
+    if proposed.returncode or refused.returncode != 2 or "1/evaluate" in rows_of(path):
+        figure.broken.append(f"replaced potential: exit code {refused.returncode}, {refused.stderr[-300:]}")
+    shutil.copy(record, potential.with_suffix(".json"))
+    learned = gnome("round", "learn", path, *options)
+    if learned.returncode:
+        figure.broken.append(f"the first potential again: {learned.stderr[-300:]}")
+
+
 WRONG = (
     ("round", "run", "{store}", "--config", "nowhere.toml"),
     ("round", "run", "{store}", "--config", "{bad}"),
@@ -417,14 +519,16 @@ def command_of(pid: int) -> str:
 
 
 PARTS: dict[Callable[[Ground, Clock], Figure], float] = {  # and their shares of the time
-    init_killed: 0.12,
-    round_killed: 0.24,
-    interrupted: 0.2,
-    commands_killed: 0.12,
-    races: 0.12,
-    bytes_flipped: 0.04,
-    programs_flipped: 0.06,
-    bricked: 0.1,
+    init_killed: 0.1,
+    round_killed: 0.2,
+    interrupted: 0.15,
+    commands_killed: 0.1,
+    races: 0.1,
+    bytes_flipped: 0.03,
+    programs_flipped: 0.05,
+    bricked: 0.09,
+    on_prism: 0.09,
+    in_a_bucket: 0.09,
 }
 
 

@@ -154,8 +154,8 @@ def descendants(pid: int) -> Iterator[int]:
                 yield from descendants(child)
 
 
-def running_stage(path: Path) -> str:
-    store = Store(str(path))
+def running_stage(path: Path | str) -> str:
+    store = Store(str(path), keep=False)
     round_ = store.rounds()[-1]
     return next((stage for stage in stages_of(round_) if store.commit(round_, stage) is None), "none")
 
