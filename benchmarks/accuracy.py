@@ -39,7 +39,7 @@ from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import elemental_entries, embedded_entries
-from gnome_core.crystals.split import is_train
+from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.ensembles.calibration import iqr_factor
 from gnome_core.ensembles.ensemble import EnsembleModel, median_and_iqr
 from gnome_core.ensembles.rows import Rows, labelled_rows
@@ -55,8 +55,9 @@ from gnome_core.stability.references import ElementalReferences
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.loop import train_members
 from gnome_core.units import PLAUSIBLE_E_FORM
-from pipelines.rounds.config import MemberTrainingConfig
+from pipelines.rounds.config import MemberTrainingConfig, load_config
 
+DEMO = Path(__file__).parents[1] / "examples" / "demo.toml"
 STRUCTURAL_PEERS = {
     "coNGN": "congn",
     "ALIGNN": "alignn",
@@ -319,8 +320,9 @@ def random_structures(n: int, steps: int) -> tuple[list[Crystal], np.ndarray]:
 
 
 def starts() -> list[dict]:
-    """One member on the embedded snapshot's energies from three starts. The last round's knew four fifths of it."""
-    entries = embedded_entries()
+    """One member on the demo's part of the embedded snapshot from three starts; the last round's knew four fifths."""
+    entries = embedded_entries(load_config(str(DEMO)).snapshot_elements)
+    entries = entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
     graphs = structural_graphs(crystals_from_batch(entries))
     e_form = entries["e_form_per_atom"].to_numpy()
     held_out = np.array([not is_train(formula) for formula in entries["formula"].to_pylist()])

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tomlkit
@@ -276,11 +275,10 @@ def draw(results: Results, framework: str, path: Path) -> None:
 
 
 def quick_snapshot(folder: Path) -> str:
-    """The crystals of at most four sites of Li, Mg, Cu and Al."""
-    entries = embedded_entries()
-    inside = [set(system.split("-")) <= {"Li", "Mg", "Cu", "Al"} for system in entries["chemsys"].to_pylist()]
+    """The crystals of at most four sites of Li, Mg and Cu."""
+    entries = embedded_entries({"Li", "Mg", "Cu"})
     small = pc.less_equal(pc.list_value_length(entries["numbers"]), 4)
-    pq.write_table(entries.filter(pc.and_(small, pa.array(inside))), folder / "snapshot.parquet")
+    pq.write_table(entries.filter(small), folder / "snapshot.parquet")
     return str(folder / "snapshot.parquet")
 
 

@@ -36,8 +36,9 @@ import pyarrow as pa
 
 from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.compositions.formulas import reduced_formula
+from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.crystals.readers import Entry, read_snapshot
+from gnome_core.crystals.readers import embedded_entries
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import VOLUME_FACTORS, EnsembleModel
 from gnome_core.ensembles.screening import screen
@@ -54,7 +55,9 @@ from gnome_core.models.radial import gaussian_basis
 from gnome_core.models.shipped import pretrained_members
 from gnome_core.models.structural import StructuralGNN
 from gnome_core.stability.hull import Hull
+from pipelines.rounds.config import load_config
 
+DEMO = Path(__file__).parents[1] / "examples" / "demo.toml"
 THRESHOLD = 0.05  # eV/atom
 WIDE = StructuralConfig(width=256)
 
@@ -71,14 +74,15 @@ def cpu_seconds(call, repeats: int = 1):
 
 def candidates(n: int) -> tuple[list[Crystal], np.ndarray]:
     """n crystals of new compositions over the embedded snapshot, and the hull's energy at each, on the MP's labels."""
-    entries = [item for item in read_snapshot("embedded") if isinstance(item, Entry)]
-    crystals = [entry.crystal for entry in entries]
+    entries = embedded_entries(load_config(str(DEMO)).snapshot_elements)
+    entries = entries.filter(entries["reference_e_form_per_atom"].is_valid())
+    crystals = crystals_from_batch(entries)
     compositions = counts(crystals)
-    e_form = np.array([entry.reference_e_form_per_atom for entry in entries])
-    hull = Hull.from_entries([entry.id for entry in entries], compositions, e_form, "mp")
+    e_form = entries["reference_e_form_per_atom"].to_numpy()
+    hull = Hull.from_entries(entries["id"], compositions, e_form, "mp")
     near = hull.e_above_hull(compositions, e_form) <= 0.1
     parents = ParentTable.from_crystals(
-        [entry.id for entry, kept in zip(entries, near, strict=True) if kept],
+        [id_ for id_, kept in zip(entries["id"].to_pylist(), near, strict=True) if kept],
         [crystal for crystal, kept in zip(crystals, near, strict=True) if kept],
     )
     known = {reduced_formula(crystal.numbers) for crystal in crystals}

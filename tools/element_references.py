@@ -36,8 +36,9 @@ from dft.evaluators.potential import PotentialEvaluator
 from dft.tables import job_digest, protocol_json
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
-from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.arrow import as_entries, crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.writers import write_snapshot
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.potential import IsolatedAtom, UnknownElement
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure
@@ -457,7 +458,7 @@ def main(name: str, references: str, structures: str, stable: str) -> None:
     )
     embedded = snapshot["scale"][0].as_py() == evaluator.scale
     if embedded:
-        pq.write_table(plausible(relabelled(snapshot, elements)), DATA / "snapshot.parquet", compression="zstd")
+        write_snapshot(plausible(relabelled(as_entries(snapshot), elements)), DATA / "snapshot.parquet")
     energies, compounds = table_of(elements), labelled_compounds(structures)
     asked = nitrides(compounds)
     errors = 1e3 * nitride_errors(evaluator, evaluate(evaluator, crystals_of(asked)), asked, energies)
@@ -465,7 +466,7 @@ def main(name: str, references: str, structures: str, stable: str) -> None:
     text = PAGE_TEXT.format(
         name=name,
         sources=" ".join(Path(source).name for source in (references, structures, stable)),
-        own_snapshot="; the embedded snapshot holds the same of its 25 elements" if embedded else "",
+        own_snapshot="; the embedded snapshot holds the same" if embedded else "",
         seconds=time.process_time() - began,
         scale=evaluator.scale,
         n_polymorphs=len(chosen),

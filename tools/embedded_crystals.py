@@ -3,39 +3,29 @@
     python tools/embedded_crystals.py OUT MP_STRUCTURES.parquet [MP20.parquet ...]
 
 The sources are Parquet files of Materials Project crystals, columns as `gnome init --snapshot` reads them; of an id
-that comes twice the first is taken. OUT/elements.parquet gets the elemental crystal of lowest formation energy of every
-element, from its published structure where the sources have none. OUT/snapshot.parquet gets all crystals of at most 16
-atoms over ELEMENTS whose chemical system holds no withheld one, and the elemental references among them.
-
-Relaxed on the embedded evaluator and exported, these are the shipped files (minutes on two cores):
-
-    gnome init BUILD --snapshot OUT/snapshot.parquet
-    gnome export BUILD --format parquet --output gnome_core/data/snapshot.parquet
-
-and likewise elements.parquet, whose crystals are candidates for the references that tools/element_references.py then
-chooses, among more polymorphs of every element, for both files.
+that comes twice the first is taken. OUT/snapshot.parquet gets all of them, which tools/embedded_snapshot.py relaxes.
+OUT/elements.parquet gets the elemental crystal of lowest formation energy of every element, from its published
+structure where the sources have none: candidates for the references that tools/element_references.py chooses, among
+more polymorphs of every element, once they are relaxed.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Lattice, Structure
 
-from gnome_core.compositions.formulas import chemsys
 from gnome_core.crystals.arrow import crystals_to_arrays
 from gnome_core.crystals.convert import from_structure
-from gnome_core.crystals.readers import Entry, read_snapshot
-from gnome_core.crystals.split import holds_withheld
+from gnome_core.crystals.readers import Entry, Rejected, read_snapshot
 from gnome_core.units import PLAUSIBLE_E_FORM
 
-# Chosen so that few of their pairs are withheld and every other metal-anion pair has a known compound in the sources.
-ELEMENTS = frozenset("F O S Te Li Mg Ca Sc V Cr Mn Fe Co Ni Cu Zn Ga Si Ge Zr Nb Pd Ag La Pt".split())  # noqa: SIM905
-MAX_SITES = 16
+SOURCE = "materials-project"  # of crystals whose file has no column for it
 
 # Cell edges in Å of elements with one atom on a lattice point (Kittel, Introduction to Solid State Physics, 8th ed.,
 # ch. 1, table 3); plutonium in its fcc form.
@@ -93,8 +83,12 @@ def read(sources: list[str]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for source in sources:
         for item in read_snapshot(source):
-            if isinstance(item, Entry) and abs(item.e_form_per_atom or 0.0) <= PLAUSIBLE_E_FORM:
-                entries.setdefault(item.id, item)
+            if isinstance(item, Rejected):
+                print(item.message)
+            elif abs(item.e_form_per_atom or 0.0) > PLAUSIBLE_E_FORM:
+                print(f"{source}, {item.id}: a formation energy of {item.e_form_per_atom} eV/atom; left out")
+            else:
+                entries.setdefault(item.id, replace(item, source=SOURCE) if item.source == "parquet" else item)
     return entries
 
 
@@ -111,11 +105,6 @@ def elemental(entries: dict[str, Entry]) -> list[Entry]:
         crystal = from_structure(structure.get_primitive_structure())
         lowest.setdefault(int(crystal.numbers[0]), Entry(f"literature-{symbol}", crystal, 0.0, "literature"))
     return [lowest[number] for number in sorted(lowest)]
-
-
-def in_snapshot(entry: Entry) -> bool:
-    system = chemsys(entry.crystal.numbers)
-    return entry.crystal.n_sites <= MAX_SITES and set(system.split("-")) <= ELEMENTS and not holds_withheld(system)
 
 
 def write(path: Path, entries: list[Entry]) -> None:
@@ -138,9 +127,7 @@ def main(out: str, *sources: str) -> None:
     elements = elemental(entries)
     Path(out).mkdir(parents=True, exist_ok=True)
     write(Path(out) / "elements.parquet", elements)
-    own = [entry for entry in elements if chemsys(entry.crystal.numbers) in ELEMENTS]
-    chosen = {entry.id: entry for entry in [*own, *filter(in_snapshot, entries.values())]}
-    write(Path(out) / "snapshot.parquet", [chosen[id_] for id_ in sorted(chosen)])
+    write(Path(out) / "snapshot.parquet", [entries[id_] for id_ in sorted(entries)])
 
 
 if __name__ == "__main__":

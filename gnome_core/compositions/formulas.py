@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -50,6 +50,12 @@ def atomic_fractions(cells: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
 def chemsys(numbers: Sequence[int] | np.ndarray) -> str:
     """The elements in alphabetical order, as in "Li-O"."""
     return "-".join(sorted(SYMBOLS[z] for z in set(np.asarray(numbers, np.uint8).tobytes())))
+
+
+def within(systems: Sequence[str], elements: Collection[str]) -> np.ndarray:
+    """(n,) bool: whether chemical systems ("Li-O") hold no element but these symbols."""
+    allowed = set(elements)
+    return np.array([allowed.issuperset(system.split("-")) for system in systems], bool)
 
 
 def reduced_formula(numbers: Sequence[int] | np.ndarray) -> str:

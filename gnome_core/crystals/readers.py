@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gnome_core.compositions.formulas import within
+from gnome_core.crystals.arrow import as_entries
 from gnome_core.crystals.entries import Entry, Rejected, SourceError
 
-__all__ = ["Entry", "Rejected", "SourceError", "elemental_entries", "embedded_entries", "read_snapshot", "read_table"]
+__all__ = [
+    "Entry",
+    "Rejected",
+    "SourceError",
+    "elemental_entries",
+    "embedded_elements",
+    "embedded_entries",
+    "read_snapshot",
+    "read_table",
+]
 
 _KINDS = "embedded, FILE.parquet, FILE.cif, DIR_OF_CIF, gnome-csv:FILE, mp-api or optimade:URL"
 
@@ -45,10 +57,27 @@ def _unique(items: Iterable[Entry | Rejected], source: str) -> Iterator[Entry | 
             yield Rejected(item.id, "duplicate_id", f"{source}: id {item.id!r} appears again; make ids unique", b"")
 
 
-def embedded_entries() -> pa.Table:
-    """The snapshot shipped with the package (ENTRY_SCHEMA), its labels on the embedded evaluator's scale."""
+def embedded_entries(elements: Collection[str] | None = None) -> pa.Table:
+    """The snapshot shipped with the package (ENTRY_SCHEMA), its labels on the embedded evaluator's scale.
+
+    elements: symbols; crystals that hold another one are left out, and row groups of only such are not read.
+    """
+    with resources.as_file(_embedded_file()) as path, pq.ParquetFile(path) as file:
+        groups = range(file.num_row_groups)
+        if elements is not None:
+            systems = file.read(columns=["chemsys"])["chemsys"].to_pylist()
+            ends = np.cumsum([file.metadata.row_group(group).num_rows for group in groups])
+            wanted = np.flatnonzero(within(systems, elements))
+            groups = np.unique(np.searchsorted(ends, wanted, "right")).tolist()
+        entries = as_entries(file.read_row_groups(list(groups)))
+    return entries if elements is None else entries.filter(pa.array(within(entries["chemsys"].to_pylist(), elements)))
+
+
+def embedded_elements() -> list[str]:
+    """The elements, sorted, of which the snapshot shipped with the package holds a crystal."""
     with resources.as_file(_embedded_file()) as path:
-        return pq.read_table(path)
+        systems = pq.read_table(path, columns=["chemsys"])["chemsys"].unique().to_pylist()
+    return sorted({symbol for system in systems for symbol in system.split("-")})
 
 
 def elemental_entries(scale: str = "chgnet-0.3.0") -> pa.Table:

@@ -27,9 +27,15 @@ def is_withheld(chemsys: str) -> bool:
     return int(digest[:8], 16) / 2**32 < 0.15
 
 
+def withholds(holdout: str, source: str) -> bool:
+    """Whether training on crystals of `source` leaves the withheld systems out: under a holdout, and whatever it is of
+    the embedded snapshot, which has them only so that hulls are complete."""
+    return holdout != "none" or source == "embedded"
+
+
 @functools.lru_cache(maxsize=100_000)
 def holds_withheld(chemsys: str) -> bool:
-    """Whether a chemical system or a system within it is withheld, so that its hull lacks known compounds."""
+    """Whether a chemical system or a system within it is withheld: no model has seen what competes there."""
     elements = sorted(chemsys.split("-"))
     subsets = (part for n in range(2, len(elements) + 1) for part in itertools.combinations(elements, n))
     return any(is_withheld("-".join(part)) for part in subsets)

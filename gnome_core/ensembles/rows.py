@@ -14,7 +14,7 @@ from gnome_core.compositions.formulas import chemsys, composition, formula_of_co
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import Entry, Rejected, read_snapshot
 from gnome_core.crystals.sources.formula_table import LabelledComposition, read_formula_table
-from gnome_core.crystals.split import is_train, is_withheld
+from gnome_core.crystals.split import is_train, is_withheld, withholds
 from gnome_core.errors import GnomeError
 from gnome_core.graphs.cache import cached_graphs
 from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_graphs
@@ -132,18 +132,18 @@ def _of_compositions(found: list) -> Rows:
 
 
 def labelled_rows(source: str, framework: Framework, holdout: str) -> Rows:
-    """The rows a model may train on: with a plausible label, outside what a holdout withholds; the rest is counted."""
+    """The rows a model may train on: with a plausible label, outside what is withheld; the rest is counted."""
     rows = read_rows(source, framework)
     labelled = np.isfinite(rows.e_form)
     plausible = np.abs(np.nan_to_num(rows.e_form)) <= PLAUSIBLE_E_FORM
-    withheld = np.array([holdout != "none" and is_withheld(system) for system in rows.systems], bool)
+    withheld = withholds(holdout, source) & np.array([is_withheld(system) for system in rows.systems], bool)
     left_out = {
         "no_label": (~labelled, "it has no formation energy"),
         "implausible_label": (
             labelled & ~plausible,
             f"its formation energy is beyond {PLAUSIBLE_E_FORM:g} eV/atom in size",
         ),
-        "withheld_system": (labelled & plausible & withheld, f"{holdout} withholds its chemical system"),
+        "withheld_system": (labelled & plausible & withheld, "its chemical system is withheld (holdout-v1)"),
     }
     examples = list(rows.examples)
     for reason, (mask, why) in left_out.items():

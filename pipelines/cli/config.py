@@ -23,6 +23,7 @@ def round_config(
     path: Path | None,
     base: RoundConfig | None = None,
     snapshot: str | None = None,
+    chemsys: str | None = None,
     evaluator: str | None = None,
     recompute: bool = False,
 ) -> RoundConfig:
@@ -32,6 +33,9 @@ def round_config(
     settings = load_config(str(path)) if path else base or RoundConfig()
     if snapshot:
         settings = settings.model_copy(update={"snapshot": snapshot})
+    if chemsys is not None:
+        elements = tuple(symbol.strip() for symbol in chemsys.split("-"))
+        settings = settings.model_copy(update={"snapshot_elements": elements})
     if recompute:
         settings = settings.model_copy(update={"recompute": True})
     if evaluator:

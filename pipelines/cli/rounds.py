@@ -26,6 +26,9 @@ def init(
         str | None,
         typer.Option(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | mp-api | optimade:URL"),
     ] = None,
+    chemsys: Annotated[
+        str | None, typer.Option(help="As Li-P-S-Cl: known crystals of these elements alone, with all subsystems.")
+    ] = None,
     config: ConfigOption = None,
     evaluator: EvaluatorOption = None,
     recompute: Annotated[
@@ -53,7 +56,8 @@ def init(
     runner_flags(flags)  # complain before anything is made
     if is_local(store):
         check_output(Path(store), folder=True)
-    made = driver.init_store(store, round_config(config, snapshot=snapshot, evaluator=evaluator, recompute=recompute))
+    settings = round_config(config, snapshot=snapshot, chemsys=chemsys, evaluator=evaluator, recompute=recompute)
+    made = driver.init_store(store, settings)
     try:
         _follow(store, driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))
     except JobsPending as pending:

@@ -174,7 +174,7 @@ class RoundConfig(Section):
     holdout: Literal["none", "holdout-v1"] = Field(
         "none",
         description="holdout-v1: train on nothing of the withheld 15 % of chemical systems and generate nothing that "
-        "holds one; what the embedded snapshot was made with",
+        "holds one | none: train on them where the snapshot is your own; never on those of the embedded one",
     )
     max_dead_fraction: float = Field(
         0.001, ge=0, le=1, description="rows of a stage that may fail before it is refused"
@@ -185,6 +185,11 @@ class RoundConfig(Section):
         "they are near the hull ([compositional]) | both",
     )
     snapshot: str = Field("embedded", description="known crystals of round 0; what `gnome init --snapshot` was given")
+    snapshot_elements: tuple[str, ...] | None = Field(
+        None,
+        description="known crystals of these elements alone, compounds of any of them and the elements; empty = all; "
+        "what `gnome init --chemsys Li-P-S-Cl` sets",
+    )
     recompute: bool = Field(
         False,
         description="evaluate the snapshot's stable entries and the elements only, so that a hull on another scale is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from dft.names import is_engine
@@ -73,13 +74,16 @@ def _check_generation(config: RoundConfig) -> None:
             raise UserError(f"generation.generators: {name!r} is not installed; there is: {', '.join(installed)}")
     if not generation.generators:
         raise UserError(f"generation.generators: name at least one of {', '.join(installed)}")
-    unknown = [symbol for symbol in config.generation.elements or () if symbol not in NUMBERS]
+    _check_symbols("generation.elements", config.generation.elements, "leave the key out for those of the parents")
+
+
+def _check_symbols(key: str, symbols: Sequence[str] | None, instead: str) -> None:
+    """They are elements, and there is one."""
+    unknown = [symbol for symbol in symbols or () if symbol not in NUMBERS]
     if unknown:
-        raise UserError(
-            f"generation.elements: no such element {', '.join(map(repr, unknown))}; write symbols such as Li"
-        )
-    if config.generation.elements == ():
-        raise UserError("generation.elements: names no element; leave the key out for those of the parents")
+        raise UserError(f"{key}: no such element {', '.join(map(repr, unknown))}; write symbols such as Li")
+    if symbols is not None and not symbols:
+        raise UserError(f"{key}: names no element; {instead}")
 
 
 def _check_known(config: RoundConfig) -> None:
@@ -108,19 +112,27 @@ def _check_first_members(config: RoundConfig) -> None:
 
 
 def _check_snapshot_elements(config: RoundConfig) -> None:
-    """The embedded snapshot holds the elements, without which there is neither a parent nor a reference of them."""
-    if config.generation.elements is None or config.snapshot != "embedded":
-        return
-    from gnome_core.crystals.readers import embedded_entries
-
-    systems = embedded_entries()["chemsys"].unique().to_pylist()
-    known = {symbol for system in systems for symbol in system.split("-")}
-    missing = [symbol for symbol in config.generation.elements if symbol not in known]
-    if missing:
+    """The snapshot holds the elements, without which there is neither a parent nor a reference of them."""
+    chosen = config.snapshot_elements
+    _check_symbols("snapshot_elements", chosen, "leave the key out for all")
+    asked = config.generation.elements or ()
+    if chosen is not None and (outside := [symbol for symbol in asked if symbol not in chosen]):
         raise UserError(
-            f"generation.elements: the embedded snapshot holds nothing of {', '.join(missing)}; leave out what it "
-            f"lacks (it has {', '.join(sorted(known))}), or give a snapshot that has it"
+            f"generation.elements: {', '.join(outside)} is not in snapshot_elements, {', '.join(chosen)}; add it there "
+            "(`gnome init --chemsys`), or leave it out"
         )
+    if config.snapshot != "embedded":
+        return
+    from gnome_core.crystals.readers import embedded_elements
+
+    known = embedded_elements()
+    for key, symbols in (("snapshot_elements", chosen), ("generation.elements", asked)):
+        missing = [symbol for symbol in symbols or () if symbol not in known]
+        if missing:
+            raise UserError(
+                f"{key}: the embedded snapshot holds nothing of {', '.join(missing)}; leave it out, or give a snapshot "
+                "that has it"
+            )
 
 
 def _check_members(store: Store, round_: int, config: RoundConfig) -> None:

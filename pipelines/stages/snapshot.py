@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import apache_beam as beam
 import pyarrow as pa
@@ -14,8 +14,9 @@ from dft.evaluators.make import make_evaluator
 from dft.jobs.folders import ENDED
 from dft.names import is_engine
 from dft.tables import protocol_json
+from gnome_core.compositions.formulas import NUMBERS, within
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
-from gnome_core.crystals.readers import Entry, read_snapshot
+from gnome_core.crystals.readers import Entry, Rejected, read_snapshot, read_table
 from pipelines.beam import progress, tags
 from pipelines.beam.dead_letters import DeadLetter, write_letters
 from pipelines.beam.options import network_hints
@@ -44,23 +45,31 @@ from pipelines.store.records import Manifest
 
 
 def run(job: Job) -> Manifest:
-    settings, source = job.config.evaluation, job.config.snapshot
+    settings, source, elements = job.config.evaluation, job.config.snapshot, job.config.snapshot_elements
     evaluator = make_evaluator(settings.evaluator, settings.relaxation(), job.config.dft)
-    table = table_of_entries(source)
+    table = table_of_entries(source, elements)
     entries = None
     if table is not None and table["scale"].unique().to_pylist() == [evaluator.scale]:
         entries, items = checked_entries(table, source, evaluator.scale)
     else:
-        items = list(read_snapshot(source))
+        items = list(read_snapshot(source) if table is None else read_table(table, source))
+    totals = _totals(items)
+    if elements is not None:
+        items, outside = _within(items, elements)
+        if entries is not None:
+            entries = entries.filter(pa.array(within(entries["chemsys"].to_pylist(), elements)))
+        totals[tags.rejected("other_elements")] = outside
     letters = letters_of(items)
     if len(letters) == len(items):
+        of_elements = f" of {'-'.join(elements)}" if elements is not None else ""
         raise UserError(
-            f"{source}: no usable crystal among {len(letters)} rows{_reasons(letters)}; see `gnome init --help`"
+            f"{source}: no usable crystal{of_elements} among {totals[tags.IN]} rows{_reasons(letters)}; see "
+            "`gnome init --help`"
         )
     if entries is not None and not job.config.recompute:
-        return _run_labelled(job, entries, letters, evaluator.scale)
+        return _run_labelled(job, entries, letters, totals, evaluator.scale)
     crystals, repeated = unlabelled_crystals(items, protocol_json(evaluator.protocol))
-    totals = _totals(len(items), letters) | {tags.rejected("same_crystal"): repeated}
+    totals[tags.rejected("same_crystal")] = repeated
     kept = ENTRY_SCHEMA.empty_table()
     if job.config.recompute:
         labels = None if table is None else {item.id: item.e_form_per_atom for item in items if isinstance(item, Entry)}
@@ -72,8 +81,28 @@ def run(job: Job) -> Manifest:
     return _run_evaluated(job, evaluator, crystals, kept, letters, totals)
 
 
-def _totals(n_rows: int, letters: Sequence[DeadLetter]) -> dict[str, int]:
-    return {tags.IN: n_rows} | Counter(tags.dead(letter.reason) for letter in letters)
+def _within(items: Sequence[Entry | Rejected], elements: Collection[str]) -> tuple[list[Entry | Rejected], int]:
+    """(what was rejected and the crystals of these elements alone, how many others there were)."""
+    allowed = {NUMBERS[symbol] for symbol in elements}
+    kept = [item for item in items if isinstance(item, Rejected) or allowed.issuperset(item.crystal.numbers.tolist())]
+    return kept, len(items) - len(kept)
+
+
+def _check_references(job: Job, tables: Sequence[pa.Table], scale: str) -> set[int]:
+    """The elements of which the tables hold a crystal. Raises UserError for one asked for that they do not."""
+    elements = {row[0] for table in tables for row in table["numbers"].to_pylist() if len(set(row)) == 1}
+    missing = [symbol for symbol in job.config.snapshot_elements or () if NUMBERS[symbol] not in elements]
+    if missing:
+        raise UserError(
+            f"snapshot_elements: neither {job.config.snapshot} nor the package has a crystal of {', '.join(missing)} "
+            f"alone on {scale}, which formation energies are measured against; add one to the snapshot, or leave the "
+            "element out"
+        )
+    return elements
+
+
+def _totals(items: Sequence[Entry | Rejected]) -> dict[str, int]:
+    return {tags.IN: len(items)} | Counter(tags.dead(item.reason) for item in items if isinstance(item, Rejected))
 
 
 def _reasons(letters: Sequence[DeadLetter]) -> str:
@@ -81,17 +110,17 @@ def _reasons(letters: Sequence[DeadLetter]) -> str:
     return f" ({', '.join(f'{n} {reason}' for reason, n in sorted(reasons.items()))})" if reasons else ""
 
 
-def _run_labelled(job: Job, entries: pa.Table, letters: Sequence[DeadLetter], scale: str) -> Manifest:
+def _run_labelled(
+    job: Job, entries: pa.Table, letters: Sequence[DeadLetter], totals: dict[str, int], scale: str
+) -> Manifest:
     """Nothing is left to compute: the driver, which has read and checked every row, writes them too."""
     store, path = job.store, job.attempt.path
     added = added_references(entries, scale)
+    elements = _check_references(job, [entries, added], scale)
     numbers = entries["numbers"].to_pylist()
-    elements = {row[0] for row in (*numbers, *added["numbers"].to_pylist()) if len(set(row)) == 1}
     reasons = [missing_reference(row, elements) for row in numbers]
     kept = entries.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
-    totals = _totals(len(entries) + len(letters), letters) | Counter(
-        tags.rejected(reason) for reason in reasons if reason
-    )
+    totals |= Counter(tags.rejected(reason) for reason in reasons if reason)
     written = [
         *write_parts(store, path, "entries", kept, ("id",), job.config.part_files),
         *write_parts(store, path, "references", added, ("id",), 1),
@@ -137,6 +166,7 @@ def _run_evaluated(
     settings, dft = job.config.evaluation, job.config.dft
     scale, protocol = evaluator.scale, protocol_json(evaluator.protocol)
     added = added_references(crystals, scale)
+    _check_references(job, [crystals, kept, added], scale)
     batches = write_batches(store, path, crystals, settings.batch_size)
     before = store.write_table(f"{path}/before.parquet", "before", kept)
     if is_engine(settings.evaluator):

@@ -17,10 +17,11 @@ from gnome_core.crystals.readers import elemental_entries, embedded_entries
 from gnome_core.stability.hull import Hull
 
 
-def table_of_entries(source: str) -> pa.Table | None:
-    """The rows, as they are, of a source that is a table of entries: the embedded snapshot, or a file like it."""
+def table_of_entries(source: str, elements: Collection[str] | None) -> pa.Table | None:
+    """The rows, as they are, of a source that is a table of entries: the embedded snapshot, of it only crystals of
+    `elements` if given, or a file like it."""
     if source == "embedded":
-        return embedded_entries()
+        return embedded_entries(elements)
     path = Path(source)
     if path.suffix != ".parquet" or not path.is_file():
         return None

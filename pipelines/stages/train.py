@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.crystals.split import is_train, is_withheld
+from gnome_core.crystals.split import is_train, is_withheld, withholds
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import calibrate
 from gnome_core.graphs.cache import cached_graphs, concatenate
@@ -122,15 +122,15 @@ class Dataset:
 
 
 @once_per_commit(lambda root, round_, *_: [labels_of(round_)])
-def composition_dataset(root: str, round_: int, holdout: str, least_converged: int) -> Dataset:
-    """The lowest energies of all compositions labelled up to a round, less those a holdout withholds.
+def composition_dataset(root: str, round_: int, withhold: bool, least_converged: int) -> Dataset:
+    """The lowest energies of all compositions labelled up to a round, less those of the withheld systems if `withhold`.
 
     Those of random structures count where at least `least_converged` converged.
     """
     store = Store(root)
     entries = entries_until(store, round_, ["formula", "chemsys", "numbers", "e_form_per_atom", "job"])
     jobs = all_proposals(store, round_, ["id", "generator"])
-    labels = composition_labels(_kept(entries, holdout), jobs, least_converged)
+    labels = composition_labels(_kept(entries, withhold), jobs, least_converged)
     counts = {
         "composition_labels": len(labels.formulas),
         "composition_labels_searched": int(labels.searched.sum()),
@@ -140,15 +140,15 @@ def composition_dataset(root: str, round_: int, holdout: str, least_converged: i
     return Dataset(compositional_graphs(labels.compositions), labels.e_form, train, counts)
 
 
-def _kept(entries: pa.Table, holdout: str) -> pa.Table:
-    if holdout != "holdout-v1":
+def _kept(entries: pa.Table, withhold: bool) -> pa.Table:
+    if not withhold:
         return entries
     return entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
 
 
 @once_per_commit(lambda root, round_, *_: [labels_of(round_)])
-def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
-    """Everything labelled up to a round, less the withheld chemical systems under a holdout.
+def dataset(root: str, round_: int, withhold: bool, cutoff: float) -> Dataset:
+    """Everything labelled up to a round, less the withheld chemical systems if `withhold`.
 
     Crystals that rounds evaluated come twice: relaxed, and as they were proposed under their relaxed energy. Scoring
     sees unrelaxed cells, and these are the only ones with a label.
@@ -157,7 +157,7 @@ def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
     found, cache = entries_until(store, round_), store.storage.local_path(GRAPHS)
     # A round's crystals never change: each round's graphs are built once, whoever trains on them later.
     parts = [found.filter(pc.equal(found["round"], earlier)) for earlier in range(round_ + 1)]
-    parts = [_kept(part, holdout).sort_by("id") for part in (*parts, *proposed_entries(store, round_))]
+    parts = [_kept(part, withhold).sort_by("id") for part in (*parts, *proposed_entries(store, round_))]
     parts = [part for part in parts if len(part)]
     graphs = concatenate([cached_graphs(crystals_from_batch(part), cutoff, cache) for part in parts])
     entries = pa.concat_tables(parts)
@@ -167,9 +167,10 @@ def dataset(root: str, round_: int, holdout: str, cutoff: float) -> Dataset:
 
 def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) -> Dataset:
     """What a framework's members of a round learn from."""
+    withhold = withholds(config.holdout, Store(root).round_config(0)["snapshot"])
     if framework == "structural":
-        return dataset(root, round_, config.holdout, config.model.cutoff)
-    return composition_dataset(root, round_, config.holdout, config.compositional.least_converged)
+        return dataset(root, round_, withhold, config.model.cutoff)
+    return composition_dataset(root, round_, withhold, config.compositional.least_converged)
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)

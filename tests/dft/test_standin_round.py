@@ -10,7 +10,6 @@ import time
 from itertools import cycle
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -75,10 +74,9 @@ MENDED = {
 def proposed(standin, tmp_path_factory) -> Path:
     """A store with references computed by the stand-in and a round of jobs emitted; faults.json beside it."""
     folder = tmp_path_factory.mktemp("round")
-    entries = embedded_entries()
+    entries = embedded_entries({"Li", "Mg", "Cu"})
     small = pc.less_equal(pc.list_value_length(entries["numbers"]), 4)
-    inside = pa.array([set(system.split("-")) <= {"Li", "Mg", "Cu"} for system in entries["chemsys"].to_pylist()])
-    entries = entries.filter(pc.and_(small, inside)).sort_by("energy_per_atom")
+    entries = entries.filter(small).sort_by("energy_per_atom")
     lowest = dict(zip(reversed(entries["formula"].to_pylist()), reversed(range(len(entries))), strict=True))
     pq.write_table(entries.take(sorted(lowest.values())), folder / "snapshot.parquet")
     (folder / "round.toml").write_text(ROUND_TOML.format(vasp=standin.executable))

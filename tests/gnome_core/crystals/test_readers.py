@@ -19,9 +19,9 @@ from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.readers import Entry, Rejected, SourceError, read_snapshot
+from gnome_core.crystals.readers import Entry, Rejected, SourceError, embedded_entries, read_snapshot
 from gnome_core.crystals.sources.optimade import read_optimade
-from gnome_core.crystals.writers import write_cif, write_parquet
+from gnome_core.crystals.writers import write_cif, write_parquet, write_snapshot
 from tests.gnome_core.crystals.samples import assert_same_crystal, entries_table, sample_crystals
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -238,6 +238,53 @@ def test_embedded_snapshot_is_a_parquet_beside_the_package(tmp_path, monkeypatch
         list(read_snapshot("embedded"))
     write_parquet(entries_table(sample_crystals(3)), tmp_path / "snapshot.parquet")
     assert [entry.id for entry in read_snapshot("embedded")] == ["entry-0", "entry-1", "entry-2"]
+
+
+def test_of_a_few_elements_only_their_row_groups_are_read(tmp_path, monkeypatch):
+    """All other row groups are damaged; only the columns of systems, which say which groups to read, are left whole."""
+    entries = embedded_entries().slice(0, 4000)
+    write_snapshot(entries, tmp_path / "snapshot.parquet")
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    system = Counter(name for name in entries["chemsys"].to_pylist() if name.count("-") == 2).most_common(1)[0][0]
+    elements = set(system.split("-"))
+    expected = entries.filter(pa.array([set(name.split("-")) <= elements for name in entries["chemsys"].to_pylist()]))
+    read, total = damage_others(tmp_path / "snapshot.parquet", elements)
+    assert 0 < read < total / 2
+    found = embedded_entries(elements)
+    assert len(found) >= 4
+    assert found.schema == ENTRY_SCHEMA
+    assert found.sort_by("id").equals(expected.sort_by("id"))
+    with pytest.raises((pa.ArrowException, OSError)):
+        embedded_entries()
+
+
+def damage_others(path: Path, elements: set[str]) -> tuple[int, int]:
+    """Overwrite all column chunks but `chemsys` of row groups without a crystal of these elements; (how many groups
+    are left, of how many)."""
+    content, whole = bytearray(path.read_bytes()), 0
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            systems = file.read_row_group(group, ["chemsys"])["chemsys"].to_pylist()
+            metadata = file.metadata.row_group(group)
+            if any(set(system.split("-")) <= elements for system in systems):
+                whole += 1
+                continue
+            for column in map(metadata.column, range(metadata.num_columns)):
+                if column.path_in_schema != "chemsys":
+                    start = column.dictionary_page_offset or column.data_page_offset
+                    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+        total = file.num_row_groups
+    path.write_bytes(content)
+    return whole, total
+
+
+def test_of_a_few_elements_all_crystals_are_read_in_their_order():
+    elements = {"Li", "P", "S", "Cl"}
+    everything, part = embedded_entries(), embedded_entries(elements)
+    inside = everything.filter(
+        pa.array([set(system.split("-")) <= elements for system in everything["chemsys"].to_pylist()])
+    )
+    assert part.equals(inside)
 
 
 # ---------------------------------------------------------------- GNoME's release

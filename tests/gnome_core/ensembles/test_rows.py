@@ -1,9 +1,12 @@
 """What files hold for an ensemble: labels, what is left out, and the hull of a file's labels."""
 
+from importlib import resources
+
 import numpy as np
 import pyarrow.parquet as pq
 
 from gnome_core.compositions.formulas import SYMBOLS
+from gnome_core.crystals.readers import embedded_entries
 from gnome_core.crystals.writers import write_csv, write_parquet
 from gnome_core.ensembles.rows import labelled_rows, read_rows
 from gnome_core.ensembles.workflows import snapshot_hull, without_compounds
@@ -49,6 +52,22 @@ def test_elements_without_a_compound_on_the_hull_are_told(tmp_path):
     assert without_compounds(hull, asked) == []
     asked[2, [3, 8]] = asked[3, [6, 67]] = 1
     assert without_compounds(hull, asked) == ["O", "Ho"]
+
+
+def test_withheld_systems_of_the_embedded_snapshot_are_left_out_and_counted(tmp_path, monkeypatch):
+    """Al-Li is withheld; in a file of one's own it is under a holdout."""
+    write_parquet(embedded_entries({"Al", "Li"}), tmp_path / "snapshot.parquet")
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    everything = read_rows("embedded", "structural")
+    compounds = everything.systems.count("Al-Li")
+    assert compounds
+    for source, holdout, withheld in (
+        ("embedded", "none", compounds),
+        (str(tmp_path / "snapshot.parquet"), "none", 0),
+        (str(tmp_path / "snapshot.parquet"), "holdout-v1", compounds),
+    ):
+        rows = labelled_rows(source, "structural", holdout)
+        assert (len(rows), rows.rejected["withheld_system"]) == (len(everything) - withheld, withheld)
 
 
 def test_what_is_left_out_is_counted_and_the_first_are_named(tmp_path):

@@ -91,11 +91,31 @@ def test_members_of_the_package_want_their_network(change, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_elements_that_the_embedded_snapshot_lacks_are_named(tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (
+            {"generation": {"elements": ["Li", "Po"]}},
+            r"generation\.elements: the embedded snapshot holds nothing of Po",
+        ),
+        (
+            {"snapshot_elements": ["Li", "Rn", "Fr"]},
+            r"snapshot_elements: the embedded snapshot holds nothing of Rn, Fr",
+        ),
+        ({"snapshot_elements": ["Li,P"]}, r"snapshot_elements: no such element 'Li,P'; write symbols"),
+        ({"snapshot_elements": [""]}, r"snapshot_elements: no such element ''; write symbols"),
+        ({"snapshot_elements": []}, "snapshot_elements: names no element; leave the key out"),
+        (
+            {"snapshot_elements": ["Li", "S"], "generation": {"elements": ["Li", "Cl"]}},
+            r"generation\.elements: Cl is not in snapshot_elements, Li, S; add it there",
+        ),
+    ],
+    ids=["candidates", "snapshot", "symbol", "empty", "none", "outside"],
+)
+def test_elements_that_the_snapshot_lacks_are_named(settings, complaint, tmp_path):
     """Its rounds used to reject all candidates that hold one, and ended as if nothing were wrong."""
-    config = changed(round_config(None), {"generation": {"elements": ["Li", "P", "S", "Cl"]}})
-    with pytest.raises(UserError, match=r"embedded snapshot holds nothing of P, Cl; leave out .*it has Ag"):
-        driver.init_store(str(tmp_path / "store"), config)
+    with pytest.raises(UserError, match=complaint):
+        driver.init_store(str(tmp_path / "store"), changed(round_config(None), settings))
     assert not (tmp_path / "store").exists()
 
 

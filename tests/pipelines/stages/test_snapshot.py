@@ -8,10 +8,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, record_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.readers import Rejected
+from gnome_core.crystals.readers import Rejected, embedded_entries
+from gnome_core.stability.hull import Hull
 from pipelines.beam.dead_letters import DEAD_SCHEMA
+from pipelines.cli.config import round_config
 from pipelines.errors import UserError
 from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.rounds import driver
@@ -172,3 +175,64 @@ def test_a_labelled_snapshot_without_a_usable_row_says_why(tiny, tmp_path):
     store = driver.init_store(str(tmp_path / "store"), config)
     with pytest.raises(UserError, match=rf"no usable crystal among {len(entries)} rows \({len(entries)} not_finite\)"):
         list(driver.run_stages(store, 0, ["snapshot"]))
+
+
+def test_a_chemical_system_has_the_hull_that_the_whole_embedded_snapshot_has(tiny, tmp_path):
+    """`gnome init --chemsys Li-P-S-Cl`."""
+    store = driver.init_store(str(tmp_path / "store"), round_config(tiny / "round.toml", chemsys="Li-P-S-Cl"))
+    list(driver.run_stages(store, 0, ["snapshot", "hull"]))
+    commit = store.commit(0, "snapshot")
+    entries = store.read_table(commit, "entries", ENTRY_SCHEMA)
+    assert commit.counts.rejected == {}
+    assert {symbol for system in entries["chemsys"].to_pylist() for symbol in system.split("-")} == {
+        "Li",
+        "P",
+        "S",
+        "Cl",
+    }
+    whole = Hull.from_table(embedded_entries())
+    above = whole.e_above_hull(atom_counts(entries["numbers"]), entries["e_form_per_atom"].to_numpy())
+    hull = store.read_table(store.commit(0, "hull"), "hull", HULL_SCHEMA)
+    found = dict(zip(hull["id"].to_pylist(), hull["e_above_hull"].to_pylist(), strict=True))
+    assert found == pytest.approx(dict(zip(entries["id"].to_pylist(), above.tolist(), strict=True)), abs=1e-9)
+    stable = {formula for formula, e in zip(entries["formula"].to_pylist(), above, strict=True) if e <= 1e-9}
+    assert {"Li2S", "LiCl"} < stable
+
+
+def test_a_snapshot_is_read_for_some_elements(tiny, tmp_path):
+    """What holds another element is counted."""
+    entries = pq.read_table(tiny / "snapshot.parquet")
+    inside = [system in ("Li", "Mg", "Li-Mg") for system in entries["chemsys"].to_pylist()]
+    config = load_config(str(tiny / "round.toml")).model_copy(
+        update={"snapshot": str(tiny / "snapshot.parquet"), "snapshot_elements": ("Li", "Mg")}
+    )
+    store = driver.init_store(str(tmp_path / "store"), config)
+    list(driver.run_stages(store, 0, ["snapshot"]))
+    commit = store.commit(0, "snapshot")
+    assert (commit.counts.n_in, commit.counts.n_out) == (len(entries), sum(inside))
+    assert commit.counts.rejected == {"other_elements": len(entries) - sum(inside)}
+    kept = store.read_table(commit, "entries", ENTRY_SCHEMA)
+    assert kept.sort_by("id").equals(as_entries(entries.filter(pa.array(inside))).sort_by("id"))
+
+
+@pytest.mark.parametrize(
+    ("crystals", "elements", "complaint"),
+    [
+        ("labelled", ("Li", "Ni"), r"neither .* nor the package has a crystal of Ni alone on chgnet-0\.3\.0, which"),
+        ("unlabelled", ("Li", "Ni"), r"neither .* nor the package has a crystal of Ni alone on chgnet-0\.3\.0, which"),
+        ("unlabelled", ("Fe",), r"no usable crystal of Fe among 25 rows; see"),
+    ],
+    ids=["labelled", "unlabelled", "nothing"],
+)
+def test_elements_that_a_file_lacks_are_named(crystals, elements, complaint, tiny, tmp_path):
+    entries = pq.read_table(tiny / "snapshot.parquet")
+    if crystals == "unlabelled":
+        entries = entries.select(["id", "lattice", "frac_coords", "numbers"])
+    pq.write_table(entries, tmp_path / "snapshot.parquet")
+    config = load_config(str(tiny / "round.toml")).model_copy(
+        update={"snapshot": str(tmp_path / "snapshot.parquet"), "snapshot_elements": elements}
+    )
+    store = driver.init_store(str(tmp_path / "store"), config)
+    with pytest.raises(UserError, match=complaint):
+        list(driver.run_stages(store, 0, ["snapshot"]))
+    assert store.commit(0, "snapshot") is None
