@@ -458,8 +458,8 @@ def _starts_section(found: dict) -> str:
     )
     return f"""## Where members start
 
-One member on the embedded snapshot's energies, tested on its held-out formulas; the last round's member knew four
-fifths of the crystals.
+One member on the demo's part of the embedded snapshot, tested on its held-out formulas; the last round's member knew
+four fifths of the crystals.
 
 | start | epochs | CPU s | MAE |
 |---|---|---|---|
