@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from dft.evaluators.make import make_evaluator
 from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA, job_digest, protocol_json
+from gnome_core.compositions.formulas import chemsys
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.crystals.readers import Rejected, read_snapshot
+from gnome_core.crystals.split import is_withheld, withholds
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.sampling import distorted
 from pipelines.beam import progress, tags
@@ -44,20 +46,21 @@ def label(
 ) -> Manifest:
     """Label the crystals of a snapshot source (see `read_snapshot`) and `copies` distorted ones of each.
 
-    elements: atomic numbers; crystals that hold others are rejected as other_elements. Empty: all are taken.
+    elements: atomic numbers; crystals that hold others are rejected as other_elements. Empty: all are taken. Withheld
+        systems of the embedded snapshot are rejected as withheld_system.
 
     Writes tables frames, results and dead below `out`/labels, and MANIFEST.json last. A run that was interrupted
     goes on where it was: finished batches are kept. Raises UserError for a source without a usable crystal.
     """
     evaluator = f"label:{teacher}"
     protocol = protocol_json(make_evaluator(evaluator, RelaxConfig()).protocol)
-    jobs, letters, repeated, others = label_jobs(source, protocol, copies, rattle, strain, seed, elements)
+    jobs, letters, left_out = label_jobs(source, protocol, copies, rattle, strain, seed, elements)
     if not len(jobs):
-        raise UserError(f"{source}: no usable crystal among {len(letters) + others} rows")
+        raise UserError(f"{source}: no usable crystal among {len(letters) + left_out.total()} rows")
     store = Store(out)
     batches, broken = write_batches(store, LABELS, jobs, BATCH), write_letters(store, LABELS, letters)
-    totals = {tags.IN: len(letters) + repeated + others, tags.rejected("same_crystal"): repeated}
-    totals[tags.rejected("other_elements")] = others
+    totals = {tags.IN: len(letters) + left_out.total()}
+    totals |= {tags.rejected(reason): n for reason, n in left_out.items()}
     for letter in letters:
         totals[tags.dead(letter.reason)] = totals.get(tags.dead(letter.reason), 0) + 1
     progress.expect(len(jobs), "crystals")
@@ -90,23 +93,27 @@ def outcomes(out: str, manifest: Manifest) -> Counter[str]:
 
 def label_jobs(
     source: str, protocol: str, copies: int, rattle: float, strain: float, seed: int, elements: frozenset[int]
-) -> tuple[pa.Table, list[DeadLetter], int, int]:
-    """(crystals to label, id = job digest; letters of broken rows; numbers of repeated crystals and of other elements).
+) -> tuple[pa.Table, list[DeadLetter], Counter[str]]:
+    """(crystals to label, id = job digest; letters of broken rows; what else is left out, by its reason).
 
     A copy depends on the seed, the crystal's id and its number among the copies, not on the rest of the source.
     """
-    found, letters, repeated, others = {}, [], 0, 0
+    found, letters, left_out = {}, [], Counter[str]()
+    withhold = withholds("none", source)
     for item in read_snapshot(source):
         if isinstance(item, Rejected):
             letters.append(DeadLetter("label", item.key, item.reason, item.message[:2000], item.payload))
             continue
         if elements and not elements.issuperset(item.crystal.numbers.tolist()):
-            others += 1
+            left_out["other_elements"] += 1
+            continue
+        if withhold and is_withheld(chemsys(item.crystal.numbers)):
+            left_out["withheld_system"] += 1
             continue
         rng = np.random.default_rng([seed, zlib.crc32(item.id.encode())])
         for crystal in (item.crystal, *(distorted(item.crystal, rng, rattle, strain) for _ in range(copies))):
             digest = job_digest(crystal, protocol)
-            repeated += digest in found
+            left_out["same_crystal"] += digest in found
             found.setdefault(digest, crystal)
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(found), list(found.values()))
-    return pa.Table.from_batches([batch]), letters, repeated, others
+    return pa.Table.from_batches([batch]), letters, left_out
