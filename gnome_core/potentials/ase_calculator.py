@@ -14,14 +14,20 @@ from gnome_core.potentials.potential import Evaluation, Potential
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
+def voigt(stress: np.ndarray) -> np.ndarray:
+    """(6,) of a stress (3, 3), in ASE's order: xx, yy, zz, yz, xz, xy."""
+    return np.array([stress[i, j] for i, j in _VOIGT])
+
+
 class PotentialCalculator(Calculator):
-    """energy (eV), forces (eV/Å) and stress (eV/Å^3, Voigt) of periodic Atoms by any potential of this package.
+    """energy (eV), forces (eV/Å) and stress (eV/Å^3, Voigt) of periodic Atoms by any potential of this package, and
+    magmoms (Bohr magnetons) by those that have them.
 
     Raises InvalidCrystal for Atoms that are not periodic in all directions, CannotJudge for those the potential knows
     nothing of.
     """
 
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  as ASE has it
+    implemented_properties = ["energy", "free_energy", "forces", "stress", "magmom", "magmoms"]  # noqa: RUF012  as ASE has it
 
     def __init__(self, potential: Potential, **options):
         super().__init__(**options)
@@ -33,13 +39,14 @@ class PotentialCalculator(Calculator):
         crystal = from_atoms(self.atoms)
         self.potential.check(crystal)
         (answer,) = self.potential.evaluate([crystal])
-        stress = np.array([answer.stress[i, j] for i, j in _VOIGT])
         self.results = {
             "energy": answer.energy,
             "free_energy": answer.energy,
             "forces": answer.forces,
-            "stress": stress,
+            "stress": voigt(answer.stress),
         }
+        if answer.magmoms is not None:
+            self.results |= {"magmom": float(answer.magmoms.sum()), "magmoms": answer.magmoms}
 
 
 class CalculatorPotential:
