@@ -98,8 +98,10 @@ def _potential(potential: PotentialLike) -> Potential:
     if isinstance(potential, str):
         return make_potential(potential)
     if is_a(potential, "ase.calculators.calculator", "BaseCalculator"):
-        from gnome_core.potentials.ase_calculator import CalculatorPotential
+        from gnome_core.potentials.ase_calculator import CalculatorPotential, PotentialCalculator
 
+        if isinstance(potential, PotentialCalculator):  # ours answer for many crystals at once
+            return potential.potential
         return CalculatorPotential(cast("Calculator", potential), type(potential).__name__)
     return cast("Potential", potential)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnome_core.crystals import writers
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
 from pipelines.cli.outputs import check_output, writing
 from pipelines.errors import UserError
@@ -14,16 +17,38 @@ from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
 from pipelines.store.store import Store
 
-EXPORT_FORMATS = ("csv", "cif", "parquet")
+
+@dataclass(frozen=True)
+class Format:
+    """How entries are written in it; the name of the file, or folder, where nobody says one; which of the two."""
+
+    write: Callable[[pa.Table, Path], object]
+    name: str
+    folder: bool = False
+
+
+FORMATS = {
+    "csv": Format(writers.write_csv, "export.csv"),
+    "parquet": Format(writers.write_parquet, "export.parquet"),
+    "cif": Format(writers.write_cif, "export.cif", folder=True),
+    "poscar": Format(writers.write_poscar, "export.poscar", folder=True),
+    "extxyz": Format(writers.write_extxyz, "export.extxyz"),
+    "optimade": Format(writers.write_optimade, "optimade.json"),
+    "pymatgen": Format(writers.write_pymatgen, "entries.json"),
+}
+
+
+def format_named(name: str) -> Format:
+    """Raises UserError naming those that there are."""
+    if name not in FORMATS:
+        raise UserError(f"--format {name}: must be one of {', '.join(FORMATS)}")
+    return FORMATS[name]
 
 
 def export_entries(store: Store, output: Path, *, stable_only: bool, format: str) -> int:
     """Write the entries and return how many. Raises UserError for an unknown format."""
-    from gnome_core.crystals.writers import write_cif, write_csv, write_parquet
-
-    if format not in EXPORT_FORMATS:
-        raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
-    check_output(output, folder=format == "cif")
+    chosen = format_named(format)
+    check_output(output, folder=chosen.folder)
     entries = measured_entries(store)
     if stable_only:
         entries = new_on_hull(entries)
@@ -31,7 +56,7 @@ def export_entries(store: Store, output: Path, *, stable_only: bool, format: str
     entries = entries.append_column("corrected_energy_per_atom", corrected)
     entries = entries.append_column("reaction", pa.array(_reactions(store, entries), pa.string()))
     with writing(output):
-        {"csv": write_csv, "cif": write_cif, "parquet": write_parquet}[format](entries, output)
+        chosen.write(entries, output)
     return len(entries)
 
 

@@ -51,16 +51,16 @@ def export(
     store: StoreArg,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File, or folder for cif; STORE/export.FORMAT."),
+        typer.Option("--output", "-o", help="File, or folder for cif and poscar; in STORE."),
     ] = None,
     stable: Annotated[bool, typer.Option("--stable", help="Only new crystals on the hull.")] = False,
-    format: Annotated[str, typer.Option(help="csv | cif | parquet")] = "csv",
+    format: Annotated[str, typer.Option(help="csv | parquet | cif | poscar | extxyz | optimade | pymatgen")] = "csv",
 ) -> None:
     """Write entries (structures, energies, distance to the hull) for other programs."""
-    from pipelines.cli.export_files import export_entries
+    from pipelines.cli.export_files import export_entries, format_named
     from pipelines.store.store import Store
 
     opened = Store.open(store)
-    output = output or opened.output_path(f"export.{format}")
+    output = output or opened.output_path(format_named(format).name)
     n = export_entries(opened, output, stable_only=stable, format=format)
     typer.echo(f"{n} entries written to {output}")

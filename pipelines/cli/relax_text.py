@@ -15,12 +15,10 @@ from dft.evaluators.evaluator import Evaluator
 from dft.evaluators.make import make_evaluator
 from dft.names import POTENTIALS, is_engine
 from dft.tables import DONE
-from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.crystals.convert import to_atoms
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import Rejected, read_snapshot
 from gnome_core.crystals.sources.structure_file import read_structure
-from gnome_core.crystals.writers import write_cif, write_csv, write_parquet
+from gnome_core.crystals.writers import write_cif, write_csv, write_extxyz, write_parquet
 from gnome_core.ensembles.workflows import snapshot_hull
 from gnome_core.potentials.by_name import DEFAULT
 from gnome_core.potentials.config import RelaxConfig
@@ -95,15 +93,7 @@ def write_relaxed(table: pa.Table, path: Path) -> None:
     elif path.suffix == ".cif":
         write_cif(table, path)
     else:
-        from ase.io import write
-
-        frames = []
-        plain = [n for n in table.column_names if not pa.types.is_nested(table.schema.field(n).type)]
-        for crystal, row in zip(crystals_from_batch(table), table.select(plain).to_pylist(), strict=True):
-            atoms = to_atoms(crystal)
-            atoms.info = {name: value for name, value in row.items() if value is not None and value != ""}
-            frames.append(atoms)
-        write(path, frames, format="extxyz")
+        write_extxyz(table, path)
 
 
 def tell_failures(table: pa.Table) -> None:

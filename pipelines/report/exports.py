@@ -13,13 +13,13 @@ from pipelines.analyses import Inputs
 from pipelines.errors import UserError
 from pipelines.reading.entries import new_on_hull
 
-EXPORT_FORMATS = ("csv", "parquet")
+TABLE_WRITERS = {"csv": write_csv, "parquet": write_parquet}
 
 
 def check_format(format: str) -> None:
     """Raises UserError for one in which no table is written."""
-    if format not in EXPORT_FORMATS:
-        raise UserError(f"--format {format}: must be one of {', '.join(EXPORT_FORMATS)}")
+    if format not in TABLE_WRITERS:
+        raise UserError(f"--format {format}: must be one of {', '.join(TABLE_WRITERS)}")
 
 
 def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]:
@@ -32,7 +32,7 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
     paths = []
     for table, rows in analysis.tables.items():
         paths.append(folder / f"{analysis.name}-{table}.{format}")
-        (write_csv if format == "csv" else write_parquet)(rows, paths[-1])
+        TABLE_WRITERS[format](rows, paths[-1])
     pictures = figures(analysis)
     if pictures:
         body = "".join(

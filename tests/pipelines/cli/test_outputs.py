@@ -124,7 +124,7 @@ def test_commands_complain_before_the_work(command, message, run, monkeypatch):
         ("export STORE -o d", "d is a folder"),
         ("export STORE -o f/x.csv", "f/x.csv cannot be written"),
         ("export STORE --format cif -o f", "f is a file"),
-        ("export STORE --format xls", "--format xls: must be one of csv, cif, parquet"),
+        ("export STORE --format xls", "--format xls: must be one of csv, parquet, cif, poscar, extxyz"),
         ("analyse STORE growth --export f", "f is a file"),
         ("analyse STORE growth --export new --format xls", "--format xls: must be one of csv, parquet"),
         ("analyse STORE prototypes --poscars f", "f is a file"),
