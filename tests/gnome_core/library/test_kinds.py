@@ -76,7 +76,7 @@ def test_what_is_no_crystal_is_one_clear_error(tmp_path):
     with pytest.raises(InvalidCrystal, match="crystal 1: periodic in"):
         take([SALT, molecule])
     disordered = Structure(Lattice.cubic(4), [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]])
-    with pytest.raises(InvalidCrystal, match="crystal 0: .*disordered"):
+    with pytest.raises(InvalidCrystal, match=r"crystal 0: .*disordered"):
         take(disordered)
     for wrong in (3.0, {"Li": 1}, None, [SALT, 7]):
         with pytest.raises(NotACrystal, match="give a pymatgen Structure, ASE Atoms"):
