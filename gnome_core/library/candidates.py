@@ -29,9 +29,9 @@ def substitutions(
     """Every exchange of a parent's ions by others whose probability exceeds `threshold` (Hautier et al., Inorg. Chem.
     50, 656 (2011), with GNoME's changes), cells rescaled by atomic volumes: of the parents' kind, in their order.
 
-    elements: symbols that may come in; None = all up to Pu. per_parent: draw at most so many of a parent's, by
-    probability with `seed`; None = all. Parents and candidates that cannot be used are left out with a warning that
-    counts them by reason. Raises GnomeError for unknown symbols, and what `take` raises.
+    elements: symbols that may take the place of others; None = all up to Pu. per_parent: draw at most so many of a
+    parent's, by probability with `seed`; None = all. Parents and candidates that cannot be used are left out with a
+    warning that counts them by reason. Raises GnomeError for unknown symbols, and what `take` raises.
     """
     config = GenerationConfig(threshold=threshold, max_recipes_per_parent=per_parent, seed=seed)
     return _exchanged("substitution", parents, elements, config)
@@ -102,26 +102,27 @@ def random_structures(
 
 def _exchanged(name: str, parents: Crystals, elements: Sequence[str] | None, config: GenerationConfig) -> list[One]:
     given, generator, found, skipped = take(parents), get_generator(name), [], []
+    wanted = _numbers(elements)
     for row, (id_, crystal) in enumerate(zip(given.ids, given.crystals, strict=True)):
         # A table of its own: what may come into one parent is not what another holds.
         table, counts = ParentTable.from_crystals([id_], [crystal]), Counter[str]()
-        own = config.model_copy(update={"elements": _allowed(elements, table)})
+        own = config.model_copy(update={"elements": tuple(SYMBOLS[z] for z in sorted(wanted | set(table.elements)))})
         for batch in generator.recipes(Shard(name, 0, 1, config.seed), table, own, counts):
-            found += [(row, candidate) for candidate in generator.expand(recipe_rows(batch), table)]
+            recipes = [recipe for recipe in recipe_rows(batch) if wanted >= set(recipe.replacements.values())]
+            found += [(row, candidate) for candidate in generator.expand(recipes, table)]
         skipped += [f"{id_} ({reason.removeprefix(SKIPPED)})" for reason in counts if reason.startswith(SKIPPED)]
     if skipped:
         warnings.warn(f"{len(skipped)} parents without candidates, such as {', '.join(skipped[:5])}", stacklevel=3)
     return [give(candidate, given.kinds[row]) for row, candidate in _usable(found)]
 
 
-def _allowed(elements: Sequence[str] | None, table: ParentTable) -> tuple[str, ...]:
-    """Symbols that candidates of the one parent may hold."""
+def _numbers(elements: Sequence[str] | None) -> set[int]:
     if elements is None:
-        return SYMBOLS[1 : MAX_ATOMIC_NUMBER + 1]
-    if isinstance(elements, str) or (unknown := [e for e in elements if e not in NUMBERS]):
-        said = elements if isinstance(elements, str) else ", ".join(map(str, unknown))
-        raise GnomeError(f"elements: no list of symbols: {said}; write symbols such as ['Li', 'S']")
-    return tuple({*elements, *(SYMBOLS[z] for z in table.elements)})
+        return set(range(1, MAX_ATOMIC_NUMBER + 1))
+    symbols = list(elements)
+    if isinstance(elements, str) or not set(symbols) <= NUMBERS.keys():
+        raise GnomeError(f"elements: {elements!r} is no list of symbols; write them as in ['Li', 'S']")
+    return {NUMBERS[symbol] for symbol in symbols}
 
 
 def _usable(found: Iterable[tuple[int, Crystal | None]]) -> Iterator[tuple[int, Crystal]]:

@@ -52,7 +52,7 @@ def test_a_parent_without_candidates_is_told():
 
 @pytest.mark.parametrize("elements", [["Xx"], "K"])
 def test_what_is_no_list_of_symbols_is_told(elements):
-    with pytest.raises(GnomeError, match="elements: no list of symbols"):
+    with pytest.raises(GnomeError, match="is no list of symbols"):
         gnome_core.substitutions(SALT, elements=elements)
 
 
@@ -68,4 +68,4 @@ def test_formulas_that_are_none_or_too_large_are_told():
     with pytest.raises(GnomeError, match="Xx"):
         gnome_core.random_structures("Xx2")
     with pytest.raises(GnomeError, match="more than 24 atoms; raise max_sites"):
-        gnome_core.random_structures("Li30Si8")
+        gnome_core.random_structures("Li31Si8")

@@ -17,10 +17,12 @@ SALT = bulk("NaCl", "rocksalt", a=5.64)
 
 
 def same(one: Crystal, other: Crystal) -> bool:
+    """Whether they differ at most in how the cell is turned and which image of an atom is named."""
+    apart = one.frac_coords - other.frac_coords
     return (
-        np.allclose(one.lattice, other.lattice, atol=1e-4)
+        np.allclose(one.lattice @ one.lattice.T, other.lattice @ other.lattice.T, atol=1e-4)
         and (one.numbers == other.numbers).all()
-        and np.allclose(one.frac_coords, other.frac_coords, atol=1e-6)
+        and np.allclose(apart, np.round(apart), atol=1e-6)
     )
 
 
