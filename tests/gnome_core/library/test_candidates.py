@@ -39,9 +39,12 @@ def test_what_comes_into_one_parent_is_not_what_another_holds():
 
 
 def test_saps_replaces_parts_of_an_ion():
-    found = gnome_core.saps(SALT.repeat((2, 1, 1)), elements=["K"])
-    assert {candidate.get_chemical_formula() for candidate in found} == {"Cl2KNa"}
+    double = SALT.repeat((2, 1, 1))
+    found = gnome_core.saps(double, elements=["K"])
+    assert {candidate.get_chemical_formula() for candidate in found} == {"Cl2KNa", "ClKNa2"}
     assert all(len(candidate) == 4 for candidate in found)
+    balanced = gnome_core.saps(double, elements=["K"], charge_balance=True)
+    assert {candidate.get_chemical_formula() for candidate in balanced} == {"Cl2KNa"}
 
 
 def test_a_parent_without_candidates_is_told():
