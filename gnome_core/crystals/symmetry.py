@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gnome_core.crystals.crystal import Crystal
 
 if TYPE_CHECKING:
@@ -23,3 +25,12 @@ def symmetry_dataset(crystal: Crystal, symprec: float) -> MoyoDataset | None:
         return moyopy.MoyoDataset(cell, symprec=symprec)
     except Exception:  # moyopy's own errors have no common class
         return None
+
+
+def primitive_cell(crystal: Crystal, symprec: float) -> Crystal | None:
+    """The standardised primitive cell, its sites where the symmetry that holds to `symprec` Å has them; else None."""
+    found = symmetry_dataset(crystal, symprec)
+    if found is None:
+        return None
+    cell = found.prim_std_cell
+    return Crystal(np.array(cell.basis), np.array(cell.positions), np.array(cell.numbers))

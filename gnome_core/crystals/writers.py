@@ -6,7 +6,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,10 +53,7 @@ def write_csv(entries: pa.Table, path: str | Path) -> None:
 
 
 def write_cif(entries: pa.Table, folder: str | Path) -> list[Path]:
-    """One file an entry, named by its id, in a folder that is made if needed; the files' paths in row order.
-
-    Characters that some file system refuses become "_"; ids that then coincide get their row number appended.
-    """
+    """One file an entry, named by its id, in a folder that is made if needed; the files' paths in row order."""
     from gnome_core.crystals.cif import format_cif
 
     return _write_each(entries, folder, ".cif", format_cif)
@@ -172,15 +169,25 @@ def _write_each(entries: pa.Table, folder: str | Path, ending: str, text: Callab
     """A file an entry, of text(crystal, id), named by its id; see `write_cif`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
+    ids = entries["id"].to_pylist()
+    paths = [folder / f"{name}{ending}" for name in file_names(ids)]
+    for key, crystal, path in zip(ids, crystals_from_batch(entries), paths, strict=True):
+        write_file(path, text(crystal, key).encode(), durable=False)
+    sync_file_system(folder)
+    return paths
+
+
+def file_names(ids: Sequence[str]) -> list[str]:
+    """A name without ending for each id, as any file system takes it.
+
+    Characters that some file system refuses become "_"; ids that then coincide get their row number appended.
+    """
+    names: list[str] = []
     taken: set[str] = set()
-    for row, (key, crystal) in enumerate(zip(entries["id"].to_pylist(), crystals_from_batch(entries), strict=True)):
+    for row, key in enumerate(ids):
         name = re.sub(r"[^A-Za-z0-9_.+-]", "_", key).lstrip(".")[:150] or "entry"
         if name.lower() in taken:  # file systems may ignore case
             name = f"{name}-{row}"
         taken.add(name.lower())
-        path = folder / f"{name}{ending}"
-        write_file(path, text(crystal, key).encode(), durable=False)
-        paths.append(path)
-    sync_file_system(folder)
-    return paths
+        names.append(name)
+    return names

@@ -126,9 +126,11 @@ def split(graphs: Sequence[EdgeGraph], shape: EdgeShape) -> Iterator[list[int]]:
 
 
 def fitting_shape(graphs: Sequence[EdgeGraph], ladder: Sequence[EdgeShape]) -> EdgeShape:
-    """The first shape that holds the graphs; beyond the ladder its top, doubled as often as needed."""
+    """The first shape that holds the graphs; beyond the ladder its top, what is too small of it half as large again as
+    often as needed."""
     size = np.sum([g.size for g in graphs], axis=0)
     shape = next((s for s in ladder if s.holds(len(graphs), size)), ladder[-1])
+    needed = (len(graphs) + 1, size[0] + 1, size[1])  # the last graph and the last atom are padding
     while not shape.holds(len(graphs), size):
-        shape = EdgeShape(*(2 * n for n in shape))
+        shape = EdgeShape(*(has * 3 // 2 if has < n else has for has, n in zip(shape, needed, strict=True)))
     return shape

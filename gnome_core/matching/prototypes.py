@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
-
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.symmetry import symmetry_dataset
+from gnome_core.crystals.symmetry import primitive_cell
 
 SYMPREC = 0.1  # Å; pymatgen's and AFLOW's default for prototypes
 
@@ -20,11 +18,9 @@ def protostructure_label(crystal: Crystal, symprec: float = SYMPREC) -> str | No
     """
     from pymatgen.analysis.prototypes import get_protostructure_label_from_moyopy
 
-    dataset = symmetry_dataset(crystal, symprec)
-    if dataset is None:
+    primitive = primitive_cell(crystal, symprec)
+    if primitive is None:
         return None
-    cell = dataset.prim_std_cell
-    primitive = Crystal(np.array(cell.basis), np.array(cell.positions), np.array(cell.numbers))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of pymatgen about itself

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +43,7 @@ def relax(
     from gnome_core.stability.published import as_published
     from pipelines.cli.outputs import check_output, writing
     from pipelines.cli.relax_text import evaluator_named, hull_named, read_crystals, tell_failures, write_relaxed
+    from pipelines.cli.terminal import progress_bar
     from pipelines.errors import UserError
     from pipelines.evaluation.constrained import constrained
     from pipelines.evaluation.relaxing import KeptBatches, described, formation_energies, references_for, relaxed
@@ -57,7 +56,7 @@ def relax(
     ids, crystals = read_crystals(source)
     kept = KeptBatches(output.with_name(f".{output.name}.parts"))
     evaluate, settings = constrained(engine, pressure, not fixed_cell, keep_symmetry)
-    with _bar("relaxing", len(crystals), "crystals") as advance:
+    with progress_bar("relaxing", len(crystals), "crystals") as advance:
         results = relaxed(engine, crystals, evaluate, kept, advance, settings)
     elements = sorted({int(z) for crystal in crystals for z in crystal.numbers})
     references = references_for(engine, elements, kept)
@@ -96,6 +95,7 @@ def judge(
     from gnome_core.potentials.config import RelaxConfig
     from pipelines.cli.outputs import check_output
     from pipelines.cli.relax_text import print_verdict
+    from pipelines.cli.terminal import progress_bar
     from pipelines.errors import UserError
     from pipelines.evaluation.judging import judge_ensemble, judge_evaluator, labelled
 
@@ -103,7 +103,7 @@ def judge(
         raise UserError("--single-point judges the crystals as given: leave out --disturb")
     check_output(output, (".parquet", ".csv"))
     rows = labelled(source, limit)
-    with _bar("judging", len(rows.crystals), "crystals") as advance:
+    with progress_bar("judging", len(rows.crystals), "crystals") as advance:
         if evaluator in ("structural", "compositional"):
             found = judge_ensemble(evaluator, rows)
         else:
@@ -112,15 +112,3 @@ def judge(
             engine = evaluator_named(evaluator, RelaxConfig(fmax=fmax, max_steps=max_steps), single_point)
             found = judge_evaluator(engine, rows, disturb, advance)
     print_verdict(evaluator, found, output, as_json)
-
-
-@contextmanager
-def _bar(what: str, total: int, unit: str) -> Generator[Callable[[int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from pipelines.cli.terminal import Terminal
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Terminal(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{what} ({unit})", total=total)
-        yield lambda n: bar.advance(task, n)

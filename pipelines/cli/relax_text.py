@@ -96,11 +96,11 @@ def write_relaxed(table: pa.Table, path: Path) -> None:
         write_extxyz(table, path)
 
 
-def tell_failures(table: pa.Table) -> None:
+def tell_failures(table: pa.Table, what: str = "not relaxed") -> None:
     counts = Counter(status for status in table["status"].to_pylist() if status != DONE)
     if counts:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()))
-        Terminal(stderr=True).print(f"not relaxed: {reasons} (columns status and message say why)")
+        Terminal(stderr=True).print(f"{what}: {reasons} (columns status and message say why)")
 
 
 def figures(name: str, found: Judged) -> dict:

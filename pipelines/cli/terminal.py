@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 
@@ -25,3 +28,12 @@ class Terminal(Console):
 def printable(text: object) -> str:
     """The text with a "?" for every control character but the end of a line: none moves the cursor or colours."""
     return "".join("?" if unicodedata.category(c) in ("Cc", "Cf") and c != "\n" else c for c in str(text))
+
+
+@contextmanager
+def progress_bar(what: str, total: int, unit: str) -> Generator[Callable[[int], None]]:
+    """A bar on stderr that is gone at the end; the block is given what moves it on by so many."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Terminal(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{what} ({unit})", total=total)
+        yield lambda n: bar.advance(task, n)
