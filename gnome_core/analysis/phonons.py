@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,9 @@ def vibrations(found: Phonopy) -> Vibrations:
 
     Without the non-analytical correction: polar crystals have their transverse frequencies at Gamma.
     """
-    found.run_mesh(MESH, is_gamma_center=True)
-    mesh = found.mesh
+    with warnings.catch_warnings():  # that a mesh along other axes has the crystal's symmetry, and is taken
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mesh = found.run_mesh(MESH, is_gamma_center=True)
     frequencies, weights = mesh.frequencies.copy(), mesh.weights
     gamma = int(np.flatnonzero(np.abs(mesh.qpoints).max(axis=1) < 1e-9)[0])
     acoustic = np.argsort(np.abs(frequencies[gamma]))[:3]
@@ -72,8 +74,8 @@ def bands(found: Phonopy, points: int = 200) -> Bands:
 
     path = Cell(found.primitive.cell).bandpath(npoints=points, eps=SYMPREC)
     distances, places, names = path.get_linear_kpoint_axis()
-    found.run_qpoints(path.kpts)
-    return Bands(distances, found.qpoints.frequencies, list(zip(names, places.tolist(), strict=True)))
+    frequencies = found.run_qpoints(path.kpts).frequencies
+    return Bands(distances, frequencies, list(zip(names, places.tolist(), strict=True)))
 
 
 def save_bands(found: Phonopy, path: Path) -> None:

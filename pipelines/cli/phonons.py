@@ -9,6 +9,10 @@ import typer
 
 from pipelines.cli.relax import EVALUATORS, FmaxOption, SourceArg, StepsOption
 
+TOLERANCE = 0.1  # THz
+SUPERCELL = 9.0  # Å
+FMAX, MAX_STEPS = 0.005, 500  # frequencies are of a crystal at rest
+
 
 def phonons(
     source: SourceArg,
@@ -16,14 +20,14 @@ def phonons(
     evaluator: Annotated[str, typer.Option("--evaluator", help=EVALUATORS)] = "embedded",
     tolerance: Annotated[
         float, typer.Option(min=0, help="THz: a crystal without a mode below minus this is dynamically stable.")
-    ] = 0.1,
+    ] = TOLERANCE,
     supercell: Annotated[
         float, typer.Option(min=3, max=40, help="Å from an atom to its images in the supercell, at least.")
-    ] = 9.0,
+    ] = SUPERCELL,
     as_given: Annotated[bool, typer.Option("--as-given", help="Do not relax first.")] = False,
     bands: Annotated[Path | None, typer.Option("--bands", help="FOLDER for a picture of each band structure.")] = None,
-    fmax: FmaxOption = 0.005,
-    max_steps: StepsOption = 500,
+    fmax: FmaxOption = FMAX,
+    max_steps: StepsOption = MAX_STEPS,
 ) -> None:
     """Phonons of crystals: imaginary modes, dynamic stability, heat capacity. Interrupted, it goes on when called
     again. Needs the extra `phonons`."""

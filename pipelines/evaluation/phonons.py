@@ -83,7 +83,10 @@ def primitive_cells(crystals: Sequence[Crystal]) -> list[Crystal]:
 
 
 def relaxed_cells(
-    evaluator: Evaluator, cells: Sequence[Crystal], kept: KeptBatches, progress: Callable[[int], None] | None = None
+    evaluator: Evaluator,
+    cells: Sequence[Crystal],
+    kept: KeptBatches,
+    progress: Callable[[int], None] | None = None,
 ) -> pa.Table:
     """RESULT_SCHEMA of cells relaxed within their symmetry; as given by an evaluator that labels."""
     if isinstance(evaluator, Labeller):
@@ -98,7 +101,7 @@ def phonons(
     results: pa.Table,
     length: float,
     tolerance: float,
-    kept: KeptBatches = KeptBatches(None),
+    kept: KeptBatches,
     pictures: Pictures | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> pa.Table:
@@ -115,7 +118,7 @@ def phonons(
         zip(crystals, results["id"].to_pylist(), results["status"].to_pylist(), strict=True)
     ):
         key = [job, f"phonons {length:g}"]
-        picture = pictures and pictures.path(row)
+        picture = pictures.path(row) if pictures else None
         batch = kept.read(key)
         if status != DONE:
             batch = _row(status=status, message=results["message"][row].as_py())
