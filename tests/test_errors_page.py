@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 # Calls that take a reason, and its position among their arguments.
 TAKES_REASON = {
     "InvalidCrystal": 0,
+    "NoPhonons": 0,
     "Rejected": 1,
     "RelaxationFailure": 0,
     "OutputError": 0,
