@@ -99,8 +99,7 @@ def heat_capacities(evaluator, path: str, most: int, seconds: float) -> Iterator
     print(f"{'crystal':14}{'atoms':>6}{'lowest':>9}{'C_V':>9}{'published':>11}{'CPU s':>8}", flush=True)
     began = time.process_time()
     for i in np.random.default_rng(0).permutation(len(table))[:most].tolist():
-        if (start := time.process_time()) - began > seconds:
-            return
+        start = time.process_time()
         row = table.slice(i, 1).to_pylist()[0]
         crystal = Crystal(np.reshape(row["lattice"], (3, 3)), np.reshape(row["frac_coords"], (-1, 3)), row["numbers"])
         results = relaxed_cells(evaluator, primitive_cells([crystal]), KeptBatches(None))
@@ -120,20 +119,22 @@ def heat_capacities(evaluator, path: str, most: int, seconds: float) -> Iterator
             flush=True,
         )
         yield found
+        if time.process_time() - began > seconds:
+            return
 
 
 def summary(rows: list[dict]) -> dict:
     done = [row for row in rows if row["status"] == DONE]
+    counts = {"crystals": len(rows), "answered": len(done), "cpu_seconds": sum(row["cpu"] for row in rows)}
+    if not done:
+        return counts
     errors = np.array([row["heat_capacity"] - row["published"] for row in done])
     atoms = np.array([row["atoms"] for row in done])
-    return {
-        "crystals": len(rows),
-        "answered": len(done),
+    return counts | {
         "stable": sum(row["lowest"] >= -TOLERANCE for row in done),
         "mae": float(np.abs(errors).mean()),
         "median": float(np.median(np.abs(errors))),
         "mae_per_atom": float(np.abs(errors / atoms).mean()),
-        "cpu_seconds": sum(row["cpu"] for row in rows),
     }
 
 
