@@ -33,6 +33,11 @@ def marked(text: str) -> str:
     return MARK + text if text.startswith((MARK, "=", "+", "-", "@", "\t", "\r")) else text
 
 
+def unmarked_text(text: str) -> str:
+    """One text as it was before `write_csv`."""
+    return text[1:] if text[:1] == MARK and marked(text[1:]) == text else text
+
+
 def _replaced(table: pa.Table, pattern: str, by: str) -> pa.Table:
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):

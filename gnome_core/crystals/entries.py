@@ -24,6 +24,7 @@ class Entry:
     e_form_per_atom: the label, eV/atom, where the source has one. reference_e_form_per_atom: the label of the database
         that the crystal comes from; another one only in our own files, which keep it beside the evaluated energy.
     source: short name of where it comes from ("mp", "gnome", "cif", "optimade", or the file's own column).
+    unused_energies: names of the energies that a source without a label has: totals, whose scale it does not say.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Entry:
     e_form_per_atom: float | None
     source: str
     reference_e_form_per_atom: float | None = None
+    unused_energies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,11 @@ def read_entry(
     e_form_per_atom: object,
     payload: Callable[[], bytes],
     reference: object = None,
+    unused: tuple[str, ...] = (),
 ) -> Entry | Rejected:
     """Build and check one crystal; `InvalidCrystal` becomes a `Rejected` whose message starts with `where`.
+
+    unused: see `Entry.unused_energies`.
 
     e_form_per_atom, reference: the labels, as cells of a table: numbers, text or None. Without a reference it is the
     label itself.
@@ -70,7 +75,7 @@ def read_entry(
         label, known = _label(e_form_per_atom), _label(reference)
     except InvalidCrystal as error:
         return Rejected(key or where, error.reason, f"{where}: {error}", payload()[:MAX_PAYLOAD])
-    return Entry(key, built, label, source, label if known is None else known)
+    return Entry(key, built, label, source, label if known is None else known, unused)
 
 
 def _label(cell: object) -> float | None:

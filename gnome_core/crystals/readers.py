@@ -26,14 +26,14 @@ __all__ = [
     "read_table",
 ]
 
-_KINDS = "embedded, FILE.parquet, FILE.cif, DIR_OF_CIF, gnome-csv:FILE, mp-api or optimade:URL"
+_KINDS = "embedded, a FILE or FOLDER of crystals, gnome-csv:FILE, mp-api or optimade:URL"
 
 
 def read_snapshot(source: str) -> Iterator[Entry | Rejected]:
     """The crystals of a source, each checked; what is broken comes as `Rejected` and the rest goes on.
 
-    source: embedded | FILE.parquet | FILE.cif | DIR_OF_CIF | gnome-csv:FILE (GNoME's summary, its CIF zip beside it) |
-        mp-api | optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
+    source: embedded | FILE or FOLDER (see `sources.formats`) | gnome-csv:FILE (GNoME's summary, its CIF zip beside it)
+        | mp-api | optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
     Raises SourceError when the source as a whole cannot be read.
     """
     return _unique(_read(source), source)
@@ -106,27 +106,13 @@ def _read(source: str) -> Iterator[Entry | Rejected]:
 
 
 def _read_path(source: str) -> Iterator[Entry | Rejected]:
-    path = Path(source)
-    if source != "embedded" and path.is_dir():
-        from gnome_core.crystals.sources.cif_folder import read_cif_folder
-
-        yield from read_cif_folder(path)
-        return
-    if path.suffix.lower() == ".cif" and path.is_file():
-        from gnome_core.crystals.sources.cif_folder import path_name, read_cif_bytes
-
-        yield read_cif_bytes(path_name(Path(path.stem)), str(path), "cif", path.read_bytes(), None)
-        return
-    from gnome_core.crystals.sources.parquet import read_parquet
-
     with ExitStack() as stack:
-        if source == "embedded":
-            path = stack.enter_context(resources.as_file(_embedded_file()))
-        elif not path.is_file():
+        path = stack.enter_context(resources.as_file(_embedded_file())) if source == "embedded" else Path(source)
+        if not path.exists():
             raise SourceError(f"there is no {source!r}; a snapshot is {_KINDS}")
-        elif path.suffix != ".parquet":
-            raise SourceError(f"{source!r} is neither Parquet, CIF nor a folder; a snapshot is {_KINDS}")
-        yield from read_parquet(path)
+        from gnome_core.crystals.sources.formats import read_path
+
+        yield from read_path(path)
 
 
 def _embedded_file(name: str = "snapshot.parquet") -> resources.abc.Traversable:

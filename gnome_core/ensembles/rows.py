@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.compositions.formulas import chemsys, composition, formula_of_composition, reduced_formula
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import Entry, Rejected, read_snapshot
 from gnome_core.crystals.sources.formula_table import LabelledComposition, read_formula_table
+from gnome_core.crystals.sources.rows import Columns
+from gnome_core.crystals.sources.tables import column_names
 from gnome_core.crystals.split import is_train, is_withheld, withholds
 from gnome_core.errors import GnomeError
 from gnome_core.graphs.cache import cached_graphs
@@ -30,6 +31,7 @@ class Rows:
 
     ids, formulas, systems: n strings. items: n crystals, or (n, 95) compositions. e_form: (n,) eV/atom, NaN = no label.
     rejected: rows left out, by reason. examples: what is wrong with the first of them, each with its file and row.
+    unused: energies of rows without a label, by name: totals, whose scale the file does not say.
     """
 
     ids: list[str]
@@ -39,6 +41,7 @@ class Rows:
     e_form: np.ndarray
     rejected: Counter[str]
     examples: tuple[str, ...] = ()
+    unused: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,7 +66,7 @@ class Rows:
         positions = np.arange(len(self))[rows].tolist()
         items = self.items[positions] if isinstance(self.items, np.ndarray) else [self.items[i] for i in positions]
         names = ([values[i] for i in positions] for values in (self.ids, self.formulas, self.systems))
-        return Rows(*names, items, self.e_form[positions], self.rejected, self.examples)
+        return Rows(*names, items, self.e_form[positions], self.rejected, self.examples, self.unused)
 
 
 def read_rows(source: str, framework: Framework) -> Rows:
@@ -73,11 +76,12 @@ def read_rows(source: str, framework: Framework) -> Rows:
     path = Path(source)
     if framework == "compositional" and path.suffix.lower() in (".csv", ".parquet") and _has_formulas(path):
         return _of_compositions(list(read_formula_table(path)))
-    entries, rejected = [], Counter[str]()
+    entries, rejected, unused = [], Counter[str](), Counter[str]()
     examples: tuple[str, ...] = ()
     for item in read_snapshot(source):
         if isinstance(item, Entry):
             entries.append(item)
+            unused.update(item.unused_energies)
         else:
             rejected[item.reason] += 1
             if len(examples) < MAX_EXAMPLES:
@@ -90,7 +94,7 @@ def read_rows(source: str, framework: Framework) -> Rows:
             LabelledComposition(entry.id, composition(entry.crystal.numbers), entry.e_form_per_atom)
             for entry in lowest.values()
         ]
-        return replace(_of_compositions(compositions), rejected=rejected, examples=examples)
+        return replace(_of_compositions(compositions), rejected=rejected, examples=examples, unused=unused)
     return Rows(
         [entry.id for entry in entries],
         [reduced_formula(entry.crystal.numbers) for entry in entries],
@@ -99,6 +103,7 @@ def read_rows(source: str, framework: Framework) -> Rows:
         np.array([_label(entry) for entry in entries]),
         rejected,
         examples,
+        unused,
     )
 
 
@@ -107,10 +112,8 @@ def _label(item: Entry | LabelledComposition) -> float:
 
 
 def _has_formulas(path: Path) -> bool:
-    if path.suffix.lower() == ".csv":
-        return True
-    names = pq.read_schema(path).names
-    return "formula" in names and "lattice" not in names
+    names = column_names(path)
+    return "formula" in names and "lattice" not in names and Columns.of(names).structure is None
 
 
 def _of_compositions(found: list) -> Rows:

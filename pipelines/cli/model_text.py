@@ -19,6 +19,8 @@ from gnome_core.spreadsheets import write_csv
 from pipelines.cli.terminal import Terminal, printable
 from pipelines.errors import UserError
 
+UNKNOWN_SCALE = "it is no formation energy, and the file does not say on which scale it is"
+
 
 def check_framework(name: str) -> Framework:
     """Raises UserError for a name that is none."""
@@ -42,6 +44,8 @@ def tell_left_out(rows: Rows, failed: Mapping[str, str] = MappingProxyType({})) 
         typer.echo(printable(f"  {message}"), err=True)
     if (more := rows.rejected.total() + len(failed) - len(named)) > 0:
         typer.echo(f"  and {more} more", err=True)
+    for name, n in sorted(rows.unused.items()):
+        typer.echo(printable(f"{name} of {n} crystals is not used: {UNKNOWN_SCALE}"), err=True)
 
 
 def write_predictions(table: pa.Table, output: Path | None) -> None:

@@ -83,7 +83,7 @@ def train(
 
 def predict(
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="CIF, Parquet or folder of CIFs; or CSV with formulas.")
+        str, typer.Argument(metavar="FILE", help="FILE or FOLDER of crystals (docs/inputs.md); or CSV with formulas.")
     ],
     model: ModelOption = None,
     store: StoreOption = None,

@@ -21,7 +21,8 @@ FramesArgs = Annotated[
     typer.Argument(metavar="FRAMES...", help="As for `test`; several are levels of theory, the first answers."),
 ]
 FramesArg = Annotated[
-    str, typer.Argument(metavar="FRAMES", help="STORE | FOLDER of labels | FILE.parquet | FILE.extxyz")
+    str,
+    typer.Argument(metavar="FRAMES", help="STORE | FOLDER of labels | FILE.parquet | extxyz or what else ASE reads"),
 ]
 POTENTIALS = (
     "embedded | chgnet | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | stillinger-weber | FILE.npz | "
@@ -119,7 +120,9 @@ def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL", help=POTE
 
 @app.command()
 def label(
-    source: Annotated[str, typer.Argument(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | optimade:URL")],
+    source: Annotated[
+        str, typer.Argument(help="embedded | FILE or FOLDER of crystals | gnome-csv:FILE | optimade:URL")
+    ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="Folder or gs://BUCKET/PATH; `gnome potential train` reads it.")
     ],
@@ -138,11 +141,14 @@ def label(
     from dft.tables import DONE
     from gnome_core.compositions.formulas import NUMBERS
     from pipelines.beam.progress import shown
+    from pipelines.cli.dead import first_dead
     from pipelines.cli.outputs import check_output
+    from pipelines.cli.terminal import printable
     from pipelines.errors import UserError
     from pipelines.potentials.label import label as run
     from pipelines.potentials.label import outcomes
     from pipelines.store.storage import is_local
+    from pipelines.store.store import Store
 
     if is_local(output):
         check_output(Path(output), folder=True)
@@ -160,11 +166,13 @@ def label(
         f"{found[DONE]} of {counts.n_in} labelled in {output}; "
         f"rejected {counts.n_rejected}, dead {counts.n_dead}{refused}"
     )
+    for line in first_dead(Store(output), manifest.files, f"{output}/labels/dead"):
+        typer.echo(printable(line), err=True)
 
 
 @app.command()
 def md(
-    crystal: Annotated[Path, typer.Argument(help="A structure file (CIF, POSCAR, extxyz, ...)")],
+    crystal: Annotated[Path, typer.Argument(help="A file of crystals (CIF, POSCAR, extxyz, ...); the last counts.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet or FILE.extxyz")],
     potential: PotentialOption = "pretrained",
     config: PotentialConfigOption = None,
@@ -173,7 +181,7 @@ def md(
 ) -> None:
     """Run molecular dynamics on one crystal. An interrupted run goes on when called again."""
     _set_up()
-    from gnome_core.crystals.sources.structure_file import read_structure
+    from gnome_core.crystals.sources.formats import read_structure
     from pipelines.cli.outputs import check_output, writing
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config

@@ -9,7 +9,8 @@ import typer
 
 ENDINGS = (".parquet", ".csv", ".extxyz", ".cif")
 SourceArg = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="CIF, POSCAR, extxyz or Parquet file, folder of CIFs, optimade:URL ...")
+    str,
+    typer.Argument(metavar="SOURCE", help="FILE or FOLDER of crystals (docs/inputs.md), embedded, optimade:URL ..."),
 ]
 EVALUATORS = (
     "embedded | chgnet | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | potential:FILE | ase:..."
@@ -93,6 +94,7 @@ def judge(
 
     prepare(verbose=False)
     from gnome_core.potentials.config import RelaxConfig
+    from pipelines.cli.model_text import tell_left_out
     from pipelines.cli.outputs import check_output
     from pipelines.cli.relax_text import print_verdict
     from pipelines.cli.terminal import progress_bar
@@ -103,6 +105,7 @@ def judge(
         raise UserError("--single-point judges the crystals as given: leave out --disturb")
     check_output(output, (".parquet", ".csv"))
     rows = labelled(source, limit)
+    tell_left_out(rows.rows)
     with progress_bar("judging", len(rows.crystals), "crystals") as advance:
         if evaluator in ("structural", "compositional"):
             found = judge_ensemble(evaluator, rows)

@@ -16,15 +16,15 @@ from dft.evaluators.make import make_evaluator
 from dft.names import POTENTIALS, is_engine
 from dft.tables import DONE
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.readers import Rejected, read_snapshot
-from gnome_core.crystals.sources.structure_file import read_structure
 from gnome_core.crystals.writers import write_cif, write_csv, write_extxyz, write_parquet
+from gnome_core.ensembles.rows import read_rows
 from gnome_core.ensembles.workflows import snapshot_hull
 from gnome_core.potentials.by_name import DEFAULT
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.spreadsheets import write_csv as write_sheet
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.published import compatible, published_hull
+from pipelines.cli.model_text import tell_left_out
 from pipelines.cli.terminal import Terminal
 from pipelines.errors import UserError
 from pipelines.evaluation.judging import Judged
@@ -69,20 +69,11 @@ def hull_named(name: str, scale: str) -> Hull:
 
 def read_crystals(source: str) -> tuple[list[str], list[Crystal]]:
     """Ids and crystals; rows that are none are told on stderr. Raises UserError where nothing is left."""
-    path = Path(source)
-    if path.is_file() and path.suffix.lower() not in (".parquet", ".cif"):
-        return [path.stem], [read_structure(path)]
-    good, bad = [], []
-    for item in read_snapshot(source):
-        (bad if isinstance(item, Rejected) else good).append(item)
-    console = Terminal(stderr=True)
-    for item in bad[:10]:
-        console.print(f"left out, {item.reason}: {item.message}")
-    if len(bad) > 10:
-        console.print(f"... and {len(bad) - 10} more")
-    if not good:
-        raise UserError(f"{source}: no usable crystal among {len(bad)} rows")
-    return [item.id for item in good], [item.crystal for item in good]
+    rows = read_rows(source, "structural")
+    tell_left_out(rows)
+    if not len(rows):
+        raise UserError(f"{source}: no usable crystal among {rows.rejected.total()} rows")
+    return rows.ids, list(rows.items)
 
 
 def write_relaxed(table: pa.Table, path: Path) -> None:

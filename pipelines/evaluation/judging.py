@@ -16,12 +16,10 @@ from gnome_core.analysis.judge import Verdict, disturbed, judged
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formulas import reduced_formula
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.readers import Entry, read_snapshot
-from gnome_core.ensembles.rows import read_rows
+from gnome_core.ensembles.rows import Rows, labelled_rows, read_rows
 from gnome_core.ensembles.workflows import predict_rows
 from gnome_core.models.shipped import Framework
 from gnome_core.stability.published import as_published, compatible, energies_without, published_hull
-from gnome_core.units import PLAUSIBLE_E_FORM
 from pipelines.errors import UserError
 from pipelines.evaluation.relaxing import failures, formation_energies, references_for, relaxed
 from pipelines.reading.ensembles import open_ensemble
@@ -29,12 +27,13 @@ from pipelines.reading.ensembles import open_ensemble
 
 @dataclass(frozen=True)
 class Labelled:
-    """Crystals with published formation energies (eV/atom), and the file they are of."""
+    """Crystals with published formation energies (eV/atom), the file they are of, and all that was read of it."""
 
     source: str
     ids: list[str]
     crystals: list[Crystal]
     labels: np.ndarray
+    rows: Rows
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,11 @@ class Judged:
 def labelled(source: str | None, limit: int | None) -> Labelled:
     """The usable rows of a file; of the WBM crystals that are shipped where none is named. Raises UserError."""
     path = source or str(resources.files("gnome_core.data") / "wbm.parquet")
-    found = [
-        item
-        for item in read_snapshot(path)
-        if isinstance(item, Entry)
-        and item.e_form_per_atom is not None
-        and abs(item.e_form_per_atom) <= PLAUSIBLE_E_FORM
-    ][:limit]
-    if not found:
+    rows = labelled_rows(path, "structural", "none")
+    if not len(rows):
         raise UserError(f"{path} has no crystal with a formation energy (column e_form_per_atom) to judge by")
-    labels = np.array([item.e_form_per_atom for item in found])
-    return Labelled(path, [item.id for item in found], [item.crystal for item in found], labels)
+    found = rows.take(np.arange(len(rows))[:limit])
+    return Labelled(path, found.ids, list(found.items), found.e_form, rows)
 
 
 def judge_evaluator(

@@ -27,13 +27,15 @@ LABELS = "labels"  # where a folder of `gnome potential label` holds its tables 
 
 
 def read_frames(source: str, holdout: str = "none") -> LabelledFrames:
-    """The frames of STORE | FOLDER of `gnome potential label` | FILE.parquet (FRAME_SCHEMA) | FILE.extxyz.
+    """The frames of STORE | FOLDER of `gnome potential label` | FILE.parquet (FRAME_SCHEMA) | a FILE that ASE reads
+    with energies and forces (extxyz, its databases and trajectories, outputs of programs).
 
     holdout: "holdout-v1" leaves the withheld chemical systems out. Raises UserError.
     """
     path = Path(source)
     try:
-        frames = _extxyz(path) if path.suffix in (".xyz", ".extxyz") else frames_from_table(_table(source))
+        images = path.is_file() and path.suffix != ".parquet"
+        frames = _images(path) if images else frames_from_table(_table(source))
     except (BadFrames, OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{source}: {error}") from None
     if holdout == "holdout-v1":
@@ -62,7 +64,7 @@ def _table(source: str) -> pa.Table:
         # A protocol's first relaxation may be on a scale of its own, which the store has no hull on.
         return frames.filter(pc.equal(frames["scale"], references(source).scale)) if len(frames) else frames
     if path.suffix != ".parquet":
-        raise UserError(f"{source}: neither a store, nor a folder of labels, nor a .parquet or .extxyz file")
+        raise UserError(f"{source}: neither a store, nor a folder of labels, nor a file")
     table = pq.read_table(path)
     if missing := set(FRAME_SCHEMA.names) - set(table.column_names):
         raise UserError(f"{path}: lacks the columns {', '.join(sorted(missing))} of a table of frames")
@@ -75,11 +77,11 @@ def _concat(tables: list[pa.Table]) -> pa.Table:
     )
 
 
-def _extxyz(path: Path) -> LabelledFrames:
+def _images(path: Path) -> LabelledFrames:
     """Every configuration a frame and a group of its own; energy and forces are needed, stress may be missing."""
     from gnome_core.crystals.convert import from_atoms
     from gnome_core.crystals.crystal import InvalidCrystal
-    from gnome_core.crystals.sources.structure_file import read_images
+    from gnome_core.crystals.sources.ase_file import read_images
 
     crystals, energies, forces, stresses = [], [], [], []
     for index, atoms in enumerate(read_images(path)):

@@ -31,7 +31,7 @@ def test_novelty_against_numbered_ids_and_matrices_names_the_broken_rows(inputs,
     pq.write_table(pa.table(table), tmp_path / "known.parquet")
     options = Options(all_stable=True, against=str(tmp_path / "known.parquet"))
     analysis = ANALYSES["novelty"](inputs, options, lambda items, _: items)
-    assert analysis.tables["crystals"]["match"].to_pylist() == [None, "1000041", "7", None]
+    assert analysis.tables["crystals"]["novelty_source"].to_pylist() == [None, "1000041", "7", None]
     assert analysis.summary["known crystals"] == 2
     assert "1 rows were left out" in analysis.notes[-1]
     assert "known.parquet, row 2: lattice is null" in analysis.notes[-1]

@@ -1,1 +1,1 @@
-"""One module a kind of snapshot: Parquet, CIF folder, GNoME's release, Materials Project, OPTIMADE."""
+"""Where crystals come from: files of many formats (`formats`), GNoME's release, Materials Project, OPTIMADE."""

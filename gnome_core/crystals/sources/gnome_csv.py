@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gnome_core.crystals.entries import Entry, Rejected, SourceError
-from gnome_core.crystals.sources.cif_folder import read_cif_bytes
+from gnome_core.crystals.sources.cif_file import read_cif_bytes
 
 _ID, _LABEL = "MaterialId", "Formation Energy Per Atom"
 _ZIPS = {"by_id": _ID, "by_reduced_formula": "Reduced Formula"}  # zip and folder in it -> the column naming its files

@@ -113,13 +113,14 @@ def _read_structure(structure: dict, where: str) -> Entry | Rejected:
         key,
         f"{where} ({key})" if key else where,
         "optimade",
-        lambda: _crystal(structure),
+        lambda: crystal_of_structure(structure),
         None,
         lambda: json.dumps(structure).encode(),
     )
 
 
-def _crystal(structure: dict) -> Crystal:
+def crystal_of_structure(structure: dict) -> Crystal:
+    """The crystal of one of OPTIMADE's structures. Raises InvalidCrystal."""
     try:
         attributes = structure["attributes"]
         if (attributes.get("dimension_types") or [1, 1, 1]) != [1, 1, 1]:

@@ -1,4 +1,4 @@
-"""Crystals of a Parquet file that has the columns `id`, `lattice`, `frac_coords` and `numbers`."""
+"""Crystals of a Parquet file: of arrays as ours (`lattice`, `frac_coords`, `numbers`), or in the words of others."""
 
 from __future__ import annotations
 
@@ -11,45 +11,63 @@ import pyarrow.parquet as pq
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.crystals.entries import Entry, Rejected, SourceError, read_entry
+from gnome_core.crystals.sources.rows import OPTIMADE, STRUCTURES, Columns, read_row
+from gnome_core.crystals.sources.source_file import SourceFile, plain_path
 
-_REQUIRED = ["id", "lattice", "frac_coords", "numbers"]
+_ARRAYS = ["lattice", "frac_coords", "numbers"]
 _BATCH = 2000  # rows
-# Our own files keep the label of the source database beside the evaluated one, which is the label of all readers.
-_LABEL, _REFERENCE = "e_form_per_atom", "reference_e_form_per_atom"
+# Our own files keep the label of the source database beside the evaluated one, which is the label.
+_REFERENCE = "reference_e_form_per_atom"
 
 
-def read_parquet(path: Path) -> Iterator[Entry | Rejected]:
+def read_parquet(file: SourceFile) -> Iterator[Entry | Rejected]:
     """Rows of a file of ENTRY_SCHEMA, or of any table with 9 numbers of `lattice` (vectors as rows, Å), 3n of
-    `frac_coords` and n of `numbers` a row, in one list or nested (three lists of three); optional columns are
-    `e_form_per_atom` and `reference_e_form_per_atom` (eV/atom), and `source`.
+    `frac_coords` and n of `numbers` a row, in one list or nested (three lists of three); or with a column of
+    `rows.STRUCTURES`, or OPTIMADE's `lattice_vectors`, `cartesian_site_positions` and `species_at_sites`. Ids and
+    labels by the names of `rows.Columns`; `reference_e_form_per_atom` (eV/atom) and `source` beside arrays.
 
     A file that is no complete Parquet is one `Rejected`, and so is a row group that cannot be decompressed.
-    Raises SourceError when required columns are missing or hold no lists.
+    Raises SourceError when columns are missing or hold no lists.
     """
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        message = f"{path}: not a complete Parquet file ({error}); copy or export it again"
-        yield Rejected(path.name, "unreadable_file", message, b"")
-        return
-    with file:
-        if missing := set(_REQUIRED) - set(file.schema_arrow.names):
-            raise SourceError(f"{path} lacks the columns {sorted(missing)}; it needs {_REQUIRED}")
-        for name in _REQUIRED[1:]:
-            if not _holds_numbers(kind := file.schema_arrow.field(name).type):
-                raise SourceError(f"{path}: column {name} is of type {kind}; it must hold lists of numbers")
-        columns = _REQUIRED + [name for name in (_LABEL, _REFERENCE, "source") if name in file.schema_arrow.names]
-        first_row = 0
-        for group in range(file.num_row_groups):
-            row = first_row
-            first_row += file.metadata.row_group(group).num_rows
-            try:
-                for batch in _batches(path, file, group, columns):
-                    yield from _read_batch(batch, str(path), row)
-                    row += len(batch)
-            except (pa.ArrowException, OSError) as error:
-                message = f"{path}, rows {row}..{first_row - 1}: damaged ({error}); copy or export the file again"
-                yield Rejected(f"{path.name}:{row}", "unreadable_file", message, b"")
+    with plain_path(file) as path:
+        try:
+            opened = pq.ParquetFile(path)
+        except (pa.ArrowException, OSError) as error:
+            message = f"{file.where}: not a complete Parquet file ({error}); copy or export it again"
+            yield Rejected(file.name, "unreadable_file", message, b"")
+            return
+        with opened:
+            yield from _read(file, path, opened)
+
+
+def _read(file: SourceFile, path: Path, opened: pq.ParquetFile) -> Iterator[Entry | Rejected]:
+    names, known = opened.schema_arrow.names, Columns.of(opened.schema_arrow.names)
+    missing = [name for name in _ARRAYS if name not in names]
+    if missing and known.structure is None:
+        instead = f"{', '.join(STRUCTURES)} or OPTIMADE's {OPTIMADE}"
+        raise SourceError(f"{file.where} lacks the columns {sorted(missing)}, and has none of {instead}: {names}")
+    if not missing:
+        for name in _ARRAYS:
+            if not _holds_numbers(kind := opened.schema_arrow.field(name).type):
+                raise SourceError(f"{file.where}: column {name} is of type {kind}; it must hold lists of numbers")
+        others = (known.id, known.label, _REFERENCE, "source")
+        columns = [*_ARRAYS, *(name for name in others if name is not None and name in names)]
+    else:
+        columns = names  # an entry's energies are in any of them
+    first_row = 0
+    for group in range(opened.num_row_groups):
+        row = first_row
+        first_row += opened.metadata.row_group(group).num_rows
+        try:
+            for batch in _batches(path, opened, group, columns):
+                if missing:
+                    yield from _read_documents(batch, file, row)
+                else:
+                    yield from _read_arrays(batch, file.where, file.key, row, known)
+                row += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            message = f"{file.where}, rows {row}..{first_row - 1}: damaged ({error}); copy or export the file again"
+            yield Rejected(f"{file.name}:{row}", "unreadable_file", message, b"")
 
 
 def _batches(path: Path, file: pq.ParquetFile, group: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -77,28 +95,37 @@ def _of_plain_lists(path: Path) -> pa.BufferReader:
 
 def read_rows(table: pa.Table, source: str) -> Iterator[Entry | Rejected]:
     """The rows of a table with those columns that was read from `source`: one item each, in their order."""
-    row = 0
+    row, known = 0, Columns.of(table.column_names)
     for batch in table.to_batches(max_chunksize=_BATCH):
-        yield from _read_batch(batch, source, row)
+        yield from _read_arrays(batch, source, "row", row, known)
         row += len(batch)
 
 
-def _read_batch(batch: pa.RecordBatch, source: str, first_row: int) -> Iterator[Entry | Rejected]:
-    ids = [str(value) if value is not None else "" for value in batch["id"].to_pylist()]
+def _read_documents(batch: pa.RecordBatch, file: SourceFile, first_row: int) -> Iterator[Entry | Rejected]:
+    for row, cells in enumerate(batch.to_pylist(), first_row):
+        yield read_row(cells, f"{file.where}, row {row}", f"{file.key}-{row}", "parquet")
+
+
+def _read_arrays(
+    batch: pa.RecordBatch, where: str, key: str, first_row: int, known: Columns
+) -> Iterator[Entry | Rejected]:
     labels, references, sources = (
         batch[name].to_pylist() if name in batch.schema.names else [None] * len(batch)
-        for name in (_LABEL, _REFERENCE, "source")
+        for name in (known.label, _REFERENCE, "source")
     )
-    crystals = _decode(batch)
-    for i, crystal in enumerate(crystals):
+    ids = [f"{key}-{row}" for row in range(first_row, first_row + len(batch))]
+    if known.id is not None:
+        ids = [str(value) if value is not None else "" for value in batch[known.id].to_pylist()]
+    for i, crystal in enumerate(_decode(batch)):
         yield read_entry(
             ids[i],
-            f"{source}, row {first_row + i}",
+            f"{where}, row {first_row + i}",
             str(sources[i] or "parquet"),
             lambda crystal=crystal: _valid(crystal),
             labels[i],
             lambda i=i: _ipc(batch.slice(i, 1)),
             references[i],
+            known.energies if labels[i] is None else (),
         )
 
 

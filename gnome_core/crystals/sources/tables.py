@@ -30,6 +30,17 @@ def _read_csv(path: Path) -> pa.Table:
     return pyarrow.csv.read_csv(path, convert_options=options, parse_options=parsing)
 
 
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns; none of a file that is no table, which its reader says."""
+    try:
+        if path.suffix.lower() != ".csv":
+            return pq.read_schema(path).names
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    except (pa.ArrowException, OSError, UnicodeError, csv.Error):
+        return []
+
+
 def texts(table: pa.Table, name: str) -> list[str | None]:
     """The cells of a column of names, ids or formulas as text; None where there is nothing in one."""
     return [None if value is None or value == "" else str(value) for value in table[name].to_pylist()]

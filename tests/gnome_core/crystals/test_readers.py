@@ -76,9 +76,9 @@ def test_folder_of_50_good_and_10_broken_cifs(tmp_path):
 def test_folder_without_cifs_and_unknown_sources_say_what_to_give(tmp_path):
     (tmp_path / "notes.txt").write_text("none here")
     for source, message in [
-        (str(tmp_path), "holds no .cif"),
+        (str(tmp_path), "holds no files of crystals"),
         (str(tmp_path / "absent.parquet"), "there is no"),
-        (str(tmp_path / "notes.txt"), "neither Parquet, CIF nor a folder"),
+        (str(tmp_path / "notes.txt"), r"notes.txt: of no format that is read; there is CIF \(.cif, .mcif\), POSCAR"),
         ("optimade:ftp://x", "no web address"),
         (f"gnome-csv:{tmp_path / 'absent.csv'}", "by_id.zip or by_reduced_formula.zip"),
     ]:
@@ -163,7 +163,7 @@ def test_damaged_row_group_costs_only_its_rows(tmp_path):
 
 def test_parquet_without_the_columns_is_refused(tmp_path):
     pq.write_table(pa.table({"id": ["a"], "numbers": [[1]]}), tmp_path / "x.parquet")
-    with pytest.raises(SourceError, match=r"lacks the columns \['frac_coords', 'lattice'\]"):
+    with pytest.raises(SourceError, match=r"lacks the columns \['frac_coords', 'lattice'\], and has none of structure"):
         list(read_snapshot(str(tmp_path / "x.parquet")))
 
 

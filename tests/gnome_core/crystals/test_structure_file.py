@@ -5,7 +5,7 @@ from ase.build import bulk
 from ase.io import write
 
 from gnome_core.crystals.entries import SourceError
-from gnome_core.crystals.sources.structure_file import read_structure
+from gnome_core.crystals.sources.formats import read_structure
 from tests.gnome_core.crystals.test_cif_dialects import CSCL, SITES, cell, formula, symbol
 
 DISORDERED = SITES.replace("_z\n", "_z\n_atom_site_occupancy\n")
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_one_line_that_names_the_file(tmp_path, name, tex
     (tmp_path / name).write_text(text)
     with pytest.raises(SourceError) as error:
         read_structure(tmp_path / name)
-    assert str(error.value).startswith(f"{tmp_path / name}: ")
+    assert str(error.value).startswith(str(tmp_path / name))
     assert "\n" not in str(error.value)
     with pytest.raises(SourceError, match="no such file"):
         read_structure(tmp_path / "absent.cif")
