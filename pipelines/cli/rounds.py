@@ -24,7 +24,7 @@ def init(
     store: StoreArg,
     snapshot: Annotated[
         str | None,
-        typer.Option(help="embedded | FILE.parquet | DIR_OF_CIF | gnome-csv:FILE | mp-api | optimade:URL"),
+        typer.Option(help="embedded | FILE or FOLDER of crystals | gnome-csv:FILE | mp-api | optimade:URL"),
     ] = None,
     chemsys: Annotated[
         str | None, typer.Option(help="As Li-P-S-Cl: known crystals of these elements alone, with all subsystems.")
@@ -211,11 +211,13 @@ def _prepare(verbose: bool, beam_options: list[str] | None, runner: str | None) 
 def _follow(store: str, events: Iterable) -> None:
     """Show the stages as they run: how far the running one is, and one line for each that ended."""
     from pipelines.beam.progress import shown
+    from pipelines.cli.dead import first_dead
     from pipelines.cli.interrupts import stopped_with
-    from pipelines.cli.status_text import stage_line
+    from pipelines.cli.status_text import energies_line, stage_line
     from pipelines.cli.terminal import Terminal
     from pipelines.rounds.driver import Started
     from pipelines.store.records import stage_key
+    from pipelines.store.store import Store
 
     console, running = Terminal(stderr=True, soft_wrap=True), ""
 
@@ -230,3 +232,8 @@ def _follow(store: str, events: Iterable) -> None:
                 begin(running)
             else:
                 console.print(stage_line(event.commit, event.reused))
+                if not event.reused:
+                    for line in first_dead(Store(store), event.commit.files, f"`gnome dead {store}`"):
+                        console.print(line)
+                    if said := energies_line(event.commit):
+                        console.print(said)

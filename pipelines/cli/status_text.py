@@ -27,6 +27,19 @@ def stage_line(commit: Commit, reused: bool = False) -> str:
     return f"{commit.key:16} {counts.n_in:>8} in {counts.n_out:>8} out  {took:>8}{why}"
 
 
+def energies_line(commit: Commit) -> str:
+    """What became of the energies that a snapshot's file states; empty where it states none."""
+    kept, unused = commit.metrics.get("labels_kept", 0), commit.metrics.get("energies_unused", 0)
+    said = []
+    if kept:
+        said.append(
+            f"formation energies of {kept} crystals are kept beside the evaluator's (reference_e_form_per_atom)"
+        )
+    if unused:
+        said.append(f"other energies of {unused} crystals are not used: the file does not say on which scale they are")
+    return f"  {'; '.join(said)}" if said else ""
+
+
 def print_status(store: Store) -> None:
     """Print every committed stage, then hit rates and errors of the rounds that evaluated anything."""
     from pipelines.rounds.plan import stages_of

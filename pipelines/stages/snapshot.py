@@ -78,7 +78,18 @@ def run(job: Job) -> Manifest:
         more = missing_elements(crystals, UNLABELLED_SCHEMA, protocol_json(evaluator.protocol))
         totals[tags.IN] += len(more)
         crystals = pa.concat_tables([crystals, more]).combine_chunks()
-    return _run_evaluated(job, evaluator, crystals, kept, letters, totals)
+    manifest = _run_evaluated(job, evaluator, crystals, kept, letters, totals)
+    return manifest if entries is not None else _with_energies(manifest, items)
+
+
+def _with_energies(manifest: Manifest, items: Sequence[Entry | Rejected]) -> Manifest:
+    """The manifest with how many crystals came with energies: labels kept beside ours, or others on an untold scale."""
+    entries = [item for item in items if isinstance(item, Entry)]
+    found = {
+        "labels_kept": sum(entry.e_form_per_atom is not None for entry in entries),
+        "energies_unused": sum(bool(entry.unused_energies) for entry in entries),
+    }
+    return manifest.model_copy(update={"metrics": {**manifest.metrics, **found}})
 
 
 def _within(items: Sequence[Entry | Rejected], elements: Collection[str]) -> tuple[list[Entry | Rejected], int]:
