@@ -19,8 +19,7 @@ import pyarrow as pa
 from gnome_core.crystals import convert
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal, check_crystal
-from gnome_core.crystals.readers import Rejected, read_snapshot
-from gnome_core.crystals.sources.structure_file import read_images, read_structure
+from gnome_core.crystals.readers import Rejected, SourceError, read_snapshot
 from gnome_core.errors import GnomeError
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ Crystals: TypeAlias = "One | str | PathLike | pd.DataFrame | pa.Table | Iterable
 KINDS = "a pymatgen Structure, ASE Atoms, a Crystal, a path, a table of crystals, or a list of these"
 NAMED = 5  # rows of a file that are left out and named
 _LISTS = (".parquet", ".csv")  # files that hold a list, however short
-_IMAGES = (".xyz", ".extxyz", ".traj", ".db")  # files of many structures that ASE reads
 _STRUCTURE_COLUMNS = ("lattice", "frac_coords", "numbers")
 
 T = TypeVar("T")
@@ -175,25 +173,17 @@ def _of_table(table: Any) -> Iterator[tuple[str, Crystal]]:
 
 
 def _of_source(source: str) -> Iterator[tuple[str, Crystal]]:
-    path = Path(source)
-    if path.is_file() and path.suffix.lower() in _IMAGES:
-        for place, atoms in enumerate(read_images(path)):
-            with _named(f"{path}, structure {place}"):
-                crystal = convert.from_atoms(atoms)
-                check_crystal(crystal)
-            yield f"{path.stem}-{place}", crystal
-        return
-    if path.is_file() and path.suffix.lower() not in (".cif", *_LISTS):
-        yield path.stem, read_structure(path)
-        return
-    left_out = []
+    found, left_out = 0, []
     for item in read_snapshot(source):
         if isinstance(item, Rejected):
             left_out.append(item.message)
         else:
+            found += 1
             yield item.id, item.crystal
+    named = "\n".join(left_out[:NAMED])
+    if left_out and not found:
+        raise SourceError(named)
     if left_out:
-        named = "\n".join(left_out[:NAMED])
         warnings.warn(f"{source}: {len(left_out)} rows left out, such as\n{named}", stacklevel=2)
 
 
