@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from gnome_core.stability.hull import Hull
 from pipelines.reading.committed import hull_until
 from pipelines.reading.discoveries import stable_crystals
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
+from pipelines.store.storage import is_local
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
@@ -112,7 +114,9 @@ class OpenStore:
 
 def open_store(path: str | PathLike) -> OpenStore:
     """The store of a folder or of gs://BUCKET/PATH. Raises UserError where there is none."""
-    return OpenStore(Store.open(fspath(path)))
+    root = fspath(path)
+    # A notebook may go to another folder afterwards.
+    return OpenStore(Store.open(str(Path(root).absolute()) if is_local(root) else root))
 
 
 def _as_frame(table: pa.Table, arrow: bool) -> Frame:
