@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, CalculatorError, all_changes
 
 from gnome_core.crystals.convert import from_atoms, to_atoms
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.potential import Evaluation, Potential
+from gnome_core.potentials.potential import CannotJudge, Evaluation, Potential
 
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
@@ -49,18 +50,41 @@ class PotentialCalculator(Calculator):
             self.results |= {"magmom": float(answer.magmoms.sum()), "magmoms": answer.magmoms}
 
 
+class CalculatorFailed(CannotJudge):
+    """A crystal that a calculator turns away, in its own words."""
+
+    reason = "calculator_failed"
+
+
+# What calculators raise about a crystal. What they raise about the machine (memory, a device) ends the command.
+_TURNED_AWAY = (NotImplementedError, KeyError, ValueError, CalculatorError)
+
+
 class CalculatorPotential:
     """Any ASE calculator as a potential, one crystal after the other. scale: what to call its energies."""
 
     def __init__(self, calculator: Calculator, scale: str):
         self.calculator, self.scale = calculator, scale
+        self._answered = lru_cache(maxsize=1024)(self._answer)  # what is checked is asked for again
 
     def check(self, crystal: Crystal) -> None:
-        """Nothing is known of what a calculator knows."""
+        """Raise CalculatorFailed for a crystal that the calculator turns away: only it knows which those are."""
+        answer = self._answered(*_bytes(crystal))
+        if isinstance(answer, CalculatorFailed):
+            raise answer
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """One answer a crystal. A calculator without stress gives NaN there."""
-        return [self._evaluate(crystal) for crystal in crystals]
+        """One answer a crystal. A calculator without stress gives NaN there; one that turns a crystal away, to which a
+        relaxation has led, gives NaN everywhere: that relaxation ends, and no other."""
+        answers = ((self._answered(*_bytes(crystal)), crystal.n_sites) for crystal in crystals)
+        return [_nothing(n) if isinstance(answer, CalculatorFailed) else answer for answer, n in answers]
+
+    def _answer(self, lattice: bytes, frac_coords: bytes, numbers: bytes) -> Evaluation | CalculatorFailed:
+        crystal = Crystal(np.frombuffer(lattice), np.frombuffer(frac_coords), np.frombuffer(numbers, np.uint8))
+        try:
+            return self._evaluate(crystal)
+        except _TURNED_AWAY as error:
+            return CalculatorFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
     def _evaluate(self, crystal: Crystal) -> Evaluation:
         atoms = to_atoms(crystal)
@@ -70,3 +94,11 @@ class CalculatorPotential:
         if "stress" in self.calculator.implemented_properties:
             stress = atoms.get_stress(voigt=False)
         return Evaluation(float(energy), np.array(forces), np.array(stress), None)
+
+
+def _bytes(crystal: Crystal) -> tuple[bytes, bytes, bytes]:
+    return crystal.lattice.tobytes(), crystal.frac_coords.tobytes(), crystal.numbers.tobytes()
+
+
+def _nothing(n_sites: int) -> Evaluation:
+    return Evaluation(np.nan, np.full((n_sites, 3), np.nan), np.full((3, 3), np.nan), None)
