@@ -144,7 +144,8 @@ def _images(path: Path, index: int | str, format: str | None) -> Iterator[Atoms]
                 n += 1
         except Exception as error:  # its readers raise whatever broken text makes them meet, AssertionError among it
             where = f"configuration {n}" if n else "it"
-            raise InvalidCrystal("unreadable_file", f"ASE cannot read {where} ({_said(error)})") from error
+            taken_for = f" as {format}" if format else ""
+            raise InvalidCrystal("unreadable_file", f"ASE cannot read {where}{taken_for} ({_said(error)})") from error
 
 
 def _chunks(text: TextIO) -> Iterator[str]:

@@ -102,8 +102,9 @@ def removed_and_waited(*arguments, **options):
     rmtree(*arguments, **options)
     thread.join()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background ignores it
 with stopped_with(lambda: "stopped"):
-    thread = threading.Thread(target=display)
+    thread = threading.Thread(target=display, daemon=True)
     thread.start()
     shutil.rmtree = removed_and_waited
     signal.raise_signal(signal.SIGINT)

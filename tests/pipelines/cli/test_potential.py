@@ -149,7 +149,7 @@ def test_extxyz_frames_are_read_and_broken_ones_named(folder):
         (("test", "{}/none.npz", "{}/labels"), "not a potential"),
         (("md", "{}/none.cif", "-o", "x.parquet"), "none.cif"),
         (("md", "{}/vacant.cif", "-o", "x.parquet"), "vacant.cif: site 1 (Mg1) has occupancy 0.6"),
-        (("md", "{}/junk.dat", "-o", "x.parquet"), "junk.dat: of no format that is read"),
+        (("md", "{}/junk.dat", "-o", "x.parquet"), "junk.dat: ASE cannot read it as "),
         (("label", "{}/none.parquet", "-o", "y"), "none.parquet"),
     ],
 )

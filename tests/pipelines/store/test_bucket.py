@@ -313,6 +313,7 @@ def test_an_open_round_of_a_bucket_is_dropped(cloud_round):
 COMMANDS = [
     ("round status STORE", "r0001/train"),
     ("round plan STORE", "r0002/generate"),
+    ("dead STORE", "no dead rows"),
     ("show STORE", "on the hull"),
     ("show STORE mp-153", "Mg"),
     ("report STORE", "gs://lab/tiny/report.html"),
