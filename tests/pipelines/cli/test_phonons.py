@@ -6,25 +6,21 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.crystal import Crystal
 from tests.gnome_core.potentials.samples import FCC
+from tests.pipelines.cli.conftest import POLONIDE, write_cifs
 from tests.pipelines.conftest import gnome
 
 pytest.importorskip("phonopy")
 CRYSTALS = {
     "silicon": Crystal(5.46 * FCC, [[0, 0, 0], [0.25, 0.25, 0.25]], [14, 14]),
-    "polonide": Crystal(6.6 * FCC, [[0, 0, 0], [0.5, 0.5, 0.5]], [12, 84]),
+    "polonide": POLONIDE,
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("crystals")
-    for name, crystal in CRYSTALS.items():
-        (made / f"{name}.cif").write_text(format_cif(crystal, name))
-    (made / "broken.cif").write_text("data_x\nnothing\n")
-    return made
+    return write_cifs(tmp_path_factory.mktemp("crystals"), CRYSTALS)
 
 
 def test_every_crystal_has_its_phonons_or_says_why_not(folder, tmp_path):

@@ -7,25 +7,21 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.crystal import Crystal
 from tests.gnome_core.potentials.samples import FCC
+from tests.pipelines.cli.conftest import POLONIDE, write_cifs
 from tests.pipelines.conftest import gnome
 
 SALT = Crystal(5.9 * FCC, [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17])
 SALT_AND_POLONIUM = {
     "salt": SALT,
-    "polonide": Crystal(6.6 * FCC, [[0, 0, 0], [0.5, 0.5, 0.5]], [12, 84]),
+    "polonide": POLONIDE,
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("crystals")
-    for name, crystal in SALT_AND_POLONIUM.items():
-        (made / f"{name}.cif").write_text(format_cif(crystal, name))
-    (made / "broken.cif").write_text("data_x\nnothing\n")
-    return made
+    return write_cifs(tmp_path_factory.mktemp("crystals"), SALT_AND_POLONIUM)
 
 
 def test_crystals_are_relaxed_and_what_is_not_says_why(folder, tmp_path):
