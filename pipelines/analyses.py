@@ -42,6 +42,7 @@ class Options:
     cifs: Path | None = None  # folder of experimental CIF files
     results: Path | None = None  # r2SCAN entries
     against: str | None = None  # another store, or a table of entries
+    without: tuple[str, ...] = ()  # steps of the certificate that are left out
 
 
 class Inputs:
@@ -80,6 +81,12 @@ class Inputs:
         members = pa.concat_tables([empty, *tables])
         structural = members.filter(pc.equal(members["framework"], "structural"))
         return structural if len(structural) else members
+
+
+def _credibility(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.credibility import analyse
+
+    return analyse(inputs.entries, options.without, track)
 
 
 def _discovery(inputs: Inputs, options: Options, track: Track) -> Analysis:
@@ -181,6 +188,7 @@ def _novelty(inputs: Inputs, options: Options, track: Track) -> Analysis:
 R2SCAN_COLUMNS = ("id", "numbers", "e_form_per_atom", "scale")
 # Those that need nothing but the store, and those that need a file beside it.
 FROM_STORE: Mapping[str, Callable[[Inputs, Options, Track], Analysis]] = {
+    "credibility": _credibility,
     "discovery": _discovery,
     "growth": _growth,
     "displaced": _displaced,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.analysis.superionic import SuperionicModel, crystal_features
+from gnome_core.analysis.waterfall import WATERFALL, apply_filter
 from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.stability.hull import Hull
@@ -37,14 +38,6 @@ SCHEMA = pa.schema(
         pa.field("candidate", pa.bool_()),
     ],
     metadata={"unit.band_gap": "eV", "unit.reduction_potential": "V", "unit.oxidation_potential": "V"},
-)
-WATERFALL = pa.schema(
-    [
-        pa.field("filter", pa.string()),
-        pa.field("left", pa.int64()),
-        pa.field("removed", pa.int64()),
-        pa.field("unknown", pa.int64()),  # among the removed: nothing known to judge by
-    ]
 )
 
 
@@ -108,17 +101,8 @@ def analyse(
         {"filter": "with lithium", "left": len(lithium), "removed": len(stable) - len(lithium), "unknown": 0},
     ]
     for name, answers in filters:
-        good = np.array([answer is True for answer in answers], bool)
-        unknown = np.array([answer is None for answer in answers], bool)
-        steps.append(
-            {
-                "filter": name,
-                "left": int((left & good).sum()),
-                "removed": int((left & ~good).sum()),
-                "unknown": int((left & unknown).sum()),
-            }
-        )
-        left &= good
+        step, left = apply_filter(name, left, answers)
+        steps.append(step)
         passed[left] += 1
     table = pa.table(
         {

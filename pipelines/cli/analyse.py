@@ -35,6 +35,23 @@ def everything(context: typer.Context, export: ExportOption = None, format: Form
 
 
 @app.command()
+def credibility(
+    context: typer.Context,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            help="A check to leave out, once each: composition, sane, charges, elements, disorder, family, mp_hull.",
+        ),
+    ] = None,
+    export: ExportOption = None,
+    format: FormatOption = "csv",
+) -> None:
+    """Which new crystals on the hull pass a chemist's checks, one after the other; the report opens with it."""
+    _run(context, ["credibility"], export, format, without=tuple(without or ()))
+
+
+@app.command()
 def discovery(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
     """Precision, recall, F1, acceleration and hit rates by round and number of elements."""
     _run(context, ["discovery"], export, format)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnome_core.analysis.credibility import certificate
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
 from pipelines.cli.terminal import Terminal
 from pipelines.errors import UserError
@@ -37,6 +38,10 @@ def print_entry(store: Store, id_: str) -> None:
         console.print(f"above MP's hull    {row['e_above_mp_hull']:+.4f}{within} eV/atom  (as published)")
     source = row["novelty_source"]
     console.print(f"novelty            {row['novelty']}{f'  ({source})' if source else ''}")
+    if row["round"] > 0 and row["on_hull"]:
+        for step, (passed, why) in certificate(entries, row["id"]):
+            answer = {True: "yes", False: "no", None: "not known"}[passed]
+            console.print(f"{step.title:<18} {answer}{f'  ({why})' if why else ''}")
     _, round_ = newest_hull(store)
     hull = hull_until(store.root, round_)
     position = pc.index(hull.ids, row["id"]).as_py()

@@ -125,18 +125,6 @@ def _layered(analysis: Analysis) -> list[Picture]:
 
 
 def _li_conductors(analysis: Analysis) -> list[Picture]:
-    steps = analysis.tables["waterfall"].to_pylist()
-    names = [step["filter"] for step in steps]
-    waterfall = new_figure("crystals", "", barmode="stack", margin={"l": 215, "r": 12, "t": 12, "b": 52})
-    for name, color, counts in (
-        ("left", MODEL, [step["left"] for step in steps]),
-        ("removed here", "#c9ced6", [step["removed"] - step["unknown"] for step in steps]),
-        ("removed, nothing known", RANDOM, [step["unknown"] for step in steps]),
-    ):
-        if any(counts):
-            text = [str(n) if n else "" for n in counts]
-            waterfall.add_bar(y=names, x=counts, orientation="h", name=name, marker_color=color, text=text)
-    waterfall.update_yaxes(autorange="reversed")
     windows = new_figure("reduction potential (V against Li/Li⁺)", "oxidation potential (V against Li/Li⁺)")
     for candidate, name, color in ((False, "filtered out", KNOWN), (True, "candidate", NEW)):
         chosen = [row for row in analysis.tables["crystals"].to_pylist() if row["candidate"] == candidate]
@@ -149,11 +137,33 @@ def _li_conductors(analysis: Analysis) -> list[Picture]:
             text=[formula_html(row["formula"]) for row in chosen],
             hovertemplate="%{text}: %{x:.2f} to %{y:.2f} V<extra></extra>",
         )
-    most = max(step["left"] + step["removed"] for step in steps)
     return [
-        ("Crystals left after each filter", _whole_numbers(waterfall, "x", most)),
+        _waterfall(analysis),
         ("Electrochemical windows of the crystals with lithium", windows),
     ]
+
+
+def _waterfall(analysis: Analysis) -> Picture:
+    steps = analysis.tables["waterfall"].to_pylist()
+    names = [step["filter"] for step in steps]
+    figure = new_figure(
+        "crystals", "", barmode="stack", margin={"l": 8 * max(map(len, names)), "r": 12, "t": 12, "b": 52}
+    )
+    for name, color, counts in (
+        ("left", MODEL, [step["left"] for step in steps]),
+        ("removed here", "#c9ced6", [step["removed"] - step["unknown"] for step in steps]),
+        ("removed, nothing known", RANDOM, [step["unknown"] for step in steps]),
+    ):
+        if any(counts):
+            text = [str(n) if n else "" for n in counts]
+            figure.add_bar(y=names, x=counts, orientation="h", name=name, marker_color=color, text=text)
+    figure.update_yaxes(autorange="reversed")
+    most = max(step["left"] + step["removed"] for step in steps)
+    return "Crystals left after each filter", _whole_numbers(figure, "x", most)
+
+
+def _credibility(analysis: Analysis) -> list[Picture]:
+    return [_waterfall(analysis)]
 
 
 def _li_mn_oxides(analysis: Analysis) -> list[Picture]:
@@ -277,6 +287,7 @@ def _whole_numbers(figure: go.Figure, axis: str, largest: int) -> go.Figure:
 
 
 FIGURES: Mapping[str, Callable[[Analysis], list[Picture]]] = {
+    "credibility": _credibility,
     "discovery": _discovery,
     "growth": _growth,
     "displaced": _displaced,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -10,12 +11,12 @@ from typing import get_args
 import numpy as np
 import pyarrow as pa
 
+from gnome_core.analysis.credibility import NAME, analyse
 from gnome_core.models.shipped import Framework
-from pipelines.analyses import ANALYSES
-from pipelines.reading.analyses import load_analyses
+from pipelines.analyses import ANALYSES, Inputs
+from pipelines.reading.analyses import StoredAnalysis, load_analyses
 from pipelines.reading.committed import committed
 from pipelines.reading.discoveries import stable_crystals
-from pipelines.reading.entries import measured_entries
 from pipelines.reading.members import weights_of
 from pipelines.reading.outcomes import all_outcomes, by_composition, jobs_of
 from pipelines.reading.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
@@ -46,7 +47,8 @@ def collect(store: Store) -> ReportData:
         for stage in stages_of(round_)
         if (commit := store.commit(round_, stage)) is not None
     ]
-    entries, outcomes = measured_entries(store), all_outcomes(store)
+    inputs, outcomes = Inputs(store), all_outcomes(store)
+    entries = inputs.entries
     analyses, left_out = load_analyses(store, ANALYSES)
     return ReportData(
         title="GNoME flywheel",
@@ -65,9 +67,16 @@ def collect(store: Store) -> ReportData:
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
         config=store.round_config(store.rounds()[-1]),
         versions={name: metadata.version(name) for name in PACKAGES},
-        analyses=tuple(analyses),
+        credibility=_credibility(inputs, analyses),
+        analyses=tuple(kept for kept in analyses if kept.analysis.name != NAME),
         left_out=tuple(left_out),
     )
+
+
+def _credibility(inputs: Inputs, kept: Sequence[StoredAnalysis]) -> StoredAnalysis:
+    """The one that was kept of the newest hull, with the checks that its user chose; else one with all of them."""
+    newest = (one for one in kept if one.analysis.name == NAME and one.round == inputs.round)
+    return next(newest, None) or StoredAnalysis(analyse(inputs.entries), inputs.round)
 
 
 def _stage_counts(commit: Commit) -> StageCounts:

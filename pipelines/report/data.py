@@ -158,7 +158,8 @@ class ReportData:
     curves: tuple[LearningCurve, ...] = ()
     searches: tuple[Searches, ...] = ()  # of rounds of the compositional framework
     unpacked: tuple[tuple[int, str], ...] = ()  # (round, formula) of which no random structure could be packed
-    analyses: tuple[StoredAnalysis, ...] = ()
+    credibility: StoredAnalysis | None = None  # of the newest hull
+    analyses: tuple[StoredAnalysis, ...] = ()  # the others
     left_out: tuple[str, ...] = ()  # what is wrong with analyses that are damaged
 
     def __post_init__(self):

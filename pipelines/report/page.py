@@ -23,6 +23,7 @@ REPORT = "report.html"
 
 # Key, title and body, in the page's order. One that is empty has nothing to say of this store and is left out.
 SECTIONS: tuple[tuple[str, str, Callable[[Page], str]], ...] = (
+    ("credibility", "Credibility", analyses.credibility),
     ("summary", "Summary", rounds.summary),
     ("funnel", "Funnel", rounds.funnel),
     ("candidates", "Candidates", rounds.candidates),

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gnome_core.analysis.credibility import STEPS
 from gnome_core.analysis.result import Analysis
 from pipelines.analyses import ANALYSES, FROM_STORE, Inputs, Options, run_analysis
 from pipelines.reading.analyses import keep_analysis, kept_analyses, load_analyses, load_analysis
@@ -34,6 +35,8 @@ def test_everything_that_needs_the_store_alone(store, tmp_path):
     assert [stored.analysis.name for stored in kept] == list(FROM_STORE)
     assert {stored.round for stored in kept} == {2}
     page = (store / "report.html").read_text()
+    assert page.index('<section id="credibility"') < page.index('<section id="summary"')
+    assert page.count('id="analysis-credibility"') == 1
     for stored in kept:
         analysis = stored.analysis
         assert f'id="analysis-{analysis.name}"' in page
@@ -48,6 +51,27 @@ def test_everything_that_needs_the_store_alone(store, tmp_path):
     on_hull = sum(measured_entries(Store(str(store)))["on_hull"].to_pylist())
     last = [row["stable"] for row in growth.tables["counts"].to_pylist() if row["round"] == 2]
     assert sum(last) == growth.summary["stable, round 2"] == on_hull
+
+
+def test_show_gives_the_verdicts_of_the_certificate_and_a_user_may_spare_some(store):
+    done = gnome("analyse", str(store), "credibility", "--without", "elements", "--without", "disorder")
+    assert done.returncode == 0, done.stderr
+    certificate = load_analysis(Store(str(store)), "credibility").analysis
+    rows = certificate.tables["crystals"].to_pylist()
+    assert len(rows) == certificate.summary["found on the hull"] > 0
+    assert "elements" not in rows[0]
+    shown = gnome("show", str(store), rows[0]["id"]).stdout
+    for step in STEPS:
+        answer = {True: "yes", False: "no", None: "not known"}
+        if step.key in rows[0]:
+            why = f"  ({rows[0][f'{step.key}_why']})" if rows[0][f"{step.key}_why"] else ""
+            assert f"{step.title:<18} {answer[rows[0][step.key]]}{why}" in shown
+        else:
+            assert step.title in shown  # all of them, whatever an analysis left out
+    assert "Left out: no ordering of a known solid solution." in (store / "report.html").read_text()
+    refused = gnome("analyse", str(store), "credibility", "--without", "phonons")
+    assert refused.returncode == 2
+    assert "no step is called phonons" in refused.stderr
 
 
 def test_a_damaged_analysis_is_named_and_left_out(two_rounds, tmp_path):

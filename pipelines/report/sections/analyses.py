@@ -1,4 +1,4 @@
-"""What `gnome analyse` kept in the store."""
+"""What `gnome analyse` says of the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,26 @@ from html import escape
 from pipelines.reading.analyses import StoredAnalysis
 from pipelines.report.analysis_plots import figures
 from pipelines.report.labels import cell
-from pipelines.report.sections.elements import Page, arrow_table
+from pipelines.report.sections.elements import Page, arrow_table, html_table
+
+
+def credibility(page: Page) -> str:
+    """The certificate of what was found: counts, picture and the verdicts."""
+    if page.data.credibility is None:
+        return ""
+    analysis = page.data.credibility.analysis
+    header = ("Check", "Left", "Removed", "Nothing to judge by", "Judged by")
+    rows = [[cell(value) for value in row.values()] for row in analysis.tables["waterfall"].to_pylist()]
+    return (
+        f'<article id="analysis-{analysis.name}">'
+        + html_table("What the checks leave of the new crystals", header, rows, numeric={1, 2, 3})
+        + "".join(
+            page.figure(f"credibility-{i}", figure, escape(caption))
+            for i, (caption, figure) in enumerate(figures(analysis))
+        )
+        + arrow_table("Each crystal's verdicts", analysis.tables["crystals"])
+        + f'<p class="note">{" ".join(escape(note) for note in analysis.notes)}</p></article>'
+    )
 
 
 def analyses(page: Page) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from gnome_core.analysis import (
+    credibility,
     discovery,
     displaced,
     growth,
@@ -47,7 +48,18 @@ def every_analysis(jobs: pa.Table) -> list[Analysis]:
         {"file": "b.cif", "status": "unreadable"},
     ]
     found = ("files", "readable", "composition found", "structure found, tolerant", "structure found, default")
+    judged = {
+        "e_above_hull_others": [-0.1, -0.2],
+        "novelty": ["new", "known composition"],
+        "novelty_source": [None, "mp, oqmd"],
+        "e_above_mp_hull": [-0.01, -0.02],
+        "e_above_mp_hull_uncertainty": [0.059, 0.059],
+    }
+    certified = structures
+    for name, values in judged.items():
+        certified = certified.append_column(name, pa.array(values))
     return [
+        credibility.analyse(certified),
         discovery.analyse(jobs),
         growth.analyse(hulls),
         displaced.analyse(hulls, Hull.from_table(plain)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from html import escape
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_bars_are_the_numbers_of_the_tables(analyses):
     (_, waterfall), *_ = figures(analyses["li-conductors"])
     left = next(trace for trace in waterfall.data if trace.name == "left")
     assert list(left.x) == [row["left"] for row in analyses["li-conductors"].tables["waterfall"].to_pylist()]
+
+
+def test_the_report_opens_with_the_waterfall(report_data, analyses):
+    stored = StoredAnalysis(analyses["credibility"], 2)
+    page = render(dataclasses.replace(report_data, credibility=stored))
+    first, *others = page.partition("<main")[2].split("<section ")[1:]
+    assert first.startswith('id="credibility"')
+    assert others[0].startswith('id="summary"')
+    for row in stored.analysis.tables["waterfall"].to_pylist():
+        assert f'<th scope="row">{escape(row["filter"])}</th><td class="n">{row["left"]}</td>' in first
+    assert "known composition: mp, oqmd" in first
+    assert "credibility-0" in first
 
 
 def test_an_empty_table_has_no_picture(analyses):
