@@ -1,7 +1,7 @@
 """Whether a composition can be made of ions that crystals are known to hold, and of which.
 
 The charges are those that SMACT counts in the ICSD (version of 2024), at least `COMMON` of an element's: La2+ (0.6 %)
-and S5+ (0.3 %) are none, Cr4+ (3.6 %) is one. Of the compositions with a nonmetal that experiment knows, four in five
+and S5+ (0.3 %) are none, Cr4+ (3.6 %) is one. Of the compositions with a nonmetal that experiment knows, five in six
 pass; the others hold rarer charges (peroxides, clusters) or lack atoms that were not refined (docs/credibility.md).
 """
 
