@@ -30,7 +30,7 @@ from gnome_core.stability.plausible import NOBLE_GASES, implausible
 
 NAME = "credibility"
 FOUND = "found on the hull"
-# Without an isotope that outlives the Earth's, but for thorium and uranium, whose users know: Tc, Pm, Po and beyond.
+# No stable isotope: Tc, Pm, Po and beyond; Th and U, as old as the Earth, among them (bismuth counts as stable).
 RADIOACTIVE = frozenset((NUMBERS["Tc"], NUMBERS["Pm"], *range(NUMBERS["Po"], NUMBERS["Pu"] + 1)))
 NOT_JUDGED = "nothing to judge by"
 HOW_TO_READ = (
