@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from pipelines.cli import (
     analyse,
@@ -32,36 +35,62 @@ from pipelines.cli import (
 )
 from pipelines.errors import fault_of
 
+# As `gnome --help` lists them: a panel, and its commands in the order in which they are wanted.
+PANELS: dict[str, dict[str, Callable | typer.Typer]] = {
+    "Start": {
+        "init": rounds.init,
+        "config": config.config,
+        "compositions": compositions.compositions,
+        "seeds": compositions.seeds,
+        "runners": runners.app,
+    },
+    "Rounds": {"round": rounds.app},
+    "Look": {
+        "report": outcomes.report,
+        "show": outcomes.show,
+        "export": outcomes.export,
+        "analyse": analyse.app,
+        "dead": dead.dead,
+    },
+    "Models": {
+        "predict": models.predict,
+        "train": models.train,
+        "evaluate": models.evaluate,
+        "relax": relax.relax,
+        "judge": relax.judge,
+        "phonons": phonons.phonons,
+        "potential": potential.app,
+        "replay": replay.replay,
+        "fit-superionic": analyse.fit_superionic,
+    },
+    "First principles": {"dft": dft.app},
+    "Maintain": {"verify": store.verify, "gc": store.gc, "migrate": store.migrate},
+}
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, _: object) -> list[str]:
+        return [name for commands in PANELS.values() for name in commands]
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The GNoME flywheel."
+    cls=_InOrder,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # every command inherits it
 )
-for command in (
-    rounds.init,
-    outcomes.report,
-    outcomes.show,
-    outcomes.export,
-    compositions.compositions,
-    compositions.seeds,
-    replay.replay,
-    analyse.fit_superionic,
-    config.config,
-    models.train,
-    models.predict,
-    models.evaluate,
-    relax.relax,
-    phonons.phonons,
-    relax.judge,
-    dead.dead,
-    store.verify,
-    store.gc,
-    store.migrate,
-):
-    app.command()(command)
-app.add_typer(rounds.app, name="round")
-app.add_typer(analyse.app, name="analyse")
-app.add_typer(dft.app, name="dft")
-app.add_typer(potential.app, name="potential")
-app.add_typer(runners.app, name="runners")
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gnome-flywheel {metadata.version('gnome-flywheel')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -72,8 +101,14 @@ def options(
             "--log-json", envvar="GNOME_LOG_JSON", help="File to append a JSON line to for all that is logged."
         ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    """The GNoME flywheel."""
+    """Discover inorganic crystals: generate, filter, evaluate, learn, again.
+
+    First `gnome init STORE`, then `gnome round run STORE`.
+    """
     if log_json:
         os.environ["GNOME_LOG_JSON"] = str(log_json.absolute())  # worker processes inherit it
 

@@ -44,7 +44,7 @@ from typer.testing import CliRunner
 from pipelines.cli.app import app
 
 def ask(command, words):
-    assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, words
+    assert CliRunner().invoke(app, [*words, "-h"]).exit_code == 0, words
     store = ["STORE"] if words == ["analyse"] else []
     return 1 + sum(ask(c, [*words, *store, name]) for name, c in getattr(command, "commands", {}).items())
 
