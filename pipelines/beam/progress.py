@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PROGRESS_FILE = "GNOME_PROGRESS"
+LINE_EVERY = 30.0  # s between the lines of a stage that runs, where no terminal shows a bar
 
 
 def expect(total: int, unit: str) -> None:
@@ -49,7 +53,22 @@ def read(path: Path) -> tuple[int, int | None, str]:
 
 @contextmanager
 def shown(console: Console) -> Generator[Callable[[str], None]]:
-    """While the block runs, show a line about the stage that was last given to the yielded function."""
+    """While the block runs, show how far the stage is that was last given to the yielded function: a bar on a
+    terminal, a line now and then anywhere else."""
+    display = _bar if console.is_terminal else _lines
+    with tempfile.TemporaryDirectory(prefix="gnome-") as folder:
+        path = Path(folder, "progress")
+        path.write_bytes(b"")
+        os.environ[PROGRESS_FILE] = str(path)
+        try:
+            with display(console, path) as begin:
+                yield begin
+        finally:
+            del os.environ[PROGRESS_FILE]
+
+
+@contextmanager
+def _bar(console: Console, path: Path) -> Generator[Callable[[str], None]]:
     from rich.live import Live
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -62,22 +81,47 @@ def shown(console: Console) -> Generator[Callable[[str], None]]:
         TimeRemainingColumn(),
     )
     task = bar.add_task("", total=None, amount="")
-    with tempfile.TemporaryDirectory(prefix="gnome-") as folder:
-        path = Path(folder, "progress")
 
-        def begin(stage: str) -> None:
-            path.write_bytes(b"")
-            bar.reset(task, description=stage, total=None, amount="")
-
-        def render() -> Progress:
-            done, total, unit = read(path)
-            bar.update(task, completed=done, total=total, amount=f"{done} of {total} {unit}" if total else "")
-            return bar
-
+    def begin(stage: str) -> None:
         path.write_bytes(b"")
-        os.environ[PROGRESS_FILE] = str(path)
-        try:
-            with Live(console=console, get_renderable=render, refresh_per_second=2, transient=True):
-                yield begin
-        finally:
-            del os.environ[PROGRESS_FILE]
+        bar.reset(task, description=stage, total=None, amount="")
+
+    def render() -> Progress:
+        done, total, unit = read(path)
+        bar.update(task, completed=done, total=total, amount=f"{done} of {total} {unit}" if total else "")
+        return bar
+
+    with Live(console=console, get_renderable=render, refresh_per_second=2, transient=True):
+        yield begin
+
+
+@contextmanager
+def _lines(console: Console, path: Path) -> Generator[Callable[[str], None]]:
+    stage, began, over = "", 0.0, threading.Event()
+
+    def begin(name: str) -> None:
+        nonlocal stage, began
+        path.write_bytes(b"")
+        stage, began = name, time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(LINE_EVERY):
+            if stage:
+                console.print(progress_line(stage, time.monotonic() - began, *read(path)), soft_wrap=True)
+
+    teller = threading.Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield begin
+    finally:
+        over.set()
+        teller.join()
+
+
+def progress_line(stage: str, seconds: float, done: int, total: int | None, unit: str) -> str:
+    """ "r0001/evaluate    0:01:40 so far, 120 of 400 crystals (30 %), about 0:03:53 left"."""
+    line = f"{stage:16}  {timedelta(seconds=round(seconds))} so far"
+    if not total:
+        return line
+    line += f", {done} of {total} {unit} ({100 * done / total:.0f} %)"
+    return f"{line}, about {timedelta(seconds=round(seconds * (total - done) / done))} left" if done else line

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.hints import say_next
 from pipelines.cli.options import HoldoutOption, StoreArg
 
 app = typer.Typer(
@@ -173,6 +174,7 @@ def fit_superionic(
         lines = fit_classifier(table, output, holdout)
     for line in lines:
         typer.echo(line)
+    say_next(("analyse", "STORE", "li-conductors", "--classifier", output))
 
 
 def _run(context: typer.Context, names: list[str], export: Path | None, format: str, **options):

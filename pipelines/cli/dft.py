@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli.hints import say_next, say_next_of_jobs
+
 if TYPE_CHECKING:
     from dft.config import DftConfig
     from dft.jobs.folders import JobFolders
@@ -49,6 +51,7 @@ def preflight(store: JobsFolderArg, config: DftConfigOption = None) -> None:
 
     for evaluator, folders, dft in _jobs(store, config):
         typer.echo(preflight_text(evaluator, folders, dft))
+    say_next(("dft", "run", store))
 
 
 @app.command()
@@ -68,6 +71,7 @@ def run(
         if workers:
             dft = dft.model_copy(update={"workers": workers})
         run_and_follow(evaluator, folders, dft, _chosen(folders, ids) if ids else None, submitted)
+    say_next_of_jobs(store)
 
 
 @app.command()
@@ -89,6 +93,7 @@ def submit(
         ids = _chosen(folders, jobs) if jobs else None
         options = {"tasks": tasks, "header": header, "dry_run": dry_run, "project": project, "worker": worker}
         typer.echo(submit_jobs(to, store, evaluator, folders, dft, ids, config, **options))
+    say_next(("dft", "status", store))
 
 
 @app.command()
@@ -102,6 +107,7 @@ def fetch(
 
     for _, folders, _ in _jobs(store, None):
         typer.echo(fetch_flows(folders, job_store, project))
+    say_next_of_jobs(store)
 
 
 @app.command()
@@ -147,6 +153,7 @@ def retry(
     for _, folders, _ in _jobs(store, None):
         ids = _chosen(folders, jobs) if jobs else None
         typer.echo(retry_jobs(folders, ids, reason))
+    say_next(("dft", "run", store))
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.hints import say_next
 from pipelines.cli.options import StoreArg
 
 
@@ -28,3 +29,4 @@ def drop(
         typer.confirm("remove it?", abort=True)
     drop_round(opened, going.round)
     typer.echo(f"round {going.round} is dropped")
+    say_next(("round", "run", store) if going.round else ("init", store))

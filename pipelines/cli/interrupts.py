@@ -30,9 +30,10 @@ def stopped_with(message: Callable[[], str]) -> Generator[None]:
         hush_threads()  # the same signal ends worker processes, and then what waits for them in threads
         if progress := os.environ.get(PROGRESS_FILE):
             shutil.rmtree(Path(progress).parent, ignore_errors=True)
-        begin = CLEAR_LINE_SHOW_CURSOR if sys.stderr.isatty() else ""
-        # Not through a stream: another part of this thread may be writing to it just now.
-        os.write(2, f"{begin}gnome: {message()}\n".encode(errors="replace"))
+        # Not through streams: another part of this thread may be writing to them just now.
+        if sys.stdout.isatty():  # what is running is shown there
+            os.write(1, CLEAR_LINE_SHOW_CURSOR.encode())
+        os.write(2, f"gnome: {message()}\n".encode(errors="replace"))
         end_at_once(INTERRUPTED)
 
     before = signal.getsignal(signal.SIGINT)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.config import round_config
+from pipelines.cli.hints import say_next
 from pipelines.cli.options import ConfigOption
 
 SourceArg = Annotated[str, typer.Argument(metavar="FILE", help="A snapshot (see `gnome init`); or CSV with `formula`.")]
@@ -79,6 +80,7 @@ def train(
             highlight=False,
         )
     typer.echo(folder)
+    say_next(("evaluate", source, "--model", folder, "--framework", framework))
 
 
 def predict(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.hints import say_next
 from pipelines.cli.options import BeamOptions, StoreArg
 
 app = typer.Typer(no_args_is_help=True, help="Train potentials, run molecular dynamics, screen conductors.")
@@ -90,6 +91,7 @@ def train(
     counts = f"{result.n_train} frames trained, {result.n_val} validated, "
     typer.echo(f"{result.path}: {counts}{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å")
     _print_errors(result.errors)
+    say_next(("init", "STORE", "--evaluator", f"potential:{result.path}", "--recompute"))
 
 
 @app.command()
@@ -105,6 +107,7 @@ def get(
         raise UserError(f"no published potential {name!r}; there is: {', '.join(PUBLISHED)}")
     path = get(name, file)
     typer.echo(f"{path}\nlicence: {PUBLISHED[name].licence}\nplease cite: {PUBLISHED[name].citation}")
+    say_next(("init", "STORE", "--evaluator", name))
 
 
 @app.command()
@@ -168,6 +171,7 @@ def label(
     )
     for line in first_dead(Store(output), manifest.files, f"{output}/labels/dead"):
         typer.echo(printable(line), err=True)
+    say_next(("potential", "train", output, "-o", "FILE.npz"))
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 
 from pipelines.cli.config import round_config
 from pipelines.cli.drop import drop
+from pipelines.cli.hints import say_next
 from pipelines.cli.options import BeamOptions, ConfigOption, EvaluatorOption, RunnerOption, StoreArg, VerboseOption
 from pipelines.cli.outcomes import report
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pipelines.rounds.config import RoundConfig
     from pipelines.store.store import Store
 
-app = typer.Typer(no_args_is_help=True, help="Run the rounds of a store.")
+app = typer.Typer(no_args_is_help=True, help="Run the rounds of a store: run, or propose and learn; resume; status.")
 
 
 def init(
@@ -64,6 +65,8 @@ def init(
         if not emit_only:
             raise
         typer.echo(str(pending))
+    else:
+        say_next(("round", "run", store))
 
 
 @app.command()
@@ -88,6 +91,7 @@ def run(
         _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
     status(store)
     report(store)
+    say_next(("top", store))
 
 
 @app.command()
@@ -100,7 +104,9 @@ def propose(
     beam_options: BeamOptions = None,
 ) -> None:
     """Generate, score, select and emit jobs; evaluate them when you like, then `gnome round learn`."""
+    from dft.names import ENGINES
     from pipelines.rounds import driver
+    from pipelines.rounds.config import load_round_config
     from pipelines.rounds.plan import PROPOSE
     from pipelines.store.store import Store
 
@@ -108,6 +114,8 @@ def propose(
     opened = Store.open(store)
     round_ = driver.open_or_start_round(opened, _next_config(opened, config, evaluator))
     _follow(store, driver.run_stages(opened, round_, PROPOSE, flags))
+    in_folders = load_round_config(opened, round_).evaluation.evaluator in ENGINES
+    say_next(*([("dft", "run", store)] if in_folders else []), ("round", "learn", store))
 
 
 @app.command()
@@ -134,6 +142,7 @@ def learn(
     _follow(store, driver.run_stages(opened, round_, LEARN, flags, run_jobs=False))
     status(store)
     report(store)
+    say_next(("top", store))
 
 
 @app.command()
@@ -153,8 +162,9 @@ def resume(
     round_ = driver.open_round(opened)
     if round_ is None:
         typer.echo(f"nothing to resume: round {opened.rounds()[-1]} is finished")
-        return
-    _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
+    else:
+        _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
+    say_next(("top", store) if round_ else ("round", "run", store))
 
 
 app.command()(drop)
@@ -209,7 +219,10 @@ def _prepare(verbose: bool, beam_options: list[str] | None, runner: str | None) 
 
 
 def _follow(store: str, events: Iterable) -> None:
-    """Show the stages as they run: how far the running one is, and one line for each that ended."""
+    """Show the stages as they run: how far the running one is, and one line for each that ended.
+
+    On stdout, so that a file that it goes to has them as they come.
+    """
     from pipelines.beam.progress import shown
     from pipelines.cli.dead import first_dead
     from pipelines.cli.interrupts import stopped_with
@@ -219,7 +232,7 @@ def _follow(store: str, events: Iterable) -> None:
     from pipelines.store.records import stage_key
     from pipelines.store.store import Store
 
-    console, running = Terminal(stderr=True, soft_wrap=True), ""
+    console, running = Terminal(soft_wrap=True), ""
 
     def where() -> str:
         begun = f"stopped in {running}" if running else "stopped"

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.hints import say_next
+
 app = typer.Typer(help="What --runner can be on this machine, and what is missing.", invoke_without_command=True)
 
 
@@ -35,3 +37,4 @@ def install(
     set_up(verbose=False)
     installed = install_engine(engine, beam)
     typer.echo(f"{installed.name} of Beam {installed.beam} is in {installed.folder}")
+    say_next(("round", "run", "STORE", "--runner", installed.name))

@@ -50,7 +50,7 @@ def test_dead_rows_and_energies_are_told_as_the_snapshot_is_read(store, inputs, 
     _follow(store.root, driver.run_stages(store, 0, ["snapshot"]))
     counts = store.commit(0, "snapshot").counts
     assert (counts.n_in, counts.n_out, counts.dead) == (4 + BROKEN, 4, {"unreadable_file": BROKEN})
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert said.count("unreadable_file: ") == 5
     assert f"unreadable_file: {inputs / 'broken-0.cif'}: " in said
     assert f"and {BROKEN - 5} more; `gnome dead {store.root}` has all" in said
