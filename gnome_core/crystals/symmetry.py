@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,28 @@ if TYPE_CHECKING:
 
 # It warns whenever a cell is not primitive.
 logging.getLogger("moyo").setLevel(logging.ERROR)
+
+
+class SpaceGroup(NamedTuple):
+    """symbol: Hermann-Mauguin's, short ("Pm-3m"). number: 1 to 230. pearson: Pearson symbol ("cP2")."""
+
+    symbol: str
+    number: int
+    pearson: str
+
+    def __str__(self) -> str:
+        return f"{self.symbol} ({self.number})"
+
+
+def space_group(crystal: Crystal, symprec: float = 0.01) -> SpaceGroup | None:
+    """The crystal's space group at `symprec` Å by moyopy, or None where it finds none (overlapping atoms)."""
+    import moyopy
+
+    found = symmetry_dataset(crystal, symprec)
+    if found is None:
+        return None
+    symbol = moyopy.HallSymbolEntry(found.hall_number).hm_short.replace(" ", "")
+    return SpaceGroup(symbol, found.number, found.pearson_symbol)
 
 
 def symmetry_dataset(crystal: Crystal, symprec: float) -> MoyoDataset | None:

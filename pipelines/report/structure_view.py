@@ -1,4 +1,4 @@
-"""A crystal's unit cell as a plotly scatter3d figure, and its space group. Called once a stable crystal."""
+"""A crystal's unit cell as a plotly scatter3d figure. Called once a stable crystal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import plotly.graph_objects as go
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.symmetry import symmetry_dataset
 from gnome_core.graphs.neighbors import neighbor_list
 
 # A bond is drawn to neighbours hardly farther than the nearest one, which keeps cation-cation lines out of ionic
@@ -17,17 +16,6 @@ SHELL = 1.12
 COVALENT = 1.3
 NEIGHBOR_CUTOFF = 5.0  # Å
 EDGE = 1e-3  # fractional: an atom this close to a cell face is drawn on the opposite face too
-
-
-def space_group(crystal: Crystal, symprec: float = 0.01) -> tuple[str, str]:
-    """(space group as "Pm-3m (221)", Pearson symbol), by moyopy at `symprec` Å; empty where none was found."""
-    import moyopy
-
-    dataset = symmetry_dataset(crystal, symprec)
-    if dataset is None:
-        return "", ""
-    symbol = moyopy.HallSymbolEntry(dataset.hall_number).hm_short.replace(" ", "")
-    return f"{symbol} ({dataset.number})", dataset.pearson_symbol
 
 
 def cell_view(crystal: Crystal) -> go.Figure:

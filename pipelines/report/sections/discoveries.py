@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from html import escape
 
+from gnome_core.crystals.symmetry import space_group
 from pipelines.reading.discoveries import ProvenanceStep, StableCrystal
 from pipelines.report import plots
 from pipelines.report.hull_plots import hull_diagrams
 from pipelines.report.labels import NOTHING, count, formula_html, mapping_text, milli, number
 from pipelines.report.sections.elements import Page, html_table, plain_figure, short_id
-from pipelines.report.structure_view import cell_view, space_group
+from pipelines.report.structure_view import cell_view
 from pipelines.report.summary import headline, origins
 
 MAX_CRYSTALS = 200  # rows of the table, each with its 3-D view: about 5 kB a crystal
@@ -80,7 +81,8 @@ def crystals(page: Page) -> str:
     )
     rows, attributes = [], []
     for i, stable in enumerate(shown):
-        group, pearson = space_group(stable.crystal)
+        found = space_group(stable.crystal)
+        group, pearson = (str(found), found.pearson) if found else ("", "")
         formula = formula_html(stable.formula)
         parent = stable.chain[1] if len(stable.chain) > 1 else None
         rows.append(

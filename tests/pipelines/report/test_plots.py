@@ -12,7 +12,7 @@ from gnome_core.crystals.crystal import Crystal
 from pipelines.reading.outcomes import JOBS
 from pipelines.report.data import ReportData
 from pipelines.report.hull_plots import hull_diagrams, lower_hull
-from pipelines.report.structure_view import cell_view, space_group
+from pipelines.report.structure_view import cell_view
 
 CSCL = Crystal(np.eye(3) * 4.12, [[0, 0, 0], [0.5, 0.5, 0.5]], [55, 17])
 
@@ -112,7 +112,3 @@ def test_corner_atoms_are_repeated_and_only_unlike_neighbors_are_bonded():
 def test_a_lone_atom_far_from_its_images_has_no_bonds():
     figure = cell_view(Crystal(np.eye(3) * 12.0, [[0.5, 0.5, 0.5]], [2]))
     assert len(figure.data[1].x) == 0
-
-
-def test_symmetry_is_named():
-    assert space_group(CSCL) == ("Pm-3m (221)", "cP2")
