@@ -90,17 +90,7 @@ class OpenStore:
         rows = [
             {
                 "round": row.round,
-                "chosen": row.model.n,
-                "hits": row.model.hits,
-                "hit_rate": row.model.value,
-                "chosen_by_chance": row.random.n,
-                "hits_by_chance": row.random.hits,
-                "hit_rate_by_chance": row.random.value,
-                "precision": row.precision.value,
-                "mae": row.mae,
-                "bias": row.bias,
-                "inside_iqr": row.inside_iqr,
-                "failed": row.n_failed,
+                **row.figures(),
                 "stable": sum(crystal.round == row.round for crystal in data.stable),
             }
             for row in summarize(data)

@@ -46,6 +46,7 @@ PANELS: dict[str, dict[str, Callable | typer.Typer]] = {
     },
     "Rounds": {"round": rounds.app},
     "Look": {
+        "top": outcomes.top,
         "report": outcomes.report,
         "show": outcomes.show,
         "export": outcomes.export,

@@ -20,7 +20,7 @@ NAMED = 5  # rows that other commands name
 def dead(
     store: StoreArg,
     round_: Annotated[int | None, typer.Option("--round", min=0, help="Of this round alone; 0: the snapshot.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a row.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a row, for scripts (docs/json.md).")] = False,
 ) -> None:
     """List the rows that no stage could use: stage, reason, and what is wrong with which row of which file."""
     import json

@@ -18,4 +18,5 @@ RunnerOption = Annotated[
     ),
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what Beam, jax and XLA report.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for scripts (docs/json.md).")]
 BeamOptions = Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM OPTIONS]", help="As Beam has them.")]

@@ -1,4 +1,4 @@
-"""`gnome report`, `gnome show` and `gnome export`: what has come of a store, to be read here or in other programs."""
+"""`gnome report`, `gnome top`, `gnome show` and `gnome export`: what has come of a store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import StoreArg
+from pipelines.cli.hints import say_next
+from pipelines.cli.options import JsonOption, StoreArg
 
 
 def report(
@@ -30,16 +31,45 @@ def report(
         typer.echo(write_report(data, output) if output else write_store_report(opened, data))
 
 
+def top(
+    store: StoreArg,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="The first so many; else 20, and all as JSON.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the discoveries, those that lower the hull most first: energies, space group, how new they are."""
+    from pipelines.store.store import Store
+
+    if as_json:
+        from pipelines.cli.documents import top_document
+        from pipelines.cli.json_text import print_json
+
+        print_json(top_document(Store.open(store), n))
+        return
+    from pipelines.cli.top_text import print_top
+
+    print_top(Store.open(store), n)
+    say_next(("show", store, "ID"))
+
+
 def show(
     store: StoreArg,
     id: Annotated[
         str | None,
         typer.Argument(metavar="[ID]", help="Entry or job id; its start is enough. None: where discoveries come from."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show an entry: energies, decomposition, how it was made. Without an id: the origins of all discoveries."""
-    from pipelines.cli.show_text import print_entry, print_origins
     from pipelines.store.store import Store
+
+    if as_json:
+        from pipelines.cli.documents import entry_document, origins_document
+        from pipelines.cli.json_text import print_json
+
+        opened = Store.open(store)
+        print_json(origins_document(opened) if id is None else entry_document(opened, id))
+        return
+    from pipelines.cli.show_text import print_entry, print_origins
 
     if id is None:
         print_origins(Store.open(store))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.options import JsonOption
+
 ENDINGS = (".parquet", ".csv", ".extxyz", ".cif")
 SourceArg = Annotated[
     str,
@@ -85,7 +87,7 @@ def judge(
     single_point: Annotated[bool, typer.Option("--single-point", help="Judge the crystals as given.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many crystals only.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.parquet or .csv with every row.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: JsonOption = False,
     fmax: FmaxOption = 0.05,
     max_steps: StepsOption = 300,
 ) -> None:

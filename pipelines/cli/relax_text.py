@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import typer
 from rich.table import Table
 
 from dft.evaluators.evaluator import Evaluator
@@ -24,6 +22,7 @@ from gnome_core.potentials.config import RelaxConfig
 from gnome_core.spreadsheets import write_csv as write_sheet
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.published import compatible, published_hull
+from pipelines.cli.json_text import print_json
 from pipelines.cli.model_text import tell_left_out
 from pipelines.cli.terminal import Terminal
 from pipelines.errors import UserError
@@ -130,7 +129,7 @@ def print_verdict(name: str, found: Judged, output: Path | None, as_json: bool) 
             write_sheet(found.rows, output)
     row = figures(name, found)
     if as_json:
-        typer.echo(json.dumps(row))
+        print_json(row)
         return
     console, verdict = Terminal(), found.verdict
     answered = verdict.n - verdict.failed

@@ -11,7 +11,15 @@ import typer
 from pipelines.cli.config import round_config
 from pipelines.cli.drop import drop
 from pipelines.cli.hints import say_next
-from pipelines.cli.options import BeamOptions, ConfigOption, EvaluatorOption, RunnerOption, StoreArg, VerboseOption
+from pipelines.cli.options import (
+    BeamOptions,
+    ConfigOption,
+    EvaluatorOption,
+    JsonOption,
+    RunnerOption,
+    StoreArg,
+    VerboseOption,
+)
 from pipelines.cli.outcomes import report
 
 if TYPE_CHECKING:
@@ -192,10 +200,21 @@ def plan(store: StoreArg) -> None:
 def status(
     store: StoreArg,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing the newest round, until Ctrl-C.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show every stage's counts, and each round's hit rates and errors."""
-    from pipelines.cli.status_text import print_status, watch_status
+    from pipelines.errors import UserError
     from pipelines.store.store import Store
+
+    if as_json:
+        from pipelines.cli.documents import status_document
+        from pipelines.cli.json_text import print_json
+
+        if watch:
+            raise UserError("--watch shows, --json prints once: choose one")
+        print_json(status_document(Store.open(store)))
+        return
+    from pipelines.cli.status_text import print_status, watch_status
 
     (watch_status if watch else print_status)(Store.open(store))
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from pipelines.cli.hints import say_next
+from pipelines.cli.options import JsonOption
 
 app = typer.Typer(help="What --runner can be on this machine, and what is missing.", invoke_without_command=True)
 
 
 @app.callback()
-def show(context: typer.Context) -> None:
+def show(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show every runner, whether it can be used here, and the command that gets what is missing."""
     if context.invoked_subcommand:
         return
     from pipelines.beam.job_servers import runner_states
 
-    for state in runner_states():
+    states = runner_states()
+    if as_json:
+        from pipelines.cli.json_text import print_json
+
+        print_json({"runners": [asdict(state) for state in states]})
+        return
+    for state in states:
         typer.echo(f"{state.name:9} {'ready' if state.ready else 'missing':8} {state.what}")
 
 

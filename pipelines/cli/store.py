@@ -6,14 +6,20 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import StoreArg
+from pipelines.cli.options import JsonOption, StoreArg
 
 
-def verify(store: StoreArg) -> None:
+def verify(store: StoreArg, as_json: JsonOption = False) -> None:
     """Read everything committed and name what is damaged: checksums, counts, lineage, foreign files."""
     from pipelines.rounds.verify import verify as complaints
     from pipelines.store.store import Store
 
+    if as_json:
+        from pipelines.cli.json_text import print_json
+
+        found = [complaint._asdict() for complaint in complaints(Store.open(store, damaged=True))]
+        print_json({"store": store, "whole": not found, "complaints": found})
+        raise typer.Exit(int(bool(found)))
     opened, n = Store.open(store, damaged=True), 0
     for n, complaint in enumerate(complaints(opened), start=1):  # noqa: B007
         typer.echo(f"{complaint.path} {complaint.what}")

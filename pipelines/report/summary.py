@@ -61,6 +61,22 @@ class RoundSummary:
         """Share of errors within the interquartile range centred on the median: 0.5 when calibrated."""
         return float(np.interp(0.5, self.calibration.levels, self.calibration.coverage))
 
+    def figures(self) -> dict[str, float]:
+        """The round in plain numbers, eV/atom, NaN where there is none."""
+        return {
+            "chosen": self.model.n,
+            "hits": self.model.hits,
+            "hit_rate": self.model.value,
+            "chosen_by_chance": self.random.n,
+            "hits_by_chance": self.random.hits,
+            "hit_rate_by_chance": self.random.value,
+            "precision": self.precision.value,
+            "mae": self.mae,
+            "bias": self.bias,
+            "inside_iqr": self.inside_iqr,
+            "failed": self.n_failed,
+        }
+
 
 @dataclass(frozen=True)
 class Root:

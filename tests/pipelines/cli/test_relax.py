@@ -10,6 +10,7 @@ import pytest
 from gnome_core.crystals.crystal import Crystal
 from tests.gnome_core.potentials.samples import FCC
 from tests.pipelines.cli.conftest import POLONIDE, write_cifs
+from tests.pipelines.cli.json_page import check
 from tests.pipelines.conftest import gnome
 
 SALT = Crystal(5.9 * FCC, [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17])
@@ -78,6 +79,7 @@ def test_a_judge_is_judged(tmp_path):
     result = gnome("judge", "chgnet", "--single-point", "--limit", "12", "--json", "-o", str(tmp_path / "rows.parquet"))
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
+    check("judge EVALUATOR", found)
     rows = pq.read_table(tmp_path / "rows.parquet")
     error = np.subtract(rows["e_form_predicted"], rows["e_form_per_atom"])
     assert found["crystals"] == 12

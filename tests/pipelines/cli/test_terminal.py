@@ -47,6 +47,7 @@ def test_predictions_are_printed_under_the_names_of_their_files(capsys):
 def test_an_entry_is_shown_under_its_own_name(tmp_path, monkeypatch, capsys):
     """`gnome show STORE 'NaCl[relaxed]'`: the id, the formula and the ancestry."""
     from pipelines.cli import show_text
+    from pipelines.reading import explained
 
     row = {
         "id": "NaCl[relaxed]", "job": None, "formula": "NaCl[/]", "numbers": [11, 17], "round": 0, "scale": "a[b]",
@@ -61,10 +62,11 @@ def test_an_entry_is_shown_under_its_own_name(tmp_path, monkeypatch, capsys):
 
     store = type("Store", (), {"root": "x"})()
     monkeypatch.setattr(show_text, "measured_entries", lambda _: pa.Table.from_pylist([row]).replace_schema_metadata())
-    monkeypatch.setattr(show_text, "newest_hull", lambda _: (0, 0))
-    monkeypatch.setattr(show_text, "hull_until", lambda *_: Hull)
-    monkeypatch.setattr(show_text, "decomposition_reaction", lambda *_: "A[x] -> B")
-    monkeypatch.setattr(show_text, "ancestries", lambda *_: [[{"round": 0, **row}]])
+    monkeypatch.setattr(explained, "newest_hull", lambda _: (0, 0))
+    monkeypatch.setattr(explained, "hull_until", lambda *_: Hull)
+    monkeypatch.setattr(explained, "decomposition_reaction", lambda *_: "A[x] -> B")
+    monkeypatch.setattr(explained, "ancestries", lambda *_: [[{"round": 0, **row}]])
+    monkeypatch.setattr(explained, "recipes_of_jobs", lambda *_: {})
     show_text.print_entry(store, "NaCl[relaxed]")
     out = capsys.readouterr().out
     assert "NaCl[relaxed]  NaCl[/]  2 sites  round 0" in out

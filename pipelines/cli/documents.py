@@ -1,0 +1,133 @@
+"""What `--json` prints of a store: documents whose schemas are in docs/json.md. Energies are eV/atom."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from gnome_core.compositions.formulas import SYMBOLS
+from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.symmetry import space_group
+from pipelines.reading.discoveries import StableCrystal, stable_crystals
+from pipelines.reading.entries import measured_entries
+from pipelines.reading.explained import explained
+from pipelines.report.summary import headline, origins, summarize
+from pipelines.store.records import stage_key
+from pipelines.store.store import Store
+
+Document = dict[str, Any]
+
+
+def status_document(store: Store) -> Document:
+    """`gnome round status`: every stage's counts, each round's hit rates and errors."""
+    from pipelines.report.collect import collect
+    from pipelines.rounds.plan import stages_of
+
+    data = collect(store) if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]) else None
+    evaluated = {row.round: row.figures() for row in summarize(data)} if data else {}
+    return {
+        "store": store.root,
+        "rounds": [
+            {
+                "round": round_,
+                "closed": store.is_closed(round_),
+                "stages": [_stage(store, round_, stage) for stage in stages_of(round_)],
+                "evaluated": evaluated.get(round_),
+            }
+            for round_ in store.rounds()
+        ],
+        "discoveries": asdict(headline(data.stable)) if data else None,
+        "left_out": list(data.left_out) if data else [],
+    }
+
+
+def top_document(store: Store, n: int | None) -> Document:
+    """`gnome top`: the first n discoveries, or all."""
+    found = stable_crystals(store, measured_entries(store))
+    return {
+        "store": store.root,
+        "discoveries": asdict(headline(found)),
+        "crystals": [_discovery(crystal) for crystal in found[:n]],
+    }
+
+
+def origins_document(store: Store) -> Document:
+    """`gnome show STORE`: where all discoveries come from."""
+    stable = stable_crystals(store, measured_entries(store))
+    found = origins(stable)
+    return {
+        "store": store.root,
+        "discoveries": asdict(headline(stable)),
+        "generators": [
+            {"generator": name, "last_step": found.last.get(name, 0), "any_step": n}
+            for name, n in found.through.items()
+        ],
+        "roots": [asdict(root) for root in found.roots],
+    }
+
+
+ENTRY = (
+    "id", "job", "formula", "chemsys", "round", "source", "scale", "energy_per_atom", "correction_per_atom",
+    "e_form_per_atom", "e_above_hull", "e_above_hull_others", "phase_separation_energy", "on_hull", "e_above_mp_hull",
+    "e_above_mp_hull_uncertainty", "novelty", "novelty_source",
+)  # fmt: skip
+
+
+def entry_document(store: Store, id_: str) -> Document:
+    """`gnome show STORE ID`: an entry's energies and structure, what it competes with, how it was made."""
+    found = explained(store, measured_entries(store), id_)
+    row = found.row
+    crystal = Crystal(row["lattice"], row["frac_coords"], row["numbers"])
+    return {
+        "store": store.root,
+        **{name: row[name] for name in ENTRY},
+        **_space_group(crystal),
+        "structure": {
+            "lattice": crystal.lattice.tolist(),
+            "frac_coords": crystal.frac_coords.tolist(),
+            "symbols": [SYMBOLS[z] for z in crystal.numbers],
+        },
+        "stable_phases": [phase._asdict() for phase in found.phases],
+        "reaction": found.reaction,
+        "ancestry": [
+            {
+                **{name: step[name] for name in ("id", "formula", "round")},
+                "made_by": found.made[step["job"]]._asdict() if step["round"] > 0 else None,
+            }
+            for step in found.chain
+        ],
+    }
+
+
+def _stage(store: Store, round_: int, stage: str) -> Document:
+    commit = store.commit(round_, stage)
+    if commit is None:
+        begun = store.storage.children(f"rounds/{stage_key(round_, stage)}/attempts")
+        counts = dict.fromkeys(("in", "out", "rejected", "dead", "seconds"))
+        return {"stage": stage, "state": "begun" if begun else "to run", **counts}
+    counts = commit.counts.model_dump(by_alias=True)
+    return {"stage": stage, "state": "committed", **counts, "seconds": commit.seconds}
+
+
+def _discovery(crystal: StableCrystal) -> Document:
+    return {
+        "id": crystal.id,
+        "formula": crystal.formula,
+        "chemsys": crystal.chemsys,
+        **_space_group(crystal.crystal),
+        "sites": crystal.crystal.n_sites,
+        "round": crystal.round,
+        "e_form_per_atom": crystal.e_form,
+        "e_above_hull_others": crystal.e_above_hull,
+        "e_above_mp_hull": crystal.e_above_mp_hull,
+        "e_above_mp_hull_uncertainty": crystal.e_above_mp_hull_uncertainty,
+        "novelty": crystal.novelty.level,
+        "novelty_source": crystal.novelty.source,
+        "generator": crystal.chain[0].generator,
+        "root": crystal.chain[-1].id,
+    }
+
+
+def _space_group(crystal: Crystal) -> Document:
+    found = space_group(crystal)
+    return {"space_group": found and found.symbol, "space_group_number": found and found.number}

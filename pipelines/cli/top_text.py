@@ -1,0 +1,64 @@
+"""What `gnome top` prints: the discoveries, those that lower the hull most first."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from gnome_core.crystals.symmetry import space_group
+from pipelines.cli.terminal import Terminal
+from pipelines.reading.discoveries import StableCrystal, stable_crystals
+from pipelines.reading.entries import measured_entries
+from pipelines.report.summary import headline
+from pipelines.store.store import Store
+
+SHOWN = 20  # where nobody says how many
+ID_LENGTH = 14  # characters of an id that tell it from the others, as "r0001-1a2b3c4d"
+WIDTH = 160  # columns at most: rather broken by the terminal than cut
+
+
+def print_top(store: Store, n: int | None) -> None:
+    """Print the first n of a store's discoveries, and how many there are."""
+    found = stable_crystals(store, measured_entries(store))
+    console = Terminal(soft_wrap=True)
+    console.print(str(headline(found)), style="bold")
+    if not found:
+        return
+    n = n or SHOWN
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title, justify in (
+        ("formula", "left"),
+        ("space group", "left"),
+        ("formation\neV/atom", "right"),
+        ("to the hull\nwithout it\nmeV/atom", "right"),
+        ("to MP's hull\nmeV/atom", "right"),
+        ("novelty", "left"),
+        ("round", "right"),
+        ("id", "left"),
+    ):
+        table.add_column(title, justify=justify, no_wrap=True)
+    for crystal in found[:n]:
+        table.add_row(*_cells(crystal))
+    console.print(table, width=WIDTH)
+    if len(found) > n:
+        console.print(f"and {len(found) - n} more; `gnome top {store.root} -n {len(found)}` shows all")
+
+
+def _cells(crystal: StableCrystal) -> list[str]:
+    return [
+        crystal.formula,
+        str(space_group(crystal.crystal) or "-"),
+        f"{crystal.e_form:.3f}",
+        f"{1000 * crystal.e_above_hull:+.1f}",
+        _to_mp_hull(crystal),
+        crystal.novelty.level,
+        str(crystal.round),
+        crystal.id[:ID_LENGTH],
+    ]
+
+
+def _to_mp_hull(crystal: StableCrystal) -> str:
+    if crystal.e_above_mp_hull is None:
+        return "-"
+    error = crystal.e_above_mp_hull_uncertainty
+    return f"{1000 * crystal.e_above_mp_hull:+.0f}" + (f" ± {1000 * error:.0f}" if error is not None else "")
