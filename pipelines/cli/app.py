@@ -70,7 +70,7 @@ PANELS: dict[str, dict[str, Callable | typer.Typer]] = {
 
 
 class _InOrder(TyperGroup):
-    def list_commands(self, _: object) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         return [name for commands in PANELS.values() for name in commands]
 
 
