@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+WIDTH_ELSEWHERE = 200  # columns of what is no terminal: a reader of files and pipes can scroll, and nothing is cut
 
 
 class Terminal(Console):
@@ -20,6 +23,8 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False, file: IO[str] | None = None):
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, file=file, markup=False, emoji=False, highlight=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = WIDTH_ELSEWHERE
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from gnome_core.crystals.symmetry import space_group
@@ -14,7 +13,6 @@ from pipelines.store.store import Store
 
 SHOWN = 20  # where nobody says how many
 ID_LENGTH = 14  # characters of an id that tell it from the others, as "r0001-1a2b3c4d"
-WIDTH = 160  # columns at most: rather broken by the terminal than cut
 
 
 def print_top(store: Store, n: int | None) -> None:
@@ -25,21 +23,20 @@ def print_top(store: Store, n: int | None) -> None:
     if not found:
         return
     n = n or SHOWN
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title, justify in (
         ("formula", "left"),
         ("space group", "left"),
-        ("formation\neV/atom", "right"),
+        ("e_form\neV/atom", "right"),
         ("to the hull\nwithout it\nmeV/atom", "right"),
-        ("to MP's hull\nmeV/atom", "right"),
+        ("to MP's\nhull\nmeV/atom", "right"),
         ("novelty", "left"),
-        ("round", "right"),
         ("id", "left"),
     ):
-        table.add_column(title, justify=justify, no_wrap=True)
+        table.add_column(title, justify=justify, overflow="fold")
     for crystal in found[:n]:
         table.add_row(*_cells(crystal))
-    console.print(table, width=WIDTH)
+    console.print(table)
     if len(found) > n:
         console.print(f"and {len(found) - n} more; `gnome top {store.root} -n {len(found)}` shows all")
 
@@ -52,7 +49,6 @@ def _cells(crystal: StableCrystal) -> list[str]:
         f"{1000 * crystal.e_above_hull:+.1f}",
         _to_mp_hull(crystal),
         crystal.novelty.level,
-        str(crystal.round),
         crystal.id[:ID_LENGTH],
     ]
 

@@ -37,6 +37,12 @@ def test_control_characters_do_not_reach_the_screen(name):
         assert not any(c in text for c in "\x1b\x07\r\u202e\x9b\x08")
 
 
+def test_tables_in_files_and_pipes_are_not_cut(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table = Table(*(f"column-{i}-with-a-long-name" for i in range(5)))
+    assert "column-4-with-a-long-name" in shown(table).splitlines()[1]
+
+
 def test_predictions_are_printed_under_the_names_of_their_files(capsys):
     ids = ["LiF", *NAMES]
     write_predictions(pa.table({"id": ids, "formula": ["LiF"] * len(ids), "e_form_per_atom": [-3.0] * len(ids)}), None)
