@@ -89,6 +89,7 @@ def entry_document(store: Store, id_: str) -> Document:
         },
         "stable_phases": [phase._asdict() for phase in found.phases],
         "reaction": found.reaction,
+        "verdicts": [{"check": step.key, **verdict._asdict()} for step, verdict in found.verdicts],
         "ancestry": [
             {
                 **{name: step[name] for name in ("id", "formula", "round")},
