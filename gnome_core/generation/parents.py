@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -12,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gnome_core.compositions.formulas import SYMBOLS, Composition, composition_key, formula_of_composition
+from gnome_core.compositions.formulas import Composition, composition_key, formula_of_composition
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.generation.charge_guess import most_probable_charges
 from gnome_core.generation.species import species_model
 
 PARENT_SCHEMA = pa.schema(
@@ -26,41 +26,21 @@ PARENT_SCHEMA = pa.schema(
     metadata={"schema": "gnome.parent", "schema_version": "1", "unit.lattice": "angstrom", "unit.oxidation": "e"},
 )
 
-# pymatgen tries every multiset of states for each element; a few compositions would take it seconds or minutes.
-MAX_GUESS_WORK = 20_000
-
 
 @lru_cache(maxsize=1 << 17)
 def oxidation_states(key: Composition) -> dict[int, int]:
     """Charge of each element (atomic number -> e) in a reduced composition ((Z, count), ...).
 
-    pymatgen's most probable neutral guess (`Composition.oxi_state_guesses`), an average over the element's sites,
-    rounded to the nearest species of the extended list; 0 for every element when no guess is neutral or the search
-    would exceed `MAX_GUESS_WORK`, a limit in steps rather than seconds so that every machine decides alike.
+    pymatgen's most probable neutral guess, an average over the element's sites, rounded to the nearest species of the
+    extended list; 0 for every element when no guess is neutral.
     """
-    from pymatgen.core import Composition as PymatgenComposition
-    from pymatgen.core import Element
-
-    neutral = {z: 0 for z, _ in key}
-    if len(key) == 1:
-        return neutral
-    work, sums = 0, 1
-    for z, count in key:
-        element = Element.from_Z(z)
-        states = element.icsd_oxidation_states or element.oxidation_states
-        if not states:
-            return neutral
-        work += math.comb(count + len(states) - 1, count)
-        sums *= 1 + count * (max(states) - min(states))
-    if work + sums > MAX_GUESS_WORK:
-        return neutral
-    guesses = PymatgenComposition({SYMBOLS[z]: n for z, n in key}).oxi_state_guesses()
-    if not guesses:
-        return neutral
+    guess = most_probable_charges(key)
+    if guess is None:
+        return {z: 0 for z, _ in key}
     model = species_model("extended")
     charges = {}
     for z, _ in key:
-        row = model.nearest(z, guesses[0][SYMBOLS[z]])
+        row = model.nearest(z, guess[z])
         charges[z] = 0 if row is None else int(model.charges[row])
     return charges
 
