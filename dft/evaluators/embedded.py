@@ -8,7 +8,7 @@ from functools import cached_property
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.relax import Relaxation, RelaxationFailure, relax
+from gnome_core.potentials.relax import OPTIMIZER, Relaxation, RelaxationFailure, relax
 
 
 class EmbeddedEvaluator:
@@ -25,7 +25,12 @@ class EmbeddedEvaluator:
 
     @property
     def protocol(self) -> Mapping[str, object]:
-        return {"evaluator": self.name, "scale": self.scale, "relax": self.config.model_dump()}
+        return {
+            "evaluator": self.name,
+            "scale": self.scale,
+            "optimizer": OPTIMIZER,
+            "relax": self.config.model_dump(),
+        }
 
     @cached_property
     def potential(self) -> CHGNetPotential:

@@ -14,7 +14,7 @@ from gnome_core.potentials.by_name import make_potential, pretrained_path
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.potential import Evaluation, Potential
 from gnome_core.potentials.published import PUBLISHED
-from gnome_core.potentials.relax import Frame, Relaxation, RelaxationFailure, refusal, relax
+from gnome_core.potentials.relax import OPTIMIZER, Frame, Relaxation, RelaxationFailure, refusal, relax
 from gnome_core.stability.corrections import Corrections
 
 Outcome = Relaxation | RelaxationFailure
@@ -40,6 +40,7 @@ class PotentialEvaluator:
             "evaluator": self.kind,
             "scale": self.scale,
             "potential": self._identity,
+            "optimizer": OPTIMIZER,
             "relax": self.config.model_dump(),
         }
 

@@ -12,7 +12,7 @@ from gnome_core.compositions.formulas import SYMBOLS, Composition
 def most_probable_charges(key: Composition) -> dict[int, float] | None:
     """Average charge (atomic number -> e) of each element in a reduced composition ((Z, count), ...).
 
-    Of all choices of a state a site that sum to zero, the one whose states occur most often in the ICSD, summed over the
+    Of all choices of a state a site that sum to zero, the one whose states occur most often in the ICSD, over all
     sites; of equal ones pymatgen's first. None where no choice is neutral.
     """
     if len(key) == 1:

@@ -51,7 +51,7 @@ def relax(
     keep_symmetry: bool = False,
     pressure: float = 0.0,
 ) -> One | list[One | None]:
-    """Relaxed crystals of the kind given, atoms and cell, many at once (FIRE): one for one, a list for a list.
+    """Relaxed crystals of the kind given, atoms and cell, many at once (L-BFGS): one for one, a list for a list.
 
     Atoms come with a SinglePointCalculator (energy in eV, forces in eV/Å, stress in eV/Å^3); Structures with
     `properties` energy_per_atom (eV/atom) and scale, the name of the energies' scale.

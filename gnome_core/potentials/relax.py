@@ -1,7 +1,6 @@
-"""Relaxation of many crystals at once: FIRE on positions and cell, each crystal on its own clock.
+"""Relaxation of many crystals at once: L-BFGS on positions and cell, each crystal on its own clock.
 
-FIRE: Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006). The cell moves by strains taken relative to the current cell,
-scaled by the number of atoms so that atoms and cell share one step length (Tadmor et al., Phys. Rev. B 59, 235 (1999)).
+The cell moves by strains taken relative to the current cell (Tadmor et al., Phys. Rev. B 59, 235 (1999)).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from scipy.linalg import expm
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.constraints import Constraints
+from gnome_core.potentials.lbfgs import LBFGS
 from gnome_core.potentials.potential import CannotJudge
 
 if TYPE_CHECKING:  # what reads results must not load jax
@@ -61,41 +61,33 @@ class RelaxationFailure:
     frames: list[Frame]
 
 
+OPTIMIZER = "lbfgs/1"  # part of the protocols of evaluators: another one ends elsewhere in flat or rugged minima
+
+# Å: a strain e of n atoms counts as a move of e * CELL * sqrt(n): a cell of 15 Å^3 an atom and 100 GPa is then as stiff
+# as its atoms.
+CELL = 0.6
+
+
 @dataclass
 class _Walker:
-    """One crystal under FIRE. Generalised rows: the atoms' displacements, then the strain times the atom count."""
+    """One crystal on its way down."""
 
     crystal: Crystal
     constraints: Constraints
     frames: list[Frame] = field(default_factory=list)
-    velocity: np.ndarray | None = None
-    dt: float = 0.2
-    mixing: float = 0.1
-    downhill: int = 0
+    optimizer: LBFGS = field(default_factory=LBFGS)
 
     def forces(self, evaluation: Evaluation) -> np.ndarray:
-        """(n + 3, 3) generalised forces, eV/Å."""
+        """(n + 3, 3) eV/Å: those on the atoms, then the virial's share of an atom."""
         forces, stress = self.constraints.apply(self.crystal, evaluation.forces, evaluation.stress)
         return np.concatenate([forces, -stress * self.crystal.volume / self.crystal.n_sites])
 
     def advance(self, forces: np.ndarray) -> None:
-        """One FIRE step, dt at most 1 and a move at most 0.2 Å. dt grows sooner and faster than in the paper (after 3
-        downhill steps, 15 % a step): 26 instead of 30 steps on strained crystals, 9 instead of 11 on relaxed ones."""
-        v = np.zeros_like(forces) if self.velocity is None else self.velocity
-        if np.vdot(forces, v) > 0:
-            v = (1 - self.mixing) * v + self.mixing * forces * np.linalg.norm(v) / np.linalg.norm(forces)
-            if self.downhill > 3:
-                self.dt = min(self.dt * 1.15, 1.0)
-                self.mixing *= 0.99
-            self.downhill += 1
-        elif self.velocity is not None:
-            v = np.zeros_like(forces)
-            self.dt, self.mixing, self.downhill = self.dt * 0.5, 0.1, 0
-        self.velocity = v + self.dt * forces
-        move = self.dt * self.velocity
-        move *= min(1.0, 0.2 / np.linalg.norm(move))
+        """One step under what `forces` gave of the newest frame."""
         n = self.crystal.n_sites
-        strain = move[n:] / n
+        length = CELL * np.sqrt(n)
+        move = self.optimizer.move(self.frames[-1].energy, np.concatenate([forces[:n], forces[n:] * n / length]))
+        strain = move[n:] / length
         lattice = self.crystal.lattice @ expm((strain + strain.T) / 2)
         frac = self.crystal.frac_coords + move[:n] @ np.linalg.inv(self.crystal.lattice)
         self.crystal = Crystal(lattice, frac, self.crystal.numbers)

