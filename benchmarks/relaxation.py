@@ -1,8 +1,8 @@
 """Relaxations beside ASE's optimisers, positions and cell: python benchmarks/relaxation.py [--quick] [--potential NAME]
 
-WBM crystals from cells 5 % too large with atoms moved by 0.1 Å a coordinate; the potential is ours in all of them, one
-thread. ASE relaxes one crystal after the other (FrechetCellFilter; fmax is of the same generalised forces as ours), ours
-all at once. Compared are evaluations, CPU seconds and final energies. The last line is one JSON object.
+WBM crystals from cells 5 % too large with atoms moved by 0.1 Å a coordinate; the potential is ours in all of them, on
+one thread. ASE relaxes one crystal after the other (FrechetCellFilter; fmax is of the same generalised forces as ours),
+ours all at once. Compared are evaluations, CPU seconds and final energies. The last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -119,6 +119,13 @@ class MemberTrainingConfig(TrainingConfig):
     fine_tune_learning_rate: float = Field(
         1e-3, gt=0, le=1e6, description="learning rate of a member that starts from another"
     )
+    replay: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000_000,
+        description="labels of the snapshot and earlier rounds that an epoch draws anew, beside all of the round's, where a "
+        "member starts from another; without it, all",
+    )
 
     def settings(self) -> TrainingConfig:
         """The optimisation settings of a member that starts from nothing."""

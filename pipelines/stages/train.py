@@ -20,6 +20,7 @@ from gnome_core.graphs.cache import cached_graphs, concatenate
 from gnome_core.graphs.featurize import GraphTable, compositional_graphs
 from gnome_core.models.members import member_name
 from gnome_core.models.shipped import Framework
+from gnome_core.training.members.batches import Replay
 from gnome_core.training.members.loop import MemberResult, train_members
 from pipelines.beam import progress, tags
 from pipelines.beam.metrics import timer
@@ -28,7 +29,7 @@ from pipelines.beam.tables import WriteTable
 from pipelines.reading.committed import all_proposals, entries_until, labels_of, once_per_commit, proposed_entries
 from pipelines.reading.members import local_member, member_addresses, shipped_addresses, weights_of
 from pipelines.reading.schemas import MEMBER_SCHEMA
-from pipelines.rounds.config import RoundConfig, derived_seed
+from pipelines.rounds.config import MemberTrainingConfig, RoundConfig, derived_seed
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import WriteManifest, run_job
 from pipelines.stages.searched_compositions import composition_labels
@@ -110,7 +111,8 @@ class TrainTask:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled graphs in a fixed order. e_form: (n,) eV/atom; is_train: (n,) bool.
+    """Labelled graphs in a fixed order. e_form: (n,) eV/atom; is_train: (n,) bool; old: (n,) bool, labelled before the
+    round, or in the snapshot.
 
     counts: where labels of compositions come from, for the stage's metrics.
     """
@@ -118,6 +120,7 @@ class Dataset:
     graphs: GraphTable
     e_form: np.ndarray
     is_train: np.ndarray
+    old: np.ndarray
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -137,7 +140,7 @@ def composition_dataset(root: str, round_: int, withhold: bool, least_converged:
         "compositions_below_least_converged": labels.too_few,
     }
     train = np.array([is_train(formula) for formula in labels.formulas])
-    return Dataset(compositional_graphs(labels.compositions), labels.e_form, train, counts)
+    return Dataset(compositional_graphs(labels.compositions), labels.e_form, train, np.ones(len(train), bool), counts)
 
 
 def _kept(entries: pa.Table, withhold: bool) -> pa.Table:
@@ -162,7 +165,8 @@ def dataset(root: str, round_: int, withhold: bool, cutoff: float) -> Dataset:
     graphs = concatenate([cached_graphs(crystals_from_batch(part), cutoff, cache) for part in parts])
     entries = pa.concat_tables(parts)
     train = np.array([is_train(formula) for formula in entries["formula"].to_pylist()])
-    return Dataset(graphs, entries["e_form_per_atom"].to_numpy(), train)
+    old = (entries["round"].to_numpy() < round_) | (round_ == 0)
+    return Dataset(graphs, entries["e_form_per_atom"].to_numpy(), train, old)
 
 
 def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) -> Dataset:
@@ -203,11 +207,17 @@ class TrainMembers(beam.DoFn):
                 out_dir=folder,
                 model=model,
                 training=training.of_round(self.round),
+                replay=self._replay(training, data),
                 init_from=[address and local_member(address) for address in task.init_from],
                 progress=epoch_ended,
             )
             for result in results:
                 yield from self._outputs(store, task.framework, result, data)
+
+    def _replay(self, training: MemberTrainingConfig, data: Dataset) -> Replay | None:
+        if training.replay is None or training.starts_fresh(self.round):
+            return None
+        return Replay(data.old, training.replay)
 
     def _outputs(self, store: Store, framework: Framework, result: MemberResult, data: Dataset) -> Iterator:
         name, table = member_name(result.member), weights_of(framework)

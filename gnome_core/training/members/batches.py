@@ -41,6 +41,13 @@ class _Part(NamedTuple):
     bucket: Bucket
 
 
+class Replay(NamedTuple):
+    """Graphs of which every epoch draws `number` anew, while all others take part. of: (n,) bool, of all graphs."""
+
+    of: np.ndarray
+    number: int
+
+
 class EpochPlan:
     """The steps of every epoch for several members, each of which sees the training graphs in an order of its own.
 
@@ -60,9 +67,13 @@ class EpochPlan:
         seeds: Sequence[Sequence[int]],
         volume_jitter: float = 0.0,
         n_parts: int = 1,
+        replay: Replay | None = None,
     ):
-        """train: rows of the graphs that train; labels: (n,) of all graphs; seeds: one a member."""
+        """train: rows of the graphs that train; labels: (n,) of all graphs; seeds: one a member; replay: None = all."""
         self._graphs, self._train, self._labels = graphs, train, labels
+        old = np.zeros(len(train), bool) if replay is None else replay.of[train]
+        self._always, self._old = train[~old], train[old]
+        self._drawn = len(self._old) if replay is None else min(replay.number, len(self._old))
         self._cutoff, self._epochs, self._jitter, self._n_parts = cutoff, epochs, volume_jitter, n_parts
         self._seeds = [list(seed) for seed in seeds]
         n_edges = edges_inside(graphs, train, np.ones(len(train)), cutoff)
@@ -87,7 +98,7 @@ class EpochPlan:
     def _parts(self, epoch: int, seed: list[int]) -> list[list[_Part]]:
         """One member's steps of an epoch."""
         rng = np.random.default_rng([*seed, epoch])
-        order = rng.permutation(self._train)
+        order = rng.permutation(self._train) if self._drawn == len(self._old) else self._draw(rng)
         stretch = np.cbrt(rng.uniform(1 - self._jitter, 1 + self._jitter, len(order)))
         n_nodes, n_edges = self._graphs.n_nodes[order], edges_inside(self._graphs, order, stretch, self._cutoff)
         parts = []
@@ -101,6 +112,9 @@ class EpochPlan:
                 )
             parts.append(_Part(order[start:stop], stretch[start:stop], bucket))
         return [parts[i : i + self._n_parts] for i in range(0, len(parts), self._n_parts)]
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(np.append(self._always, rng.choice(self._old, self._drawn, replace=False)))
 
     def _step(self, epoch: int, index: int, members: Sequence[list[_Part] | None]) -> Step:
         nothing = _Part(self._train[:0], np.zeros(0), self.bucket)

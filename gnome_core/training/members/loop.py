@@ -24,7 +24,7 @@ from gnome_core.graphs.featurize import GraphTable
 from gnome_core.models.config import ModelConfig
 from gnome_core.models.members import MemberRecord, apply_model, load_member, member_name, model_of, save_member
 from gnome_core.training.epochs import Row, Trained, diverged, run_epochs
-from gnome_core.training.members.batches import EpochPlan, Step, ahead
+from gnome_core.training.members.batches import EpochPlan, Replay, Step, ahead
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.step import TrainState, initial_state, train_step
 
@@ -54,6 +54,7 @@ def train_members(
     model: ModelConfig,
     training: TrainingConfig,
     init_from: Sequence[str | Path | None] | None = None,
+    replay: Replay | None = None,
     progress: Progress | None = None,
 ) -> list[MemberResult]:
     """Train, export `out_dir`/member-000.npz and .json for each member, and say how good they are.
@@ -61,12 +62,13 @@ def train_members(
     graphs: n of the kind that `model` reads, with its cutoff; e_form: (n,) eV/atom; is_train: (n,) bool, the others
     validate. members: their numbers, which tell those of one seed apart; a member's result is the same to rounding
     whoever trains beside it. init_from: for each, a member file to fine-tune from (its config must equal `model`; its
-    statistics are kept). progress gets member and row of the curve after each epoch.
+    statistics are kept). replay: which graphs take turns, where an epoch does not see all. progress gets member and row
+    of the curve after each epoch.
     An interrupted call with the same arguments resumes from its newest checkpoint and ends with the same bits.
     Raises ValueError for labels that are not finite, an empty training set or a graph that no batch holds, and
     TrainingDiverged.
     """
-    training_of, state = _set_up(graphs, e_form, is_train, members, seed, model, training, init_from)
+    training_of, state = _set_up(graphs, e_form, is_train, members, seed, model, training, init_from, replay)
     folder = Path(out_dir) / "checkpoints" / training_of.digest
     show = progress or (lambda member, row: None)
     trained = run_epochs(training_of, state, folder, lambda index, row: show(members[index], row))
@@ -148,6 +150,7 @@ def _set_up(
     model: ModelConfig,
     training: TrainingConfig,
     init_from: Sequence[str | Path | None] | None,
+    replay: Replay | None,
 ) -> tuple[_MemberTraining, TrainState]:
     """What is to be trained and the state that it starts from. Raises ValueError, see `train_members`."""
     e_form, is_train = np.asarray(e_form, np.float64), np.asarray(is_train, bool)
@@ -174,6 +177,7 @@ def _set_up(
         seeds=[(seed, member) for member in members],
         volume_jitter=training.volume_jitter,
         n_parts=training.devices,
+        replay=replay,
     )
     training_of = _MemberTraining(
         graphs,
@@ -190,7 +194,7 @@ def _set_up(
         variables["statistics"],
         plan,
         _placement(training.devices),
-        _run_digest(graphs, e_form, is_train, starts, model, training, list(members), seed),
+        _run_digest(graphs, e_form, is_train, starts, replay, model, training, list(members), seed),
     )
     return training_of, initial_state(variables["params"], training)
 
@@ -323,12 +327,19 @@ def _mean_errors(
 
 
 def _run_digest(
-    graphs: GraphTable, e_form: np.ndarray, is_train: np.ndarray, starts: Sequence[str | None], *settings: Any
+    graphs: GraphTable,
+    e_form: np.ndarray,
+    is_train: np.ndarray,
+    starts: Sequence[str | None],
+    replay: Replay | None,
+    *settings: Any,
 ) -> str:
     """What a checkpoint belongs to: other data, members to start from or settings start afresh instead of resuming."""
     digest = hashlib.blake2b(digest_size=8)
     for array in (*(getattr(graphs, field.name) for field in fields(graphs)), e_form, is_train):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if replay is not None:
+        digest.update(replay.of.tobytes() + b"%d" % replay.number)
     for start in starts:
         digest.update(b"-" if start is None else Path(start).read_bytes())
     digest.update(repr(settings).encode())
