@@ -128,7 +128,7 @@ class EnsembleModel:
     ) -> GraphTable:
         """Graphs of crystals[chunk] that serve every volume down to the given factor. Raises BadCrystal."""
         with _shifted(chunk.start):
-            return structural_graphs(crystals[chunk], self.cutoff, min(MIN_VOLUME_FACTOR, min_volume_factor))
+            return structural_graphs(crystals[chunk], self.cutoff, min_volume_factor)
 
     def energies(
         self, table: GraphTable, graphs: np.ndarray, volume_factors: np.ndarray, members: Sequence[int] | None = None

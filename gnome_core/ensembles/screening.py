@@ -15,6 +15,7 @@ import numpy as np
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import EnsembleModel, chunks
+from gnome_core.graphs.featurize import BadCrystal
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,22 +52,23 @@ def screen(
         e_composition = np.full(len(e_hull), -np.inf)
     worth = e_composition <= e_hull + threshold + (config.composition_margin or 0.0)
     second = range(min(config.second_members, model.n_members))
-    parts = []
-    for chunk in chunks(len(crystals)):
-        table = model.structural_graphs(crystals, chunk, 1.0)
-        limit = e_hull[chunk] + threshold
-        rows = np.flatnonzero(worth[chunk])
-        energies = np.full((table.n_graphs, len(second)), np.nan)
-        energies[rows, :1] = model.energies(table, rows, np.ones(len(rows)), second[:1])
-        left = rows[energies[rows, 0] <= limit[rows] + config.first_margin]
-        energies[left, 1:] = model.energies(table, left, np.ones(len(left)), second[1:])
-        median, iqr = np.where(worth[chunk], energies[:, 0], e_composition[chunk]), np.zeros(table.n_graphs)
-        median[left], iqr[left] = model.median_and_iqr(energies[left])
-        passed = np.zeros(table.n_graphs, bool)
-        passed[left] = median[left] <= limit[left] + config.second_margin
-        parts.append((median, iqr, passed, np.isfinite(energies).sum(axis=1)))
-    return Screening(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else _nothing()
-
-
-def _nothing() -> Screening:
-    return Screening(np.zeros(0), np.zeros(0), np.zeros(0, bool), np.zeros(0, int))
+    screened = Screening(
+        e_composition.copy(), np.zeros(len(e_hull)), np.zeros(len(e_hull), bool), np.zeros(len(e_hull), int)
+    )
+    # No graph is made of what its composition ends.
+    for rows in (np.flatnonzero(worth)[chunk] for chunk in chunks(int(worth.sum()))):
+        try:
+            table = model.structural_graphs([crystals[row] for row in rows], slice(0, len(rows)), 1.0)
+            looked = np.arange(len(rows))
+            energies = np.full((len(rows), len(second)), np.nan)
+            energies[:, :1] = model.energies(table, looked, np.ones(len(rows)), second[:1])
+            limit = e_hull[rows] + threshold
+            left = np.flatnonzero(energies[:, 0] <= limit + config.first_margin)
+            energies[left, 1:] = model.energies(table, left, np.ones(len(left)), second[1:])
+        except BadCrystal as error:
+            raise BadCrystal(int(rows[error.index]), error.reason) from error
+        screened.median[rows] = energies[:, 0]
+        screened.evaluations[rows] = np.isfinite(energies).sum(axis=1)
+        screened.median[rows[left]], screened.iqr[rows[left]] = model.median_and_iqr(energies[left])
+        screened.passed[rows[left]] = screened.median[rows[left]] <= limit[left] + config.second_margin
+    return screened

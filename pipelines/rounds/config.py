@@ -123,8 +123,8 @@ class MemberTrainingConfig(TrainingConfig):
         None,
         ge=0,
         le=1_000_000_000,
-        description="labels of the snapshot and earlier rounds that an epoch draws anew, beside all of the round's, where "
-        "a member starts from another; without it, all",
+        description="labels of the snapshot and earlier rounds that an epoch draws anew, beside all of the round's, "
+        "where a member starts from another; without it, all",
     )
 
     def settings(self) -> TrainingConfig:

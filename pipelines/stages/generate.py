@@ -57,8 +57,10 @@ def run(job: Job) -> Manifest:
         named = sampled | "Name" >> beam.ParDo(NameCandidates(root, job.round)).with_output_types(
             pa.RecordBatch, **tags.HINTS
         ).with_outputs(tags.COUNTS, main="rows")
+        # Candidates of one system stand together: its hull is built once for all of them, and once a part.
+        by = ("chemsys", "formula", "digest")
         written = named.rows | "Write" >> WriteTable(
-            root, path, "candidates", CANDIDATE_SCHEMA, ("digest",), config.part_files
+            root, path, "candidates", CANDIDATE_SCHEMA, by, config.part_files, part_by="digest"
         )
         counts = [generated[tags.COUNTS], *over_limit, named[tags.COUNTS]]
         pipeline | "Manifest" >> WriteManifest(root, path, "candidates", [written], counts)

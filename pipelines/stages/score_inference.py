@@ -139,7 +139,7 @@ class ScreeningHandler(EnsembleHandler):
 
         def predict(rows: Sequence[int]) -> Columns:
             chosen: list[Crystal] = [crystals[row] for row in rows]
-            bound = None if model.bounds is None else model.bounds.predict_compositions(counts[list(rows)]).median
+            bound = None if model.bounds is None else _of_compositions(model.bounds, counts[list(rows)])
             found = screen(model.members, chosen, e_hull[list(rows)], self.threshold, self.config, bound)
             return {
                 "median": found.median,
@@ -152,6 +152,12 @@ class ScreeningHandler(EnsembleHandler):
 
         with timer("screen"):
             return [_with_predictions(batch, predict)]
+
+
+def _of_compositions(model: EnsembleModel, counts: np.ndarray) -> np.ndarray:
+    """(n,) predicted energies, eV/atom, of n compositions, each distinct one looked at once."""
+    distinct, of_row = np.unique(counts, axis=0, return_inverse=True)
+    return model.predict_compositions(distinct).median[of_row]
 
 
 def _with_predictions(batch: pa.RecordBatch, predict: Callable[[Sequence[int]], Columns]) -> pa.RecordBatch:
