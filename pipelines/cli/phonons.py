@@ -10,7 +10,7 @@ import typer
 from pipelines.cli.relax import EVALUATORS, FmaxOption, SourceArg, StepsOption
 
 TOLERANCE = 0.1  # THz
-SUPERCELL = 9.0  # Å
+SUPERCELL = 10.0  # Å
 FMAX, MAX_STEPS = 0.005, 500  # frequencies are of a crystal at rest
 
 
