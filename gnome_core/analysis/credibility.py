@@ -144,6 +144,11 @@ def _published(found: Found, left: np.ndarray) -> list[Verdict]:
     return verdicts
 
 
+def _confirmed(found: Found, left: np.ndarray) -> list[Verdict]:
+    columns = (found.table[name].to_pylist() for name in ("confirmed", "confirmed_why"))
+    return [Verdict(answer, why or NOT_JUDGED) for answer, why in zip(*columns, strict=True)]
+
+
 # In the order in which they are made. A later judge is one more of these.
 STEPS = (
     Step(
@@ -163,6 +168,9 @@ STEPS = (
     ),
     Step("family", "no swap of like elements", "structures of the snapshot and of those found, by family", _family),
     Step("mp_hull", "at or below the Materials Project's hull", "its published formation energies", _published),
+    Step(
+        "confirmed", "confirmed by a second judge", "hulls of that judge's own energies (`gnome confirm`)", _confirmed
+    ),
 )
 COLUMNS = ("id", "formula", "chemsys", "round", "e_above_hull_others", "e_above_mp_hull", "e_above_mp_hull_uncertainty")
 
@@ -171,7 +179,8 @@ def analyse(entries: pa.Table, without: Collection[str] = (), track: Track = unt
     """The new crystals on the hull through all STEPS but those whose keys are in `without`.
 
     entries: id, lattice, frac_coords, numbers, formula, chemsys, round (0 = snapshot), on_hull, e_form_per_atom,
-    e_above_hull_others, novelty, novelty_source, e_above_mp_hull, e_above_mp_hull_uncertainty; energies in eV/atom.
+    e_above_hull_others, novelty, novelty_source, e_above_mp_hull, e_above_mp_hull_uncertainty, confirmed,
+    confirmed_why; energies in eV/atom.
 
     Every step judges every crystal; which were left before counts for families alone. A step that can judge none of
     them is left out too, and said. Raises ValueError for a key that no step has.

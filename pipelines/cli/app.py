@@ -21,6 +21,7 @@ from pipelines.cli import (
     analyse,
     compositions,
     config,
+    confirm,
     dead,
     dft,
     models,
@@ -47,6 +48,7 @@ PANELS: dict[str, dict[str, Callable | typer.Typer]] = {
     "Rounds": {"round": rounds.app},
     "Look": {
         "top": outcomes.top,
+        "confirm": confirm.confirm,
         "report": outcomes.report,
         "show": outcomes.show,
         "export": outcomes.export,

@@ -83,6 +83,11 @@ def check_protocol(evaluator: Evaluator, protocol: str) -> None:
         )
 
 
+def batches_of(evaluator: str) -> str:
+    """What the finished batches of an evaluator are filed under; job digests tell apart what shares it."""
+    return evaluator.partition(":")[0]
+
+
 @beam.typehints.with_output_types(pa.RecordBatch)
 class EvaluateBatch(beam.DoFn):
     """A batch of jobs (CRYSTAL_FIELDS, id = job digest) -> its results; its frames on the tag FRAMES.
@@ -101,7 +106,7 @@ class EvaluateBatch(beam.DoFn):
 
     def _name(self, batch: pa.RecordBatch) -> tuple[str, str]:
         # Job digests stand for structure and protocol, so their list stands for all that goes in.
-        return self.evaluator.partition(":")[0], json_digest(batch["id"].to_pylist())
+        return batches_of(self.evaluator), json_digest(batch["id"].to_pylist())
 
     def _finished_before(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch] | None:
         try:

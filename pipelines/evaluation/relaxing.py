@@ -112,15 +112,22 @@ def relaxed(
 
 def references_for(evaluator: Evaluator, elements: Sequence[int], kept: KeptBatches = KeptBatches(None)):
     """The elements' energies on the evaluator's scale: as shipped, or by relaxing the shipped crystals of them."""
-    shipped = elemental_entries(evaluator.scale)
-    if len(shipped):
-        energies = np.add(shipped["energy_per_atom"].to_numpy(), shipped["correction_per_atom"].to_numpy())
-        return ElementalReferences.lowest(shipped["numbers"], energies, evaluator.scale)
+    if shipped := shipped_references(evaluator.scale):
+        return shipped
     table = elemental_entries()
     wanted = pa.array([numbers[0] in set(elements) for numbers in table["numbers"].to_pylist()], pa.bool_())
     crystals = list(crystals_from_batch(table.filter(wanted)))
     results = relaxed(evaluator, crystals, kept=kept)
     return ElementalReferences.lowest(results["numbers"], total_energies(results), evaluator.scale)
+
+
+def shipped_references(scale: str) -> ElementalReferences | None:
+    """Those that come with the package, if any are on the scale."""
+    shipped = elemental_entries(scale)
+    if not len(shipped):
+        return None
+    energies = np.add(shipped["energy_per_atom"].to_numpy(), shipped["correction_per_atom"].to_numpy())
+    return ElementalReferences.lowest(shipped["numbers"], energies, scale)
 
 
 def total_energies(results: pa.Table) -> np.ndarray:

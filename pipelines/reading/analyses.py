@@ -13,6 +13,7 @@ import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gnome_core.analysis.confirmation import PREFIX
 from gnome_core.analysis.result import Analysis
 from pipelines.errors import StoreError
 from pipelines.store.records import FileStat
@@ -73,7 +74,11 @@ def load_analyses(store: Store, names: Iterable[str]) -> tuple[list[StoredAnalys
             kept.append(load_analysis(store, name))
         except StoreError as error:
             what = str(error).partition("; ")[0]
-            damaged.append(f"{what}; {name} is left out, `gnome analyse {store.root} {name}` makes it anew")
+            second = name.startswith(PREFIX)
+            anew = (
+                f"confirm {store.root} --by {name.removeprefix(PREFIX)}" if second else f"analyse {store.root} {name}"
+            )
+            damaged.append(f"{what}; {name} is left out, `gnome {anew}` makes it anew")
     return kept, damaged
 
 

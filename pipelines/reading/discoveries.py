@@ -44,6 +44,8 @@ class StableCrystal:
     novelty: Novelty
     e_above_mp_hull: float | None  # eV/atom, against the Materials Project's hull as published; None = not comparable
     e_above_mp_hull_uncertainty: float | None  # eV/atom; None = not measured
+    confirmed: bool | None  # by all second judges that answered; None = none did
+    confirmed_by: str | None  # the judges asked
     chain: tuple[ProvenanceStep, ...]
 
 
@@ -66,6 +68,8 @@ def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
             novelty=Novelty(row["novelty"], row["novelty_source"]),
             e_above_mp_hull=row["e_above_mp_hull"],
             e_above_mp_hull_uncertainty=row["e_above_mp_hull_uncertainty"],
+            confirmed=row["confirmed"],
+            confirmed_by=row["confirmed_by"],
             chain=tuple(_step(step, recipes) for step in chain),
         )
         for row, crystal, chain in zip(new.to_pylist(), crystals_from_batch(new), chains, strict=True)

@@ -13,6 +13,7 @@ from gnome_core.generation.generators import installed_generators
 from gnome_core.generation.recipe import Recipe
 from pipelines.errors import UserError
 from pipelines.reading.committed import all_proposals, entries_until, newest_commit, references
+from pipelines.reading.confirmations import confirmed_columns
 from pipelines.reading.known import novelties
 from pipelines.reading.published import published_distances
 from pipelines.reading.schemas import HULL_SCHEMA
@@ -33,12 +34,14 @@ def measured_entries(store: Store) -> pa.Table:
     """All entries of the newest hull, sorted by id: ENTRY_SCHEMA, the energy columns of HULL_SCHEMA, and
 
     novelty, novelty_source: strings, see `gnome_core.matching.novelty.Novelty`;
-    e_above_mp_hull, e_above_mp_hull_uncertainty: eV/atom, of entries of rounds, see `PublishedDistances`; else null.
+    e_above_mp_hull, e_above_mp_hull_uncertainty: eV/atom, of entries of rounds, see `PublishedDistances`; else null;
+    confirmed, confirmed_by, confirmed_why: what second judges say of discoveries, see `confirmed_columns`.
     """
     hull, round_ = newest_hull(store)
     hull = hull.sort_by("id")
     entries = entries_until(store, round_).sort_by("id")
-    for name, column in (*((name, hull[name]) for name in HULL_COLUMNS), *_beside_others(store, entries).items()):
+    beside = _beside_others(store, entries) | confirmed_columns(store, entries["id"], round_)
+    for name, column in (*((name, hull[name]) for name in HULL_COLUMNS), *beside.items()):
         entries = entries.append_column(name, column)
     return entries
 

@@ -6,7 +6,7 @@ STORE/jobs/EVALUATOR/BATCH.json           the files of its tables; sealed, and w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import pyarrow as pa
 
@@ -27,15 +27,19 @@ def finish_batch(store: Store, evaluator: str, batch: str, tables: Mapping[str, 
     store.storage.write(f"{path}.json", sealed({"files": [stat.model_dump(mode="json") for stat in stats]}))
 
 
-def finished_batch(store: Store, evaluator: str, batch: str) -> dict[str, pa.Table] | None:
-    """Table -> its rows; None where the batch is not finished. Raises StoreError for damage."""
+def finished_batch(
+    store: Store, evaluator: str, batch: str, tables: Collection[str] | None = None
+) -> dict[str, pa.Table] | None:
+    """Table -> its rows, of those asked for or all; None where the batch is not finished. Raises StoreError for
+    damage."""
     path = f"{FOLDER}/{evaluator}/{batch}.json"
     try:
         document = unsealed(store.storage.read(path), f"{store.root}/{path}", store.root)
     except FileNotFoundError:
         return None
     stats = [FileStat.model_validate(stat) for stat in document["files"]]
-    return {stat.table: store.open_parquet(stat).read() for stat in stats}
+    wanted = [stat for stat in stats if tables is None or stat.table in tables]
+    return {stat.table: store.open_parquet(stat).read() for stat in wanted}
 
 
 def finished_batches(store: Store) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow.compute as pc
 
+from gnome_core.analysis.confirmation import PREFIX
 from gnome_core.analysis.result import Analysis
+from gnome_core.matching.novelty import NEW as UNKNOWN
 from pipelines.report.labels import formula_html
 from pipelines.report.plots import KNOWN, MODEL, NEW, PRECISION, RANDOM, new_figure, round_color
 
@@ -23,7 +25,7 @@ def figures(analysis: Analysis) -> list[Picture]:
     """The analysis' pictures; none where its first table is empty."""
     if not len(next(iter(analysis.tables.values()))):
         return []
-    return FIGURES[analysis.name](analysis)
+    return FIGURES["confirm" if analysis.name.startswith(PREFIX) else analysis.name](analysis)
 
 
 def _discovery(analysis: Analysis) -> list[Picture]:
@@ -166,6 +168,23 @@ def _credibility(analysis: Analysis) -> list[Picture]:
     return [_waterfall(analysis)]
 
 
+def _confirm(analysis: Analysis) -> list[Picture]:
+    figure = new_figure("first evaluator, to the hull (meV/atom)", "this judge, to its hull (meV/atom)")
+    answered = [row for row in analysis.tables["crystals"].to_pylist() if row["e_above_hull"] is not None]
+    for name, color, unknown in (("unknown composition", NEW, True), ("known", MODEL, False)):
+        rows = [row for row in answered if (row["novelty"] == UNKNOWN) == unknown]
+        first = [1000 * (row["e_above_hull"] - row["e_above_hull_shift"]) for row in rows]
+        figure.add_scatter(
+            x=first,
+            y=[1000 * row["e_above_hull"] for row in rows],
+            text=[row["formula"] for row in rows],
+            mode="markers",
+            marker_color=color,
+            name=name,
+        )
+    return [("Distance to the hull without the crystal, by each judge on its own hull", figure)]
+
+
 def _li_mn_oxides(analysis: Analysis) -> list[Picture]:
     rows = analysis.tables["crystals"].to_pylist()
     metals = sorted({row["metal"] for row in rows})
@@ -287,6 +306,7 @@ def _whole_numbers(figure: go.Figure, axis: str, largest: int) -> go.Figure:
 
 
 FIGURES: Mapping[str, Callable[[Analysis], list[Picture]]] = {
+    "confirm": _confirm,
     "credibility": _credibility,
     "discovery": _discovery,
     "growth": _growth,

@@ -16,6 +16,7 @@ from gnome_core.models.shipped import Framework
 from pipelines.analyses import ANALYSES, Inputs
 from pipelines.reading.analyses import StoredAnalysis, load_analyses
 from pipelines.reading.committed import committed
+from pipelines.reading.confirmations import confirmation_names
 from pipelines.reading.discoveries import stable_crystals
 from pipelines.reading.members import weights_of
 from pipelines.reading.outcomes import all_outcomes, by_composition, jobs_of
@@ -49,7 +50,7 @@ def collect(store: Store) -> ReportData:
     ]
     inputs, outcomes = Inputs(store), all_outcomes(store)
     entries = inputs.entries
-    analyses, left_out = load_analyses(store, ANALYSES)
+    analyses, left_out = load_analyses(store, [*ANALYSES, *confirmation_names(store)])
     return ReportData(
         title="GNoME flywheel",
         scale=entries["scale"][0].as_py(),

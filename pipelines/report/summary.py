@@ -107,14 +107,20 @@ class Headline:
 
     on_hull: on the store's newest hull. new: those of a composition that no list and no entry of the snapshot has.
     on_mp_hull: those of the new ones at or below the Materials Project's hull as published; None: not comparable.
+    confirmed: those of the new ones that all second judges who answered confirm; None: nobody was asked. judges: those
+    asked.
     """
 
     on_hull: int
     new: int
     on_mp_hull: int | None
+    confirmed: int | None = None
+    judges: str = ""
 
     def __str__(self) -> str:
         text = f"{self.new} new (unknown composition), {self.on_hull} on the hull"
+        if self.confirmed is not None:
+            text = f"{self.confirmed} new, confirmed by {self.judges}, beside {text}"
         if self.on_mp_hull is None:
             return text
         return f"{text}; {self.on_mp_hull} of the new ones at or below the Materials Project's hull"
@@ -125,7 +131,14 @@ def headline(stable: Sequence[StableCrystal]) -> Headline:
     new = [crystal for crystal in stable if crystal.novelty.level == NEW]
     above = [crystal.e_above_mp_hull for crystal in new if crystal.e_above_mp_hull is not None]
     on_mp_hull = sum(energy <= ON_HULL for energy in above)
-    return Headline(len(stable), len(new), on_mp_hull if len(above) == len(new) > 0 else None)
+    judges = dict.fromkeys(crystal.confirmed_by for crystal in stable if crystal.confirmed_by)
+    return Headline(
+        len(stable),
+        len(new),
+        on_mp_hull if len(above) == len(new) > 0 else None,
+        sum(crystal.confirmed is True for crystal in new) if judges else None,
+        ", ".join(dict.fromkeys(name for names in judges for name in names.split(", "))),
+    )
 
 
 def origins(stable: Sequence[StableCrystal]) -> Origins:

@@ -21,9 +21,13 @@ def summary(page: Page) -> str:
         f"{sum(s.round == r for s in page.stable)} in round {r}" for r in sorted({s.round for s in page.stable})
     )
     published = f"{count(found.on_mp_hull)} on or below MP's hull" if found.on_mp_hull is not None else ""
+    confirmed = (
+        [] if found.confirmed is None else [("new, confirmed", count(found.confirmed), escape(f"by {found.judges}"))]
+    )
     evaluated = int(sum(page.data.jobs["e_form"].is_valid().to_pylist()))
     generated = sum(s.n_out for s in page.data.stages if s.stage == "generate")
     cards = [
+        *confirmed,
         ("new (unknown composition)", count(found.new), published),
         ("on the hull, not in the snapshot", count(found.on_hull), by_round),
         ("candidates generated", count(generated), "in all rounds"),

@@ -86,6 +86,8 @@ def entries() -> pa.Table:
         "novelty_source": pa.array([one.source for one in novelty], pa.string()),
         "e_above_mp_hull": pa.array([above_mp_hull.get(id_) for id_ in crystals], pa.float64()),
         "e_above_mp_hull_uncertainty": [0.059] * len(crystals),
+        "confirmed": [None if id_ == "XeLi" else id_ != "CoF2" for id_ in crystals],
+        "confirmed_why": [None if id_ == "XeLi" else f"judge of {id_}" for id_ in crystals],
     }
     for name, values in columns.items():
         table = table.drop_columns([name] if name in table.column_names else []).append_column(name, pa.array(values))
@@ -109,6 +111,7 @@ def judged(entries) -> dict[str, dict]:
         ("LaSO4", "charges", "no common charges sum to zero"),
         ("TbAs", "family", "DyAs"),  # of new lanthanides too one is counted
         ("NaI", "mp_hull", "+0.030 ± 0.059 eV/atom"),
+        ("CoF2", "confirmed", "judge of CoF2"),
     ],
 )
 def test_a_trap_is_caught_and_named(judged, id_, step, why):

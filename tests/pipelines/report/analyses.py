@@ -54,6 +54,8 @@ def every_analysis(jobs: pa.Table) -> list[Analysis]:
         "novelty_source": [None, "mp, oqmd"],
         "e_above_mp_hull": [-0.01, -0.02],
         "e_above_mp_hull_uncertainty": [0.059, 0.059],
+        "confirmed": [True, False],
+        "confirmed_why": ["nequix-oam-1 yes, -0.010 eV/atom", "nequix-oam-1 no, +0.020 eV/atom: MgO -> Mg + O2"],
     }
     certified = structures
     for name, values in judged.items():

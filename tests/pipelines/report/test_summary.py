@@ -84,4 +84,10 @@ def test_the_headline_names_what_kind_of_new(report_data):
     assert str(headline(report_data.stable)) == f"{said}; {mp}"
     incomparable = [dataclasses.replace(crystal, e_above_mp_hull=None) for crystal in report_data.stable]
     assert str(headline(incomparable)) == said
+    asked = [dataclasses.replace(c, confirmed=c is new[0], confirmed_by="nequix-oam-1, vasp") for c in incomparable]
+    assert str(headline(asked)) == f"0 new, confirmed by nequix-oam-1, vasp, beside {said}"
+    asked[incomparable.index(dataclasses.replace(new[0], e_above_mp_hull=None))] = dataclasses.replace(
+        new[0], e_above_mp_hull=None, confirmed=True, confirmed_by="vasp"
+    )
+    assert str(headline(asked)) == f"1 new, confirmed by nequix-oam-1, vasp, beside {said}"
     assert str(headline([])) == "0 new (unknown composition), 0 on the hull"

@@ -1,0 +1,83 @@
+"""`gnome confirm`: a second opinion of what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import BeamOptions, ConfigOption, RunnerOption, StoreArg, VerboseOption
+
+WINDOW = 0.05  # eV/atom
+
+
+def confirm(
+    store: StoreArg,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by", help="The judge: nequix-oam-1, potential:FILE, ase:..., any evaluator but the store's own."
+        ),
+    ],
+    top: Annotated[
+        int | None, typer.Option(min=1, help="The first so many, in the certificate's order; else all.")
+    ] = None,
+    within: Annotated[
+        float, typer.Option(min=0, help="eV/atom: new crystals this near the hull too, not only those on it.")
+    ] = 0.0,
+    window: Annotated[
+        float, typer.Option(min=0, help="eV/atom above the hull up to which phases of a system compete.")
+    ] = WINDOW,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it costs.")] = False,
+    emit_only: Annotated[
+        bool,
+        typer.Option("--emit-only", help="espresso, vasp: emit the jobs, to be run elsewhere, and take what is there."),
+    ] = False,
+    export: Annotated[Path | None, typer.Option("--export", help="Folder for the tables, as CSV.")] = None,
+    config: ConfigOption = None,
+    runner: RunnerOption = None,
+    verbose: VerboseOption = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Evaluate discoveries and their competing phases by another judge, and measure them on its own hull.
+
+    Interrupted, it goes on when called again. First-principles jobs are run here, or emitted and taken in later.
+    """
+    from pipelines.beam.environment import prepare
+    from pipelines.beam.progress import shown
+    from pipelines.beam.runners import VERBOSE_FLAG, expand_runner, runner_flags
+    from pipelines.cli.confirm_text import price_line, print_opinion
+    from pipelines.cli.interrupts import stopped_with
+    from pipelines.cli.outputs import check_output, writing
+    from pipelines.cli.terminal import Terminal
+
+    prepare(verbose)
+    from pipelines.evaluation.confirming import Judge, evaluate, outcome, plan, price
+    from pipelines.reading.analyses import keep_analysis
+    from pipelines.report.collect import collect
+    from pipelines.report.exports import export_analysis
+    from pipelines.report.page import write_store_report
+    from pipelines.rounds.config import load_config, load_round_config
+    from pipelines.store.store import Store
+
+    check_output(export, folder=True)
+    flags = runner_flags(expand_runner(runner, [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])]))
+    opened, errors = Store.open(store), Terminal(stderr=True, soft_wrap=True)
+    settings = load_config(str(config)) if config else load_round_config(opened, opened.rounds()[-1])
+    asked = plan(opened, Judge.of(by, settings), top, within, window)
+    typer.echo(price_line(asked, price(opened, asked)))
+    if dry_run:
+        return
+    again = f"gnome confirm {store} --by {by}"
+    with shown(errors) as begin, stopped_with(lambda: f"stopped; what has ended is kept, `{again}` goes on"):
+        begin(f"confirm by {by}")
+        evaluate(opened, asked, flags, run_jobs=not emit_only)
+    analysis = outcome(opened, asked)
+    keep_analysis(opened, analysis, asked.round)
+    print_opinion(opened, analysis, asked.round)
+    if export:
+        with writing(export):
+            for path in export_analysis(analysis, export, "csv"):
+                typer.echo(path)
+    typer.echo(write_store_report(opened, collect(opened)))

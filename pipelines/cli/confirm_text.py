@@ -1,0 +1,58 @@
+"""What `gnome confirm` prints: what it will run, and what came of it."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from gnome_core.analysis.result import Analysis
+from pipelines.cli.terminal import Terminal
+from pipelines.evaluation.confirming import Plan, Price
+from pipelines.reading.confirmations import beside_each_other, confirmations, disagreements
+from pipelines.reading.discoveries import stable_crystals
+from pipelines.reading.entries import measured_entries
+from pipelines.report.summary import headline
+from pipelines.store.store import Store
+
+SHOWN = 60  # crystals
+SAID = {True: "yes", False: "no", None: "no answer"}
+
+
+def price_line(asked: Plan, cost: Price) -> str:
+    """What will be run, and what it costs as far as is known."""
+    others = len(asked.entries) - len(asked.chosen)
+    text = (
+        f"{len(asked.chosen)} discoveries and {others} competing phases by {asked.judge.name}, on "
+        f"{asked.judge.evaluator.scale}: {cost.crystals} to evaluate ({cost.sites} atoms), {cost.before} evaluated "
+        "before"
+    )
+    if cost.crystals and cost.units is not None:
+        text += f"; about {cost.units:.0f} times two atoms of silicon"
+    if cost.crystals and cost.seconds is not None:
+        text += f", {_duration(cost.seconds)}"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
+
+
+def print_opinion(store: Store, analysis: Analysis, round_: int) -> None:
+    """The verdicts, the figures, what judges disagree about, and the headline."""
+    console = Terminal(soft_wrap=True)
+    table = Table("crystal", "confirmed", "to its hull (meV/atom)", "shift of e_form", "novelty", "why")
+    for row in analysis.tables["crystals"].slice(0, SHOWN).to_pylist():
+        above, shift = row["e_above_hull"], row["e_form_shift"]
+        cells = [f"{row['formula']} {row['id']}", SAID[row["confirmed"]]]
+        cells += ["-" if value is None else f"{1000 * value:+.0f}" for value in (above, shift)]
+        table.add_row(*cells, row["novelty"], row["why"])
+    console.print(table)
+    for label, value in analysis.summary.items():
+        text = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        console.print(f"  {label:55} {text}")
+    opinions = confirmations(store, round_)
+    if len(opinions) > 1:
+        split = disagreements(beside_each_other(opinions))
+        console.print(f"{', '.join(opinions)} disagree about {len(split)} crystals")
+        for line in split:
+            console.print(f"  {line}")
+    console.print(str(headline(stable_crystals(store, measured_entries(store)))), style="bold")

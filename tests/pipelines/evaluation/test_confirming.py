@@ -1,0 +1,132 @@
+"""Discoveries of a tiny store judged again: by an ASE calculator in the workers, and by jobs of the stand-in VASP."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+
+from dft.jobs.folders import JobFolders, State
+from gnome_core.analysis.credibility import analyse as certify
+from pipelines.errors import UserError
+from pipelines.evaluation.confirming import Judge, evaluate, outcome, plan, price
+from pipelines.reading.analyses import keep_analysis, load_analysis
+from pipelines.reading.confirmations import beside_each_other, confirmations, disagreements
+from pipelines.reading.entries import measured_entries
+from pipelines.rounds.config import load_round_config
+from pipelines.rounds.verify import verify
+from pipelines.store.store import Store
+from tests.dft.conftest import Standin, standin  # noqa: F401  a fixture
+from tests.pipelines.conftest import gnome
+from tests.pipelines.rounds.test_ase_round import LATTICE
+
+# Elements lie at -3, and every two unlike neighbours gain or lose: by one judge all compounds form, by the other none.
+JUDGES = {"friendly": LATTICE, "hostile": LATTICE.replace("DEPTH = 0.02", "DEPTH = -0.02")}
+WINDOW = 0.05
+
+
+@pytest.fixture(scope="module")
+def store(two_rounds, tmp_path_factory) -> Store:
+    path = tmp_path_factory.mktemp("confirmed") / "store"
+    shutil.copytree(two_rounds, path)
+    for name, code in JUDGES.items():
+        (path.parent / f"{name}.py").write_text(code)
+    return Store(str(path))
+
+
+def judge(store: Store, name: str) -> Judge:
+    return Judge.of(f"ase:{Path(store.root).parent / name}.py:calculator", load_round_config(store, 2))
+
+
+@pytest.fixture(scope="module")
+def judged(store) -> dict[str, list[dict]]:
+    """What each judge says, kept in the store."""
+    found = {}
+    for name in JUDGES:
+        asked = plan(store, judge(store, name), None, 0.0, WINDOW)
+        evaluate(store, asked, [])
+        analysis = outcome(store, asked)
+        keep_analysis(store, analysis, asked.round)
+        found[name] = analysis.tables["crystals"].to_pylist()
+    return found
+
+
+def test_each_discovery_with_its_system_and_elements_and_nothing_twice(store):
+    few = plan(store, judge(store, "friendly"), 1, 0.0, WINDOW)
+    entries = few.entries.to_pylist()
+    systems = [set(row["chemsys"].split("-")) for row in entries]
+    assert all(system <= systems[0] for system in systems), "no phase of another system"
+    # This judge's elements are not shipped: those of the discovery are asked for.
+    assert {row["formula"] for row, system in zip(entries, systems, strict=True) if len(system) == 1} == systems[0]
+    cost = price(store, few)
+    assert (cost.crystals, cost.before) == (len(few.jobs), 0)
+    evaluate(store, few, [])
+    assert price(store, few).crystals == 0
+    everything = plan(store, judge(store, "friendly"), None, 0.0, WINDOW)
+    assert price(store, everything).before == len(set(everything.jobs) & set(few.jobs)) > 0
+    assert list(verify(store)) == []
+
+
+def test_judges_beside_each_other_and_their_consensus(store, judged):
+    opinions = confirmations(store, 2)
+    assert [list(opinions), len(opinions)] == [[judge(store, name).name for name in JUDGES], 2]
+    assert all(row["confirmed"] for row in judged["friendly"] if row["e_above_hull"] <= 0)
+    assert any(row["confirmed"] for row in judged["friendly"])
+    assert not any(row["confirmed"] for row in judged["hostile"])
+    beside = beside_each_other(opinions)
+    assert not any(beside["confirmed"].to_pylist()), "one of two says no"
+    agreed = [row["id"] for row in judged["friendly"] if row["confirmed"]]
+    assert len(disagreements(beside)) == len(agreed)
+
+
+def test_the_certificate_and_show_read_it(store, judged):
+    entries = measured_entries(store)
+    asked = entries.filter(pc.is_valid(entries["confirmed_by"]))
+    assert len(asked) == len(judged["friendly"])
+    crystals = certify(entries).tables["crystals"]
+    assert set(crystals["confirmed"].to_pylist()) == {False}
+    shown = gnome("show", store.root, judged["friendly"][0]["id"]).stdout
+    assert "confirmed by a second judge no  (ase:" in shown
+
+
+def test_an_opinion_of_an_older_hull_counts_no_longer(store, judged):
+    kept = load_analysis(store, outcome_name(store))
+    keep_analysis(store, kept.analysis, 1)
+    assert list(confirmations(store, 2)) == [judge(store, "friendly").name]
+    keep_analysis(store, kept.analysis, 2)
+
+
+def outcome_name(store: Store) -> str:
+    from gnome_core.analysis.confirmation import name_of
+
+    return name_of(judge(store, "hostile").name)
+
+
+def test_the_stores_own_evaluator_is_no_second_opinion(store):
+    with pytest.raises(UserError, match=r"--by embedded: the store's own energies are on .*another's"):
+        plan(store, Judge.of("embedded", load_round_config(store, 2)), None, 0.0, WINDOW)
+    with pytest.raises(UserError, match="--by nobody: no evaluator 'nobody'"):
+        plan(store, Judge.of("nobody", load_round_config(store, 2)), None, 0.0, WINDOW)
+
+
+def test_by_jobs_of_a_first_principles_engine(two_rounds, tmp_path, standin: Standin):  # noqa: F811
+    path = tmp_path / "store"
+    shutil.copytree(two_rounds, path)
+    config = tmp_path / "vasp.toml"
+    config.write_text(
+        f'[dft]\nworkers = 2\n[dft.vasp]\ncommand = "{standin.executable}"\n'
+        f'gamma_command = "{standin.executable}"\npolling = 0.05\n'
+    )
+    command = ("confirm", str(path), "--by", "vasp", "--top", "1", "--window", "0", "--config", str(config))
+    emitted = gnome(*command, "--emit-only", **standin.environment)
+    assert emitted.returncode == 0, emitted.stderr
+    assert "times two atoms of silicon" in emitted.stdout
+    assert "without an answer                                       1" in emitted.stdout
+    folders = JobFolders(path / "jobs" / "vasp")
+    assert {folders[id_].state for id_ in folders.ids()} == {State.EMITTED}
+    done = gnome(*command, **standin.environment)
+    assert done.returncode == 0, done.stderr
+    assert {folders[id_].state for id_ in folders.ids()} == {State.CONVERGED}
+    assert "without an answer                                       0" in done.stdout
+    assert "confirmed by vasp, beside" in done.stdout
+    assert 'id="analysis-confirm-vasp"' in (path / "report.html").read_text()
