@@ -117,6 +117,12 @@ def figures(name: str, found: Judged) -> dict:
             }
             for threshold, metrics in verdict.at.items()
         },
+        "p_stable": found.reliability
+        and {
+            "offset": found.reliability.calibration.offset,
+            "width": found.reliability.calibration.width,
+            "reliability_error": found.reliability.error,
+        },
         "margins": [{"below": m.below, "n": m.n, "stable": m.stable} for m in verdict.margins],
     }
 
@@ -149,5 +155,11 @@ def print_verdict(name: str, found: Judged, output: Path | None, as_json: bool) 
     for margin in verdict.margins:
         margins.add_row(f"{-1e3 * margin.below:.0f} meV/atom", str(margin.n), f"{100 * margin.stable:.0f} %")
     console.print(margins)
+    if chances := found.reliability:
+        offset, width = 1e3 * chances.calibration.offset, 1e3 * chances.calibration.width
+        console.print(
+            f"chance to be stable: 1 / (1 + exp((distance {-offset:+.1f}) / {width:.1f} meV/atom)); on formulas that "
+            f"the fit has not seen it errs by {100 * chances.error:.1f} % (mean over 10 bins)"
+        )
     if found.failed:
         console.print("no answer: " + ", ".join(f"{reason} {n}" for reason, n in sorted(found.failed.items())))

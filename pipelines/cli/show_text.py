@@ -24,6 +24,10 @@ def print_entry(store: Store, id_: str) -> None:
         error = row["e_above_mp_hull_uncertainty"]
         within = "" if error is None else f" ± {error:.3f}"
         console.print(f"above MP's hull    {row['e_above_mp_hull']:+.4f}{within} eV/atom  (as published)")
+    if row["p_stable"] is not None:
+        console.print(
+            f"chance to be on it {row['p_stable']:.0%}  (at or below MP's hull, given the evaluator's errors)"
+        )
     source = row["novelty_source"]
     console.print(f"novelty            {row['novelty']}{f'  ({source})' if source else ''}")
     for step, (passed, why) in found.verdicts:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dft.evaluators.evaluator import Evaluator
 from gnome_core.analysis.judge import Verdict, disturbed, judged
+from gnome_core.analysis.reliability import Reliability, reliability
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formulas import reduced_formula
 from gnome_core.crystals.crystal import Crystal
@@ -38,9 +39,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict, its rows, and what it took: seconds of CPU, steps a crystal."""
+    """The verdict, what its distances say about the chance to be stable (None: too few crystals), its rows, and what it
+    took: seconds of CPU, steps a crystal."""
 
     verdict: Verdict
+    reliability: Reliability | None
     rows: pa.Table
     cpu_seconds: float
     steps: float
@@ -91,14 +94,16 @@ def judge_ensemble(framework: str, rows: Labelled) -> Judged:
 
 def _judged(rows: Labelled, e_form: np.ndarray, spent: float, steps: float, failed: dict[str, int]) -> Judged:
     hull = energies_without(published_hull(), atom_counts([crystal.numbers for crystal in rows.crystals]))
+    formulas = [reduced_formula(crystal.numbers) for crystal in rows.crystals]
     table = pa.table(
         {
             "id": rows.ids,
-            "formula": [reduced_formula(crystal.numbers) for crystal in rows.crystals],
+            "formula": formulas,
             "e_form_per_atom": pa.array(rows.labels),
             "e_form_predicted": pa.array(e_form, from_pandas=True),
             "e_above_hull": pa.array(rows.labels - hull, from_pandas=True),
             "e_above_hull_predicted": pa.array(e_form - hull, from_pandas=True),
         }
     )
-    return Judged(judged(rows.labels, e_form, hull), table, spent, steps, failed)
+    chances = reliability(formulas, e_form - hull, rows.labels <= hull)
+    return Judged(judged(rows.labels, e_form, hull), chances, table, spent, steps, failed)

@@ -44,6 +44,7 @@ class StableCrystal:
     novelty: Novelty
     e_above_mp_hull: float | None  # eV/atom, against the Materials Project's hull as published; None = not comparable
     e_above_mp_hull_uncertainty: float | None  # eV/atom; None = not measured
+    p_stable: float | None  # the chance of being truly at or below that hull; None = the evaluator is not calibrated
     confirmed: bool | None  # by all second judges that answered; None = none did
     confirmed_by: str | None  # the judges asked
     chain: tuple[ProvenanceStep, ...]
@@ -68,6 +69,7 @@ def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
             novelty=Novelty(row["novelty"], row["novelty_source"]),
             e_above_mp_hull=row["e_above_mp_hull"],
             e_above_mp_hull_uncertainty=row["e_above_mp_hull_uncertainty"],
+            p_stable=row["p_stable"],
             confirmed=row["confirmed"],
             confirmed_by=row["confirmed_by"],
             chain=tuple(_step(step, recipes) for step in chain),

@@ -35,6 +35,7 @@ def measured_entries(store: Store) -> pa.Table:
 
     novelty, novelty_source: strings, see `gnome_core.matching.novelty.Novelty`;
     e_above_mp_hull, e_above_mp_hull_uncertainty: eV/atom, of entries of rounds, see `PublishedDistances`; else null;
+    p_stable: the chance of being truly at or below that hull, from a judge that is calibrated; else null;
     confirmed, confirmed_by, confirmed_why: what second judges say of discoveries, see `confirmed_columns`.
     """
     hull, round_ = newest_hull(store)
@@ -55,6 +56,7 @@ def _beside_others(store: Store, entries: pa.Table) -> dict[str, pa.Array]:
         "novelty_source": pa.array([novelty.source for novelty in levels], pa.string()),
         "e_above_mp_hull": pa.array(published.above, from_pandas=True),
         "e_above_mp_hull_uncertainty": pa.array(published.uncertainty, from_pandas=True),
+        "p_stable": pa.array(published.stable, from_pandas=True),
     }
 
 

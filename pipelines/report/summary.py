@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from gnome_core.analysis.confirmation import PREFIX
 from gnome_core.analysis.discovery import (
     Calibration,
     discovery_metrics,
@@ -76,6 +77,21 @@ class RoundSummary:
             "inside_iqr": self.inside_iqr,
             "failed": self.n_failed,
         }
+
+
+@dataclass(frozen=True)
+class Curse:
+    """How much higher the energies of what a round chose turned out, eV/atom: what is chosen for a low prediction is
+    chosen for its error too (the winner's curse; Smith and Winkler, Management Science 52, 311, 2006).
+
+    model, random: mean of evaluated - predicted of those that each way of selecting chose, NaN of none. judges: name
+    -> mean of its formation energies minus the evaluator's, of the discoveries that it was asked about.
+    """
+
+    round: int
+    model: float
+    random: float
+    judges: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -172,6 +188,36 @@ def hits_together(rounds: Sequence[RoundSummary]) -> tuple[Share, Share]:
 def summarize(data: ReportData) -> list[RoundSummary]:
     """One summary for each round that evaluated anything, ascending."""
     return [_summarize_round(data, round_) for round_ in sorted(set(data.jobs["round"].to_pylist()))]
+
+
+def curses(data: ReportData) -> list[Curse]:
+    """One for each round that evaluated anything, ascending."""
+    jobs = data.jobs
+    rise = jobs["e_form"].to_numpy() - jobs["predicted_e_form"].to_numpy()
+    opinions = {
+        str(stored.analysis.summary["judge"]): stored.analysis.tables["crystals"]
+        for stored in data.analyses
+        if stored.analysis.name.startswith(PREFIX)
+    }
+    rounds = jobs["round"].to_numpy()
+    by_model, by_random = (jobs[name].to_numpy() for name in ("selected_by_model", "selected_by_random"))
+    return [
+        Curse(
+            int(round_),
+            _mean(rise[(rounds == round_) & by_model]),
+            _mean(rise[(rounds == round_) & by_random]),
+            {
+                judge: _mean(table["e_form_shift"].to_numpy()[table["round"].to_numpy() == round_])
+                for judge, table in opinions.items()
+            },
+        )
+        for round_ in np.unique(rounds)
+    ]
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def search_hits(searches: Searches, by_random: bool) -> Share:

@@ -61,6 +61,11 @@ class SelectionConfig(Section):
         le=1e12,
         description="estimated DFT cost that may be spent as well, in units of the two atoms of silicon",
     )
+    rank: Literal["energy", "probability"] = Field(
+        "energy",
+        description="energy: the lowest first | probability: the likeliest to be truly stable first, by the models' "
+        "spread and the evaluator's measured errors; for evaluators that are calibrated, see docs/judges.md",
+    )
     by_cost: bool = Field(False, description="rank by the chance of being stable per estimated DFT cost")
     explore: float = Field(
         0.0, ge=0, lt=1, description="share of the budget for the likely candidates that the models disagree on most"
@@ -245,6 +250,7 @@ class RoundConfig(Section):
             random_baseline=own.random_baseline,
             per_chemsys=own.per_chemsys,
             kappa=self.selection.kappa,
+            rank=self.selection.rank,
         )
 
     def ensemble_of(self, framework: Framework) -> tuple[int, ModelConfig, MemberTrainingConfig]:

@@ -13,12 +13,21 @@ from gnome_core.generation.recipe import recipe_compositions
 from gnome_core.matching.clusters import cluster_structures, representatives
 from gnome_core.models.shipped import Framework
 from gnome_core.selection.cost import dft_cost
-from gnome_core.selection.selection import acquisition, explorable, explore_budget, rank_by_cost
+from gnome_core.selection.selection import (
+    MIN_IQR,
+    NORMAL_IQR,
+    acquisition,
+    explorable,
+    explore_budget,
+    rank_by_cost,
+)
+from gnome_core.stability.chance import Calibration, calibrations
 from pipelines.beam import tags
 from pipelines.beam.metrics import timer
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.beam.top_rows import KeepTop, Limit, counted_rows
-from pipelines.reading.committed import parent_table
+from pipelines.errors import UserError
+from pipelines.reading.committed import parent_table, references
 from pipelines.reading.schemas import SELECTED_SCHEMA
 from pipelines.rounds.config import SelectionConfig
 from pipelines.rounds.job import Job
@@ -44,7 +53,9 @@ def run(job: Job) -> Manifest:
 
         rows, counts = [], []
         for framework in config.frameworks:
-            choose = Choose(root, job.round - 1, config.selection_of(framework), baseline_seed(job, framework))
+            settings = config.selection_of(framework)
+            calibration = calibration_of(settings, references(root).scale)
+            choose = Choose(root, job.round - 1, settings, baseline_seed(job, framework), calibration)
             # Read twice, rather than kept until it is known what chance has chosen.
             scored = (read("ForChance", framework), read("ForModels", framework))
             chosen, own_counts = scored | f"Choose_{framework}" >> choose
@@ -60,9 +71,17 @@ def run(job: Job) -> Manifest:
 class Choose(beam.PTransform):
     """Scored candidates with cost, twice, for chance and for the models -> (batches of SELECTED_SCHEMA, counts)."""
 
-    def __init__(self, root: str, parents_round: int, settings: SelectionConfig, seed: int):
+    def __init__(
+        self,
+        root: str,
+        parents_round: int,
+        settings: SelectionConfig,
+        seed: int,
+        calibration: Calibration | None = None,
+    ):
         super().__init__()
         self.root, self.parents_round, self.settings, self.seed = root, parents_round, settings, seed
+        self.calibration = calibration
 
     def expand(self, scored):
         for_chance, for_models = scored
@@ -84,7 +103,7 @@ class Choose(beam.PTransform):
             chosen_to_explore = beam.pvalue.AsList(explored)
 
         low = for_models | "Threshold" >> beam.ParDo(
-            RankAndThreshold(settings), chosen_by_chance, chosen_to_explore
+            RankAndThreshold(settings, self.calibration), chosen_by_chance, chosen_to_explore
         ).with_output_types(pa.RecordBatch, **tags.HINTS).with_outputs(tags.COUNTS, main="rows")
         best, worse = low.rows | "BestOfFormula" >> KeepTop(
             "formula", settings.clustered_per_formula, (VALUE, "digest"), "not_lowest_of_composition", uncounted=RANDOM
@@ -150,11 +169,11 @@ class RankAndThreshold(beam.DoFn):
     threshold, or was not predicted in full.
 
     baseline, explored: (side inputs) batches of the rows that the random baseline chose, which are counted by it
-    alone, and of those chosen to explore, which are left out.
+    alone, and of those chosen to explore, which are left out. calibration: see `calibration_of`.
     """
 
-    def __init__(self, settings: SelectionConfig):
-        self.settings = settings
+    def __init__(self, settings: SelectionConfig, calibration: Calibration | None = None):
+        self.settings, self.calibration = settings, calibration
         self.cost_budget = cost_budgets(settings)[1]
 
     def process(
@@ -166,7 +185,7 @@ class RankAndThreshold(beam.DoFn):
         random = pa.array([digest in by_chance for digest in batch["digest"].to_pylist()], pa.bool_())
         iqr, cost = batch["iqr"].to_numpy(), batch[COST].to_numpy()
         value = acquisition(batch["e_above_hull"].to_numpy(), iqr, self.settings.kappa)
-        rank = rank_by_cost(value, iqr, cost) if self.settings.by_cost else value
+        rank = self._rank(value, iqr, cost)
         for name, column in ((VALUE, value), (RANK, rank), (RANDOM, random)):
             batch = batch.append_column(name, pa.array(column))
         affordable, refined = cost <= self.cost_budget, np.asarray(batch["refined"])
@@ -181,6 +200,26 @@ class RankAndThreshold(beam.DoFn):
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), rejected))
         if kept.any():
             yield batch.filter(pa.array(kept))
+
+    def _rank(self, value: np.ndarray, iqr: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        if self.calibration is not None:
+            chance = self.calibration.chance(value, np.fmax(iqr, MIN_IQR) / NORMAL_IQR)
+            return -chance / cost if self.settings.by_cost else -chance
+        return rank_by_cost(value, iqr, cost) if self.settings.by_cost else value
+
+
+def calibration_of(settings: SelectionConfig, scale: str) -> Calibration | None:
+    """What ranking by probability takes: of distances to the evaluator's own hull, where they were measured, else to
+    the published one. None where candidates rank by energy. Raises UserError for a scale that is not calibrated."""
+    if settings.rank == "energy":
+        return None
+    known = {**calibrations("published"), **calibrations("own")}
+    if scale not in known:
+        raise UserError(
+            f'selection.rank = "probability": no judge on {scale} is calibrated; those on {", ".join(known)} are. Use '
+            '"energy"'
+        )
+    return known[scale]
 
 
 def cost_budgets(settings: SelectionConfig) -> tuple[float, float]:

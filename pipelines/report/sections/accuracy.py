@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from html import escape
+
+import numpy as np
+
 from pipelines.report import plots
-from pipelines.report.labels import count, milli, number
+from pipelines.report.labels import NOTHING, count, milli, number
 from pipelines.report.sections.elements import Page, gain_text, html_table, share_text
-from pipelines.report.summary import gain, hits_together, over_all
+from pipelines.report.summary import curses, gain, hits_together, over_all
 
 
 def hit_rate(page: Page) -> str:
@@ -66,9 +70,31 @@ def accuracy(page: Page) -> str:
         )
     header = ("Round", "MAE (meV/atom)", "Mean error (meV/atom)")
     rows = [[str(r.round), milli(r.mae, 1), milli(r.bias, 1)] for r in page.rounds]
-    return f'<div class="pair">{figures}</div>' + html_table(
-        "Ensemble median minus evaluation", header, rows, numeric={1, 2}
+    return (
+        f'<div class="pair">{figures}</div>'
+        + html_table("Ensemble median minus evaluation", header, rows, numeric={1, 2})
+        + _winners_curse(page)
     )
+
+
+def _winners_curse(page: Page) -> str:
+    found = curses(page.data)
+    judges = list(found[0].judges)
+    header = ("Round", "Chosen by the models, evaluated", "Chosen at random, evaluated")
+    header += tuple(f"On the hull, by {escape(judge)}" for judge in judges)
+    rows = [
+        [str(curse.round), *(_rise(value) for value in (curse.model, curse.random, *curse.judges.values()))]
+        for curse in found
+    ]
+    return (
+        "<p>What is chosen for a low energy is chosen for an error as well: how much higher, on average, energies came "
+        "out at the next judge. Of a random choice the rise is the model's bias alone.</p>"
+        + html_table("The winner's curse (meV/atom)", header, rows, numeric=set(range(1, len(header))))
+    )
+
+
+def _rise(value: float) -> str:
+    return NOTHING if np.isnan(value) else milli(value, 1)
 
 
 def calibration(page: Page) -> str:

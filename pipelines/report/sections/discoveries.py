@@ -73,6 +73,8 @@ def crystals(page: Page) -> str:
         "Novelty",
         "To the hull without it (meV/atom)",
         "To MP's hull (meV/atom)",
+        "Chance to be stable (%)",
+        "Confirmed",
         "Formation energy (eV/atom)",
         "Space group",
         "Round",
@@ -91,6 +93,8 @@ def crystals(page: Page) -> str:
                 _novelty(stable),
                 milli(stable.e_above_hull, 1),
                 _to_mp_hull(stable),
+                NOTHING if stable.p_stable is None else number(100 * stable.p_stable, 0),
+                _confirmed(stable),
                 number(stable.e_form, 3),
                 f'<span class="unbroken">{escape(group)}</span> {escape(pearson)}',
                 str(stable.round),
@@ -107,12 +111,13 @@ def crystals(page: Page) -> str:
         }
     note = "" if len(shown) == len(page.stable) else f" The {MAX_CRYSTALS} deepest of {len(page.stable):,} are listed."
     table = html_table(
-        "Choose a row to see its cell", header, rows, numeric={2, 3, 4, 6}, row_attributes=attributes, tall=True
+        "Choose a row to see its cell", header, rows, numeric={2, 3, 4, 6, 8}, row_attributes=attributes, tall=True
     )
     return (
         f"<p>{headline(page.stable)}. On the newest hull, and not in the snapshot.{note} New: of a composition that "
         "neither the snapshot nor a list of known ones has; else who knows it. MP's hull: the Materials Project's as "
-        "published, with the evaluator's mean absolute error.</p>"
+        "published, with the evaluator's mean absolute error. Chance: that a crystal which this evaluator puts so far "
+        "from it truly is at or below it. Confirmed: by the second judges that were asked.</p>"
         f'<div class="split"><div id="crystals-table">{table}</div>'
         '<figure><div class="plot" id="viewer" role="img"></div>'
         '<figcaption id="viewer-caption" aria-live="polite"></figcaption></figure></div>'
@@ -129,6 +134,13 @@ def _to_mp_hull(stable: StableCrystal) -> str:
         return NOTHING
     error = stable.e_above_mp_hull_uncertainty
     return milli(stable.e_above_mp_hull) + ("" if error is None else f" ± {milli(error)}")
+
+
+def _confirmed(stable: StableCrystal) -> str:
+    if stable.confirmed_by is None:
+        return NOTHING
+    answer = {True: "yes", False: "no", None: "no answer"}[stable.confirmed]
+    return f"{answer} <small>{escape(stable.confirmed_by)}</small>"
 
 
 def provenance(page: Page) -> str:

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from pymatgen.core import SETTINGS
 
 from dft.jobs.folders import JobFolders, State
+from gnome_core.analysis.confirmation import name_of
 from gnome_core.analysis.credibility import analyse as certify
 from pipelines.errors import UserError
 from pipelines.evaluation.confirming import Judge, evaluate, outcome, plan, price
 from pipelines.reading.analyses import keep_analysis, load_analysis
 from pipelines.reading.confirmations import beside_each_other, confirmations, disagreements
 from pipelines.reading.entries import measured_entries
-from pipelines.rounds.config import load_round_config
+from pipelines.rounds.config import load_config, load_round_config
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 from tests.dft.conftest import Standin, standin  # noqa: F401  a fixture
@@ -90,16 +92,10 @@ def test_the_certificate_and_show_read_it(store, judged):
 
 
 def test_an_opinion_of_an_older_hull_counts_no_longer(store, judged):
-    kept = load_analysis(store, outcome_name(store))
+    kept = load_analysis(store, name_of(judge(store, "hostile").name))
     keep_analysis(store, kept.analysis, 1)
     assert list(confirmations(store, 2)) == [judge(store, "friendly").name]
     keep_analysis(store, kept.analysis, 2)
-
-
-def outcome_name(store: Store) -> str:
-    from gnome_core.analysis.confirmation import name_of
-
-    return name_of(judge(store, "hostile").name)
 
 
 def test_the_stores_own_evaluator_is_no_second_opinion(store):
@@ -109,7 +105,7 @@ def test_the_stores_own_evaluator_is_no_second_opinion(store):
         plan(store, Judge.of("nobody", load_round_config(store, 2)), None, 0.0, WINDOW)
 
 
-def test_by_jobs_of_a_first_principles_engine(two_rounds, tmp_path, standin: Standin):  # noqa: F811
+def test_by_jobs_of_a_first_principles_engine(two_rounds, tmp_path, monkeypatch, standin: Standin):  # noqa: F811
     path = tmp_path / "store"
     shutil.copytree(two_rounds, path)
     config = tmp_path / "vasp.toml"
@@ -117,16 +113,22 @@ def test_by_jobs_of_a_first_principles_engine(two_rounds, tmp_path, standin: Sta
         f'[dft]\nworkers = 2\n[dft.vasp]\ncommand = "{standin.executable}"\n'
         f'gamma_command = "{standin.executable}"\npolling = 0.05\n'
     )
-    command = ("confirm", str(path), "--by", "vasp", "--top", "1", "--window", "0", "--config", str(config))
-    emitted = gnome(*command, "--emit-only", **standin.environment)
-    assert emitted.returncode == 0, emitted.stderr
-    assert "times two atoms of silicon" in emitted.stdout
-    assert "without an answer                                       1" in emitted.stdout
+    opened = Store(str(path))
+    vasp = Judge.of("vasp", load_config(str(config)))
+    for name, value in standin.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(standin.potcars))
+    asked = plan(opened, vasp, 1, 0.0, 0.0)
+    evaluate(opened, asked, [], run_jobs=False)
     folders = JobFolders(path / "jobs" / "vasp")
     assert {folders[id_].state for id_ in folders.ids()} == {State.EMITTED}
+    assert outcome(opened, asked).tables["crystals"]["why"].to_pylist() == ["pending"]
+    command = ("confirm", str(path), "--by", "vasp", "--top", "1", "--window", "0", "--config", str(config))
     done = gnome(*command, **standin.environment)
     assert done.returncode == 0, done.stderr
+    assert "times two atoms of silicon" in done.stdout
     assert {folders[id_].state for id_ in folders.ids()} == {State.CONVERGED}
     assert "without an answer                                       0" in done.stdout
     assert "confirmed by vasp, beside" in done.stdout
     assert 'id="analysis-confirm-vasp"' in (path / "report.html").read_text()
+    assert price(opened, asked).before == len(set(asked.jobs))

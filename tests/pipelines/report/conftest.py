@@ -138,6 +138,7 @@ def report_data() -> ReportData:
             novelty=Novelty(NEW, None) if i % 3 else Novelty(KNOWN_COMPOSITION, "mp, oqmd"),
             e_above_mp_hull=0.02 * (i % 5 - 2),
             e_above_mp_hull_uncertainty=0.059,
+            p_stable=None if i % 5 == 4 else 0.2 * (i % 5),
             confirmed=None,
             confirmed_by=None,
             chain=chain_of(i, cells, ids, formulas, round_),

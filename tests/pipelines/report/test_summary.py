@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from gnome_core.analysis.result import Analysis
+from pipelines.reading.analyses import StoredAnalysis
 from pipelines.reading.discoveries import ProvenanceStep
 from pipelines.reading.outcomes import JOBS
-from pipelines.report.summary import headline, origins, summarize
+from pipelines.report.summary import curses, headline, origins, summarize
 
 # model, random, predicted, iqr, e_form, e_above_hull
 ROWS = [
@@ -91,3 +93,19 @@ def test_the_headline_names_what_kind_of_new(report_data):
     )
     assert str(headline(asked)) == f"1 new, confirmed by nequix-oam-1, vasp, beside {said}"
     assert str(headline([])) == "0 new (unknown composition), 0 on the hull"
+
+
+def test_the_winners_curse_by_round_and_by_judge(report_data):
+    table = pa.table({"round": pa.array([1, 1, 2], pa.int32()), "e_form_shift": [0.02, None, 0.06]})
+    opinion = Analysis("confirm-better", "Second opinion", {"crystals": table}, {"judge": "better"})
+    data = dataclasses.replace(report_data, analyses=(StoredAnalysis(opinion, 2),))
+    found = {curse.round: curse for curse in curses(data)}
+    assert found[1].judges == {"better": pytest.approx(0.02)}
+    assert found[2].judges == {"better": pytest.approx(0.06)}
+    jobs = [row for row in data.jobs.to_pylist() if row["round"] == 1 and row["e_form"] is not None]
+    rises = {
+        who: [row["e_form"] - row["predicted_e_form"] for row in jobs if row[f"selected_by_{who}"]]
+        for who in ("model", "random")
+    }
+    assert found[1].model == pytest.approx(sum(rises["model"]) / len(rises["model"]))
+    assert found[1].random == pytest.approx(sum(rises["random"]) / len(rises["random"]))

@@ -10,10 +10,13 @@ import pytest
 from gnome_core.generation.recipe import recipe_compositions
 from gnome_core.selection.cost import dft_cost
 from gnome_core.selection.selection import select
+from gnome_core.stability.chance import Calibration, calibrations
 from pipelines.beam.runners import runner_flags
+from pipelines.errors import UserError
 from pipelines.reading.committed import parent_table
 from pipelines.reading.schemas import SCORED_SCHEMA, SELECTED_SCHEMA
 from pipelines.rounds import driver
+from pipelines.rounds.config import SelectionConfig
 from pipelines.rounds.plan import inputs_of
 from pipelines.stages import select as select_stage
 from pipelines.store.records import Attempt
@@ -89,3 +92,34 @@ def test_options_beyond_the_paper(scored, options):
     if selection.cost_budget:
         spent = chosen.filter(pc.or_(chosen["selected_by_model"], chosen["selected_to_explore"]))
         assert 0 < pc.sum(spent["estimated_cost"]).as_py() <= selection.cost_budget
+
+
+def ranked(settings: SelectionConfig, calibration: Calibration | None) -> list[str]:
+    """Candidates by what they compete by: of one distance or another, sure or unsure, and dear or cheap."""
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "digest": ["sure", "unsure", "lower", "above", "cheap"],
+            "e_above_hull": [-0.01, -0.01, -0.02, 0.04, 0.0],
+            "iqr": [0.001, 0.2, 0.2, 0.001, 0.001],
+            "estimated_cost": [1.0, 1.0, 1.0, 1.0, 0.25],
+            "refined": [True] * 5,
+        }
+    )
+    found = list(select_stage.RankAndThreshold(settings, calibration).process(batch, [], []))
+    (kept,) = [rows for rows in found if isinstance(rows, pa.RecordBatch)]
+    return [kept["digest"][int(row)].as_py() for row in np.argsort(kept["rank"].to_numpy(), kind="stable")]
+
+
+def test_ranked_by_the_chance_to_be_truly_stable():
+    settings, judge = SelectionConfig(rank="probability"), Calibration(0.0, 0.01)
+    assert ranked(SelectionConfig(), None)[0] == "lower"
+    assert ranked(settings, judge) == ["sure", "lower", "unsure", "cheap", "above"]
+    assert ranked(settings.model_copy(update={"by_cost": True}), judge)[0] == "cheap"
+
+
+def test_ranking_by_chance_takes_a_judge_that_is_calibrated():
+    settings = SelectionConfig(rank="probability")
+    assert select_stage.calibration_of(settings, "chgnet-0.3.0") == calibrations("own")["chgnet-0.3.0"]
+    assert select_stage.calibration_of(SelectionConfig(), "emt") is None
+    with pytest.raises(UserError, match=r"no judge on emt is calibrated; those on chgnet-0\.3\.0"):
+        select_stage.calibration_of(settings, "emt")
