@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.hints import say_next
 from pipelines.cli.options import BeamOptions, ConfigOption, RunnerOption, StoreArg, VerboseOption
 
 WINDOW = 0.05  # eV/atom
@@ -45,39 +46,28 @@ def confirm(
     Interrupted, it goes on when called again. First-principles jobs are run here, or emitted and taken in later.
     """
     from pipelines.beam.environment import prepare
-    from pipelines.beam.progress import shown
     from pipelines.beam.runners import VERBOSE_FLAG, expand_runner, runner_flags
-    from pipelines.cli.confirm_text import price_line, print_opinion
-    from pipelines.cli.interrupts import stopped_with
+    from pipelines.cli.confirm_text import second_opinion
     from pipelines.cli.outputs import check_output, writing
-    from pipelines.cli.terminal import Terminal
 
     prepare(verbose)
-    from pipelines.evaluation.confirming import Judge, evaluate, outcome, plan, price
-    from pipelines.reading.analyses import keep_analysis
     from pipelines.report.collect import collect
     from pipelines.report.exports import export_analysis
     from pipelines.report.page import write_store_report
-    from pipelines.rounds.config import load_config, load_round_config
+    from pipelines.rounds.config import ConfirmConfig, load_config, load_round_config
     from pipelines.store.store import Store
 
     check_output(export, folder=True)
     flags = runner_flags(expand_runner(runner, [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])]))
-    opened, errors = Store.open(store), Terminal(stderr=True, soft_wrap=True)
+    opened = Store.open(store)
     settings = load_config(str(config)) if config else load_round_config(opened, opened.rounds()[-1])
-    asked = plan(opened, Judge.of(by, settings), top, within, window)
-    typer.echo(price_line(asked, price(opened, asked)))
-    if dry_run:
+    wanted = ConfirmConfig(by=by, top=top, within=within, window=window)
+    analysis = second_opinion(opened, settings.model_copy(update={"confirm": wanted}), flags, dry_run, not emit_only)
+    if analysis is None:
         return
-    again = f"gnome confirm {store} --by {by}"
-    with shown(errors) as begin, stopped_with(lambda: f"stopped; what has ended is kept, `{again}` goes on"):
-        begin(f"confirm by {by}")
-        evaluate(opened, asked, flags, run_jobs=not emit_only)
-    analysis = outcome(opened, asked)
-    keep_analysis(opened, analysis, asked.round)
-    print_opinion(opened, analysis, asked.round)
     if export:
         with writing(export):
             for path in export_analysis(analysis, export, "csv"):
                 typer.echo(path)
     typer.echo(write_store_report(opened, collect(opened)))
+    say_next(("analyse", store, "credibility"))

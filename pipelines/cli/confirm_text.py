@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from gnome_core.analysis.result import Analysis
+from pipelines.beam.progress import shown
+from pipelines.cli.interrupts import stopped_with
 from pipelines.cli.terminal import Terminal
-from pipelines.evaluation.confirming import Plan, Price
+from pipelines.evaluation.confirming import Judge, Plan, Price, evaluate, outcome, plan, price
+from pipelines.reading.analyses import keep_analysis
 from pipelines.reading.confirmations import beside_each_other, confirmations, disagreements
 from pipelines.reading.discoveries import stable_crystals
 from pipelines.reading.entries import measured_entries
 from pipelines.report.summary import headline
+from pipelines.rounds.config import RoundConfig
 from pipelines.store.store import Store
 
 SHOWN = 60  # crystals
 SAID = {True: "yes", False: "no", None: "no answer"}
+
+
+def second_opinion(
+    store: Store, config: RoundConfig, flags: Sequence[str], dry_run: bool = False, run_jobs: bool = True
+) -> Analysis | None:
+    """Say what `config.confirm` takes, evaluate it, keep the opinion in the store, print it; None after a dry run."""
+    wanted, errors = config.confirm, Terminal(stderr=True, soft_wrap=True)
+    assert wanted.by is not None, "callers know whom to ask"
+    asked = plan(store, Judge.of(wanted.by, config), wanted.top, wanted.within, wanted.window)
+    Terminal(soft_wrap=True).print(price_line(asked, price(store, asked)))
+    if dry_run:
+        return None
+    again = f"gnome confirm {store.root} --by {wanted.by}"
+    with shown(errors) as begin, stopped_with(lambda: f"stopped; what has ended is kept, `{again}` goes on"):
+        begin(f"confirm by {wanted.by}")
+        evaluate(store, asked, flags, run_jobs)
+    analysis = outcome(store, asked)
+    keep_analysis(store, analysis, asked.round)
+    print_opinion(store, analysis, asked.round)
+    return analysis
 
 
 def price_line(asked: Plan, cost: Price) -> str:

@@ -69,7 +69,8 @@ def origins_document(store: Store) -> Document:
 ENTRY = (
     "id", "job", "formula", "chemsys", "round", "source", "scale", "energy_per_atom", "correction_per_atom",
     "e_form_per_atom", "e_above_hull", "e_above_hull_others", "phase_separation_energy", "on_hull", "e_above_mp_hull",
-    "e_above_mp_hull_uncertainty", "novelty", "novelty_source",
+    "e_above_mp_hull_uncertainty", "p_stable", "confirmed", "confirmed_by", "confirmed_why", "novelty",
+    "novelty_source",
 )  # fmt: skip
 
 
@@ -122,6 +123,9 @@ def _discovery(crystal: StableCrystal) -> Document:
         "e_above_hull_others": crystal.e_above_hull,
         "e_above_mp_hull": crystal.e_above_mp_hull,
         "e_above_mp_hull_uncertainty": crystal.e_above_mp_hull_uncertainty,
+        "p_stable": crystal.p_stable,
+        "confirmed": crystal.confirmed,
+        "confirmed_by": crystal.confirmed_by,
         "novelty": crystal.novelty.level,
         "novelty_source": crystal.novelty.source,
         "generator": crystal.chain[0].generator,

@@ -87,8 +87,9 @@ def run(
     verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
-    """Run whole rounds, then show the status and write the report."""
+    """Run whole rounds, ask for the second opinion of [confirm], then show the status and write the report."""
     from pipelines.rounds import driver
+    from pipelines.rounds.config import load_round_config
     from pipelines.rounds.plan import stages_of
     from pipelines.store.store import Store
 
@@ -97,6 +98,8 @@ def run(
     for _ in range(rounds):
         round_ = driver.open_or_start_round(opened, _next_config(opened, config, evaluator))
         _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
+    if (settings := load_round_config(opened, opened.rounds()[-1])).confirm.by:
+        _second_opinion(opened, settings, flags)
     status(store)
     report(store)
     say_next(("top", store))
@@ -217,6 +220,18 @@ def status(
     from pipelines.cli.status_text import print_status, watch_status
 
     (watch_status if watch else print_status)(Store.open(store))
+
+
+def _second_opinion(store: Store, settings: RoundConfig, flags: list[str]) -> None:
+    """Ask the judge of the settings, where anything was found."""
+    from pipelines.beam.runners import runner_flags
+    from pipelines.cli.confirm_text import second_opinion
+    from pipelines.evaluation.confirming import NothingFound
+
+    try:
+        second_opinion(store, settings, runner_flags(flags))
+    except NothingFound as nothing:
+        typer.echo(str(nothing), err=True)
 
 
 def _next_config(store: Store, path: Path | None, evaluator: str | None) -> RoundConfig | None:

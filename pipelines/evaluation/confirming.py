@@ -51,6 +51,10 @@ from pipelines.store.store import Store
 log = logging.getLogger(__name__)
 
 
+class NothingFound(UserError):
+    """No discovery to ask about."""
+
+
 @dataclass(frozen=True)
 class Judge:
     """Who gives the second opinion, and with what settings."""
@@ -113,7 +117,7 @@ def plan(store: Store, judge: Judge, top: int | None, within: float, window: flo
 
     top: how many of them, in the certificate's order; None: all. within: eV/atom above the newest hull up to which an
     entry of a round counts as one. window: see `competitors`. Those that the judge was asked about before, on this
-    hull, stay among them. Raises UserError where the judge is the store's own evaluator, or nothing was found.
+    hull, stay among them. Raises UserError where the judge is the store's own evaluator, NothingFound.
     """
     entries, round_ = measured_entries(store), newest_hull(store)[1]
     scale = entries["scale"][0].as_py()
@@ -121,7 +125,7 @@ def plan(store: Store, judge: Judge, top: int | None, within: float, window: flo
         raise UserError(f"--by {judge.name}: the store's own energies are on {scale}; a second opinion is another's")
     ids = _discoveries(entries, within)
     if not ids:
-        raise UserError(f"{store.root}: no round has found a crystal within {within:g} eV/atom of the newest hull")
+        raise NothingFound(f"{store.root}: no round has found a crystal within {within:g} eV/atom of the newest hull")
     before = set(asked_before(store, judge.name, round_))
     ids = [id_ for place, id_ in enumerate(ids) if top is None or place < top or id_ in before]
     counts = atom_counts(entries["numbers"])

@@ -111,6 +111,21 @@ class EvaluationConfig(RelaxConfig):
         return RelaxConfig(**{name: getattr(self, name) for name in RelaxConfig.model_fields})
 
 
+class ConfirmConfig(Section):
+    """The second opinion that `gnome round run` asks for at its end."""
+
+    by: Annotated[str, AfterValidator(check_name)] | None = Field(
+        None, description="the judge, as nequix-oam-1; empty = none. `gnome confirm` asks at any other time"
+    )
+    top: int | None = Field(None, ge=1, description="the first so many discoveries; empty = all")
+    within: float = Field(
+        0.0, ge=0, le=1e6, description="eV/atom above the hull up to which new crystals are asked about"
+    )
+    window: float = Field(
+        0.05, ge=0, le=1e6, description="eV/atom above the hull up to which phases of a system compete"
+    )
+
+
 class MemberTrainingConfig(TrainingConfig):
     """How ensemble members are trained on everything labelled so far."""
 
@@ -215,6 +230,7 @@ class RoundConfig(Section):
     scoring: ScoringConfig = Field(ScoringConfig(), description="the ensemble and what it is shown")
     selection: SelectionConfig = Field(SelectionConfig(), description="what is evaluated")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="relaxation of chosen candidates")
+    confirm: ConfirmConfig = Field(ConfirmConfig(), description="second opinion of what was found")
     dft: DftConfig = Field(DftConfig(), description="first-principles jobs (espresso, vasp)")
     training: MemberTrainingConfig = Field(MemberTrainingConfig(), description="of every ensemble member")
     compositional: CompositionalSettings = Field(
@@ -269,6 +285,7 @@ def with_absolute_paths(config: RoundConfig) -> RoundConfig:
     evaluation = config.evaluation
     named = {"evaluator": evaluation.evaluator, "pre_relax": evaluation.pre_relax}
     update = {key: _absolute(name, POTENTIAL_KINDS) for key, name in named.items() if name}
+    by = config.confirm.by and _absolute(config.confirm.by, POTENTIAL_KINDS)
     snapshot = config.snapshot
     if snapshot != "embedded":
         snapshot = str(Path(snapshot).absolute()) if Path(snapshot).exists() else _absolute(snapshot, ("gnome-csv",))
@@ -279,6 +296,7 @@ def with_absolute_paths(config: RoundConfig) -> RoundConfig:
         update={
             "snapshot": snapshot,
             "generation": generation,
+            "confirm": config.confirm.model_copy(update={"by": by}),
             "evaluation": evaluation.model_copy(update=update),
         }
     )

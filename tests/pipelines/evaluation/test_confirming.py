@@ -10,12 +10,13 @@ from pymatgen.core import SETTINGS
 from dft.jobs.folders import JobFolders, State
 from gnome_core.analysis.confirmation import name_of
 from gnome_core.analysis.credibility import analyse as certify
+from pipelines.cli.rounds import _second_opinion
 from pipelines.errors import UserError
 from pipelines.evaluation.confirming import Judge, evaluate, outcome, plan, price
 from pipelines.reading.analyses import keep_analysis, load_analysis
 from pipelines.reading.confirmations import beside_each_other, confirmations, disagreements
 from pipelines.reading.entries import measured_entries
-from pipelines.rounds.config import load_config, load_round_config
+from pipelines.rounds.config import ConfirmConfig, load_config, load_round_config
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 from tests.dft.conftest import Standin, standin  # noqa: F401  a fixture
@@ -103,6 +104,18 @@ def test_the_stores_own_evaluator_is_no_second_opinion(store):
         plan(store, Judge.of("embedded", load_round_config(store, 2)), None, 0.0, WINDOW)
     with pytest.raises(UserError, match="--by nobody: no evaluator 'nobody'"):
         plan(store, Judge.of("nobody", load_round_config(store, 2)), None, 0.0, WINDOW)
+
+
+def test_a_round_asks_whom_its_settings_name(store, initialised, capsys):
+    path = Path(store.root).parent / "friendly.py"
+    confirm = ConfirmConfig(by=f"ase:{path}:calculator", top=1, window=0.0)
+    _second_opinion(store, load_round_config(store, 2).model_copy(update={"confirm": confirm}), [])
+    said = capsys.readouterr().out
+    assert "1 discoveries and " in said
+    assert confirm.by in confirmations(store, 2)
+    before = Store(str(initialised))
+    _second_opinion(before, load_round_config(before, 0).model_copy(update={"confirm": confirm}), [])
+    assert "no round has found a crystal within 0 eV/atom of the newest hull" in capsys.readouterr().err
 
 
 def test_by_jobs_of_a_first_principles_engine(two_rounds, tmp_path, monkeypatch, standin: Standin):  # noqa: F811

@@ -206,6 +206,7 @@ def test_files_are_found_from_any_folder(tmp_path, monkeypatch):
         assert stored(name)[0] == name
     for name in ("embedded", "potential:pretrained", "potential:none.npz", "label:embedded"):
         assert stored("embedded", name)[1] == name
+    assert with_absolute_paths(parse_config({"confirm": {"by": "potential:p.npz"}}, "x")).confirm.by == potential
     for given, kept in ((["shipped", "a.csv"], ("shipped", f"{tmp_path}/a.csv")), ("snapshot", "snapshot")):
         assert with_absolute_paths(parse_config({"generation": {"known": given}}, "x")).generation.known == kept
 
