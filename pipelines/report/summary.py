@@ -147,13 +147,13 @@ def headline(stable: Sequence[StableCrystal]) -> Headline:
     new = [crystal for crystal in stable if crystal.novelty.level == NEW]
     above = [crystal.e_above_mp_hull for crystal in new if crystal.e_above_mp_hull is not None]
     on_mp_hull = sum(energy <= ON_HULL for energy in above)
-    judges = dict.fromkeys(crystal.confirmed_by for crystal in stable if crystal.confirmed_by)
+    judges = {name for crystal in stable if crystal.confirmed_by for name in crystal.confirmed_by.split(", ")}
     return Headline(
         len(stable),
         len(new),
         on_mp_hull if len(above) == len(new) > 0 else None,
         sum(crystal.confirmed is True for crystal in new) if judges else None,
-        ", ".join(dict.fromkeys(name for names in judges for name in names.split(", "))),
+        ", ".join(sorted(judges)),
     )
 
 

@@ -111,7 +111,7 @@ def test_a_round_asks_whom_its_settings_name(store, initialised, capsys):
     confirm = ConfirmConfig(by=f"ase:{path}:calculator", top=1, window=0.0)
     _second_opinion(store, load_round_config(store, 2).model_copy(update={"confirm": confirm}), [])
     said = capsys.readouterr().out
-    assert "1 discoveries and " in said
+    assert f"competing phases by {confirm.by}, on " in said  # and those that were asked about before
     assert confirm.by in confirmations(store, 2)
     before = Store(str(initialised))
     _second_opinion(before, load_round_config(before, 0).model_copy(update={"confirm": confirm}), [])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from html import escape
 
+import pyarrow as pa
 import pytest
 
+from gnome_core.analysis.result import Analysis
 from pipelines.analyses import ANALYSES
 from pipelines.reading.analyses import StoredAnalysis
 from pipelines.report.analysis_plots import FIGURES, figures
@@ -20,7 +22,7 @@ def analyses(report_data):
 
 
 def test_every_analysis_has_pictures_with_points_in_them(analyses):
-    assert set(analyses) == set(ANALYSES) == set(FIGURES) - {"replay"}
+    assert set(analyses) == set(ANALYSES) == set(FIGURES) - {"replay", "confirm"}
     for name, analysis in analyses.items():
         pictures = figures(analysis)
         assert pictures, name
@@ -52,6 +54,16 @@ def test_the_report_opens_with_the_waterfall(report_data, analyses):
         assert f'<th scope="row">{escape(row["filter"])}</th><td class="n">{row["left"]}</td>' in first
     assert "known composition: mp, oqmd" in first
     assert "credibility-0" in first
+
+
+def test_a_second_opinion_is_drawn_beside_the_first():
+    rows = {"formula": ["MgO", "CaS", "LiF"], "novelty": ["new", "known composition", "new"]}
+    rows |= {"e_above_hull": [-0.02, 0.01, None], "e_above_hull_shift": [0.03, 0.02, None], "round": [1, 1, 2]}
+    ((caption, figure),) = figures(Analysis("confirm-nequix-oam-1", "Second opinion", {"crystals": pa.table(rows)}))
+    assert "by each judge on its own hull" in caption
+    points = {trace.name: (*trace.x, *trace.y, *trace.text) for trace in figure.data}
+    assert points["unknown composition"] == (pytest.approx(-50), pytest.approx(-20), "MgO")
+    assert points["known"] == (pytest.approx(-10), pytest.approx(10), "CaS")
 
 
 def test_an_empty_table_has_no_picture(analyses):
