@@ -119,6 +119,8 @@ def plan(store: Store, judge: Judge, top: int | None, within: float, window: flo
     entry of a round counts as one. window: see `competitors`. Those that the judge was asked about before, on this
     hull, stay among them. Raises UserError where the judge is the store's own evaluator, NothingFound.
     """
+    if is_engine(judge.name) and store.in_bucket:
+        raise UserError(f"--by {judge.name}: {store.root} is in a bucket, and first-principles jobs are in folders")
     entries, round_ = measured_entries(store), newest_hull(store)[1]
     scale = entries["scale"][0].as_py()
     if judge.evaluator.scale == scale:
@@ -188,22 +190,21 @@ def evaluate(store: Store, asked: Plan, flags: Sequence[str], run_jobs: bool = T
     """
     known = _known(store, asked)
     left = {job: row for row, job in enumerate(asked.jobs) if job not in known}
-    progress.expect(len(asked.jobs), "crystals")
-    progress.advance(len(asked.jobs) - len(left))
     if not left:
         return
-    jobs, crystals = list(left), [asked.crystals[row] for row in left.values()]
+    everything = asked.crystals
+    jobs, crystals = list(left), [everything[row] for row in left.values()]
     if is_engine(asked.judge.name):
         _emit(store, asked.judge, jobs, crystals)
         if run_jobs:
             run_waiting(store, asked.judge.name, asked.judge.dft, jobs)
         return
+    progress.expect(len(jobs), "crystals")
+    protocol = protocol_json(asked.judge.evaluator.protocol)
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), jobs, crystals)
-    folder = f"confirm/{json_digest(sorted(jobs))}"
+    folder = f"confirm/{json_digest(protocol)}"  # what a kill leaves there is written over by the next call
     batches = write_batches(store, folder, pa.Table.from_batches([batch]), asked.judge.batch_size)
-    step = EvaluateBatch(
-        store.root, asked.judge.name, asked.judge.relaxation, protocol_json(asked.judge.evaluator.protocol)
-    )
+    step = EvaluateBatch(store.root, asked.judge.name, asked.judge.relaxation, protocol)
 
     def build(pipeline: beam.Pipeline) -> None:
         evaluate_batches(pipeline, batches, step, network_hints(flags))
