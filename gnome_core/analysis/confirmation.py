@@ -54,14 +54,15 @@ def name_of(judge: str) -> str:
     return PREFIX + UNNAMED.sub("_", judge)
 
 
-def analyse(entries: pa.Table, chosen: np.ndarray, opinion: Opinion) -> Analysis:
+def analyse(entries: pa.Table, chosen: np.ndarray, decisive: np.ndarray, opinion: Opinion) -> Analysis:
     """The opinion of the entries that were chosen, the others being their competitors.
 
-    entries: the n entries that were judged: id, numbers, formula, chemsys, round, on_hull, novelty, and, of the first
-    evaluator, e_form_per_atom and e_above_hull_others (eV/atom). chosen: (m,) rows.
+    entries: the n entries that were judged: id, numbers, formula, chemsys, round, novelty, and, of the first evaluator,
+    e_form_per_atom and e_above_hull_others (eV/atom). chosen: (m,) rows. decisive: (n,) bool, those that the first
+    evaluator has on the hull, with the chosen or without them.
 
-    A crystal whose competitors lack an energy that the first evaluator has on its hull is refuted where it is above
-    the others, and not known to be stable where it is not. One of an element without reference has no energy.
+    A crystal of which a decisive competitor has no energy is refuted where it is above the others, and not known to be
+    stable where it is not. One of an element without reference has no energy.
     """
     counts = atom_counts(entries["numbers"])
     opinion = _with_references(opinion, counts)
@@ -72,7 +73,7 @@ def analyse(entries: pa.Table, chosen: np.ndarray, opinion: Opinion) -> Analysis
     above = np.full(len(entries), np.nan)
     above[known] = hull.entry_e_above_others()[: len(known)]
     published = _published(entries, counts, opinion)
-    missing = np.flatnonzero(~np.isfinite(e_form) & np.asarray(entries["on_hull"]))
+    missing = np.flatnonzero(~np.isfinite(e_form) & decisive)
     beside = in_systems(counts, chosen)
     confirmed: list[bool | None] = []
     why: list[str | None] = []

@@ -14,21 +14,14 @@ def in_systems(counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return ~(held[:, None, :] & ~held[chosen][None]).any(axis=2)
 
 
-def competitors(counts: np.ndarray, e_above_hull: np.ndarray, chosen: np.ndarray, window: float) -> np.ndarray:
-    """(c,) rows of the compounds that decide whether the chosen entries are stable, themselves left out: all of their
-    systems at most `window` eV/atom above the hull.
+def competitors(counts: np.ndarray, near: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """(c,) rows of the compounds among `near` that lie in the systems of the chosen entries, themselves left out.
 
-    counts: (n, 95) atoms; e_above_hull: (n,) eV/atom; chosen: (m,) rows. What lies higher would have to be wrong by
-    more than that for another judge to find it below the hull.
+    counts: (n, 95) atoms; near: (n,) bool, what may be stable, with and without the chosen; chosen: (m,) rows.
     """
-    compound = (counts > 0).sum(axis=1) > 1
-    near = np.flatnonzero(compound & (e_above_hull <= window))
-    near = near[
-        in_systems(np.concatenate([counts[near], counts[chosen]]), len(near) + np.arange(len(chosen)))[: len(near)].any(
-            axis=1
-        )
-    ]
-    return np.setdiff1d(near, chosen)
+    rows = np.flatnonzero(near & ((counts > 0).sum(axis=1) > 1))
+    held = in_systems(np.concatenate([counts[rows], counts[chosen]]), len(rows) + np.arange(len(chosen)))
+    return np.setdiff1d(rows[held[: len(rows)].any(axis=1)], chosen)
 
 
 def lowest_elements(counts: np.ndarray, e_form: np.ndarray, elements: np.ndarray) -> np.ndarray:

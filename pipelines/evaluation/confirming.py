@@ -32,6 +32,7 @@ from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, recor
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.selection.cost import dft_cost
+from gnome_core.stability.hull import ON_HULL, Hull
 from gnome_core.stability.references import ElementalReferences
 from gnome_core.stability.targeted import competitors, lowest_elements
 from pipelines.beam import progress
@@ -41,6 +42,7 @@ from pipelines.errors import StoreError, UserError
 from pipelines.evaluation.batches import RESULTS, EvaluateBatch, batches_of, evaluate_batches, write_batches
 from pipelines.evaluation.jobs import PENDING, engine_of_process, job_folders, run_waiting
 from pipelines.evaluation.relaxing import shipped_references, total_energies
+from pipelines.reading.committed import hull_until
 from pipelines.reading.confirmations import asked_before
 from pipelines.reading.entries import measured_entries, newest_hull
 from pipelines.reading.finished import finished_batch, finished_batches
@@ -85,13 +87,14 @@ class Plan:
     """What is to be evaluated.
 
     entries: the discoveries, their competitors, and elements where the judge's references are not shipped, as
-    `measured_entries` has them; chosen: rows of the discoveries, the best first; jobs: each row's job digest; round:
-    whose hull it is.
+    `measured_entries` has them; chosen: rows of the discoveries, the best first; decisive: (n,) bool, see
+    `gnome_core.analysis.confirmation.analyse`; jobs: each row's job digest; round: whose hull it is.
     """
 
     judge: Judge
     entries: pa.Table
     chosen: np.ndarray
+    decisive: np.ndarray
     jobs: list[str]
     round: int
 
@@ -116,8 +119,9 @@ def plan(store: Store, judge: Judge, top: int | None, within: float, window: flo
     """What a second opinion of the store's discoveries takes.
 
     top: how many of them, in the certificate's order; None: all. within: eV/atom above the newest hull up to which an
-    entry of a round counts as one. window: see `competitors`. Those that the judge was asked about before, on this
-    hull, stay among them. Raises UserError where the judge is the store's own evaluator, NothingFound.
+    entry of a round counts as one. window: eV/atom above a hull up to which phases compete, see `_rivals`. Those that
+    the judge was asked about before, on this hull, stay among them. Raises UserError where the judge is the store's own
+    evaluator, NothingFound.
     """
     if is_engine(judge.name) and store.in_bucket:
         raise UserError(f"--by {judge.name}: {store.root} is in a bucket, and first-principles jobs are in folders")
@@ -132,12 +136,25 @@ def plan(store: Store, judge: Judge, top: int | None, within: float, window: flo
     ids = [id_ for place, id_ in enumerate(ids) if top is None or place < top or id_ in before]
     counts = atom_counts(entries["numbers"])
     chosen = pc.index_in(pa.array(ids, pa.string()), entries["id"].combine_chunks()).to_numpy()
-    phases = competitors(counts, entries["e_above_hull"].to_numpy(), chosen, window)
+    near, decisive = _rivals(hull_until(store.root, round_), entries, chosen, window)
+    phases = competitors(counts, near, chosen)
     rows = np.concatenate([chosen, phases, _elements(judge, entries, counts, chosen)])
     taken = entries.take(pa.array(rows))
     protocol = protocol_json(judge.evaluator.protocol)
     jobs = [job_digest(crystal, protocol) for crystal in crystals_from_batch(taken)]
-    return Plan(judge, taken, np.arange(len(chosen)), jobs, round_)
+    return Plan(judge, taken, np.arange(len(chosen)), decisive[rows], jobs, round_)
+
+
+def _rivals(hull: Hull, entries: pa.Table, chosen: np.ndarray, window: float) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) bool each: entries within the window of the newest hull, or of the snapshot's, whose phases come back where
+    discoveries are refuted; those on one of them. What a chosen one would separate into is among both: it may lie high
+    above the hull that this one made."""
+    snapshot = np.where(entries["round"].to_numpy() == 0, entries["e_above_hull_snapshot"].to_numpy(), np.inf)
+    above = np.fmin(entries["e_above_hull"].to_numpy(), snapshot)
+    places = pc.index_in(entries["id"].combine_chunks().take(pa.array(chosen)), hull.ids).to_pylist()
+    products = {phase.entry for place in places for phase in hull.competing_phases(place)}
+    displaced = np.isin(entries["id"].to_pylist(), hull.ids.take(pa.array(sorted(products), pa.int64())).to_pylist())
+    return (above <= window) | displaced, (above <= ON_HULL) | displaced
 
 
 def _discoveries(entries: pa.Table, within: float) -> list[str]:
@@ -229,6 +246,7 @@ def outcome(store: Store, asked: Plan) -> Analysis:
     return analyse(
         asked.entries,
         asked.chosen,
+        asked.decisive,
         Opinion(asked.judge.name, _references(asked, energies), energies, status, message),
     )
 

@@ -9,6 +9,7 @@ from gnome_core.stability.references import ElementalReferences
 from tests.gnome_core.analysis.samples import any_cell, entries_of
 
 REFERENCES = ElementalReferences("judge", {12: -1.0, 8: -4.0, 16: -3.0})
+DECISIVE = np.array([True, True, True, False, True])  # MgS2 is not
 FORMULAS = ["MgO", "MgS", "MgSO4", "MgS2", "Mg2SO"]
 
 
@@ -23,10 +24,8 @@ def opinion(e_form: list[float], references: ElementalReferences = REFERENCES) -
 
 @pytest.fixture(scope="module")
 def entries() -> pa.Table:
-    """Of two discoveries, MgSO4 and Mg2SO, and of the snapshot; all but MgS2 on the first evaluator's hull."""
+    """Of two discoveries, MgSO4 and Mg2SO, and of the snapshot."""
     table = entries_of([any_cell(f) for f in FORMULAS], [-3.0, -1.8, -2.4, -0.5, -2.6], [0, 0, 1, 0, 2], FORMULAS)
-    on_hull = pa.array([True, True, True, False, True])
-    table = table.set_column(table.column_names.index("on_hull"), "on_hull", on_hull)
     table = table.append_column("e_above_hull_others", pa.array([-3.0, -1.8, -0.9, 0.7, -0.2]))
     return table.append_column("novelty", pa.array(["known structure"] * 2 + ["new", "known structure", "new"]))
 
@@ -37,7 +36,7 @@ def rows_of(analysis) -> dict[str, dict]:
 
 def test_both_on_one_scale_of_the_judge(entries):
     # MgO and MgS, half of the atoms each, lie at -2.4: Mg2SO is 0.1 above them, by this judge.
-    analysis = analyse(entries, np.array([2, 4]), opinion([-3.0, -1.8, -2.3, -0.5, -2.3]))
+    analysis = analyse(entries, np.array([2, 4]), DECISIVE, opinion([-3.0, -1.8, -2.3, -0.5, -2.3]))
     found = rows_of(analysis)
     assert found["Mg2SO"]["confirmed"] is False
     assert found["Mg2SO"]["e_above_hull"] == pytest.approx(0.1)
@@ -56,21 +55,21 @@ def test_both_on_one_scale_of_the_judge(entries):
 
 
 def test_a_missing_competitor_can_refute_but_not_confirm(entries):
-    found = rows_of(analyse(entries, np.array([2, 4]), opinion([-3.0, np.nan, -2.3, -0.5, -2.3])))
+    found = rows_of(analyse(entries, np.array([2, 4]), DECISIVE, opinion([-3.0, np.nan, -2.3, -0.5, -2.3])))
     assert found["MgSO4"]["confirmed"] is None
     assert found["MgSO4"]["why"] == "-1.300 eV/atom, without an energy of MgS"
-    high = rows_of(analyse(entries, np.array([2, 4]), opinion([-3.0, np.nan, -0.5, -0.5, -2.3])))
+    high = rows_of(analyse(entries, np.array([2, 4]), DECISIVE, opinion([-3.0, np.nan, -0.5, -0.5, -2.3])))
     assert high["MgSO4"]["confirmed"] is False
-    above_hull = rows_of(analyse(entries, np.array([2, 4]), opinion([-3.0, -1.8, -2.3, np.nan, -2.3])))
-    assert above_hull["MgSO4"]["confirmed"] is True  # MgS2 was not on the first hull either
+    above_hull = rows_of(analyse(entries, np.array([2, 4]), DECISIVE, opinion([-3.0, -1.8, -2.3, np.nan, -2.3])))
+    assert above_hull["MgSO4"]["confirmed"] is True  # MgS2 decides nothing
 
 
 def test_a_discovery_without_energy_or_reference_has_no_answer(entries):
-    found = rows_of(analyse(entries, np.array([2, 4]), opinion([-3.0, -1.8, np.nan, -0.5, -2.3])))
+    found = rows_of(analyse(entries, np.array([2, 4]), DECISIVE, opinion([-3.0, -1.8, np.nan, -0.5, -2.3])))
     assert found["MgSO4"]["confirmed"] is None
     assert found["MgSO4"]["why"] == "not_converged: 300 steps"
     lacking = ElementalReferences("judge", {12: -1.0, 8: -4.0})
-    none = rows_of(analyse(entries, np.array([2]), opinion([-3.0, -1.8, -2.3, -0.5, -2.3], lacking)))
+    none = rows_of(analyse(entries, np.array([2]), DECISIVE, opinion([-3.0, -1.8, -2.3, -0.5, -2.3], lacking)))
     assert none["MgSO4"]["why"] == "no_reference: no energy of the element S"
 
 

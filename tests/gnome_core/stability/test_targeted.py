@@ -18,20 +18,19 @@ NUMBERS = [
     [OXYGEN, OXYGEN],
 ]
 COUNTS = atom_counts([np.array(row) for row in NUMBERS])
-ABOVE = np.array([0, 0, 0, 0.04, 0, 0.02, 0, 0, 0.1])
+NEAR = np.array([True, True, True, False, True, True, True, True, False])
 
 
-def test_phases_of_the_system_and_its_parts_within_the_window():
+def test_phases_of_the_system_and_its_parts():
     chosen = np.array([4])
     assert in_systems(COUNTS, chosen)[:, 0].tolist() == [True] * 6 + [False, True, True]
-    assert competitors(COUNTS, ABOVE, chosen, 0.0).tolist() == [2]
-    assert competitors(COUNTS, ABOVE, chosen, 0.02).tolist() == [2, 5]
-    assert competitors(COUNTS, ABOVE, chosen, 0.05).tolist() == [2, 3, 5]
+    assert competitors(COUNTS, NEAR, chosen).tolist() == [2, 5]
+    assert competitors(COUNTS, np.ones(9, bool), chosen).tolist() == [2, 3, 5]
 
 
 def test_chosen_ones_are_no_competitors_to_be_added_and_none_asks_for_none():
-    assert competitors(COUNTS, ABOVE, np.array([4, 2]), 0.05).tolist() == [3, 5]
-    assert competitors(COUNTS, ABOVE, np.zeros(0, int), 0.05).tolist() == []
+    assert competitors(COUNTS, np.ones(9, bool), np.array([4, 2])).tolist() == [3, 5]
+    assert competitors(COUNTS, NEAR, np.zeros(0, int)).tolist() == []
 
 
 def test_the_lowest_entry_of_each_element_that_has_one():

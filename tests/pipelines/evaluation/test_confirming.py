@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from pymatgen.core import SETTINGS
@@ -10,9 +12,10 @@ from pymatgen.core import SETTINGS
 from dft.jobs.folders import JobFolders, State
 from gnome_core.analysis.confirmation import name_of
 from gnome_core.analysis.credibility import analyse as certify
+from gnome_core.stability.hull import Hull
 from pipelines.cli.rounds import _second_opinion
 from pipelines.errors import UserError
-from pipelines.evaluation.confirming import Judge, evaluate, outcome, plan, price
+from pipelines.evaluation.confirming import Judge, _rivals, evaluate, outcome, plan, price
 from pipelines.reading.analyses import keep_analysis, load_analysis
 from pipelines.reading.confirmations import beside_each_other, confirmations, disagreements
 from pipelines.reading.entries import measured_entries
@@ -20,6 +23,7 @@ from pipelines.rounds.config import ConfirmConfig, load_config, load_round_confi
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 from tests.dft.conftest import Standin, standin  # noqa: F401  a fixture
+from tests.gnome_core.analysis.samples import any_cell, entries_of
 from tests.pipelines.conftest import gnome
 from tests.pipelines.rounds.test_ase_round import LATTICE
 
@@ -68,6 +72,22 @@ def test_each_discovery_with_its_system_and_elements_and_nothing_twice(store):
     everything = plan(store, judge(store, "friendly"), None, 0.0, WINDOW)
     assert price(store, everything).before == len(set(everything.jobs) & set(few.jobs)) > 0
     assert list(verify(store)) == []
+
+
+def test_what_a_discovery_pushes_off_the_hull_competes_with_it():
+    formulas = ["Mg", "O2", "MgO2", "Mg2O", "MgO3", "MgO"]
+    e_form, rounds, on_snapshots = [0, 0, -1.0, -0.2, -1.2, -5.0], [0, 0, 0, 0, 1, 1], [0, 0, 0, 0.3, -0.45, -4.25]
+    entries = entries_of([any_cell(formula) for formula in formulas], e_form, rounds, formulas)
+    entries = entries.append_column("e_above_hull_snapshot", pa.array(on_snapshots, pa.float64()))
+    above = dict(zip(formulas, entries["e_above_hull"].to_pylist(), strict=True))
+    assert min(above["MgO2"], above["MgO3"], above["Mg2O"]) > 1, "all lie far above the hull that MgO made"
+    near, decisive = _rivals(Hull.from_table(entries), entries, np.array([5]), 0.0)
+    # MgO2 was on the snapshot's hull; MgO3, of a round, is what MgO would separate into, with magnesium.
+    assert [f for f, is_near in zip(formulas, near, strict=True) if is_near] == ["Mg", "O2", "MgO2", "MgO3", "MgO"]
+    assert near.tolist() == decisive.tolist()
+    near, decisive = _rivals(Hull.from_table(entries), entries, np.array([5]), 0.3)
+    assert near.all()
+    assert not decisive.all()
 
 
 def test_judges_beside_each_other_and_their_consensus(store, judged):
