@@ -47,10 +47,10 @@ def confirm(
     """
     from pipelines.beam.environment import prepare
     from pipelines.beam.runners import VERBOSE_FLAG, expand_runner, runner_flags
-    from pipelines.cli.confirm_text import second_opinion
     from pipelines.cli.outputs import check_output, writing
 
     prepare(verbose)
+    from pipelines.cli.confirm_text import second_opinion
     from pipelines.report.collect import collect
     from pipelines.report.exports import export_analysis
     from pipelines.report.page import write_store_report

@@ -45,9 +45,9 @@ def second_opinion(
 
 def price_line(asked: Plan, cost: Price) -> str:
     """What will be run, and what it costs as far as is known."""
-    others = len(asked.entries) - len(asked.chosen)
+    n, others = len(asked.chosen), len(asked.entries) - len(asked.chosen)
     text = (
-        f"{len(asked.chosen)} discoveries and {others} competing phases by {asked.judge.name}, on "
+        f"{n} {'discovery' if n == 1 else 'discoveries'} and {others} competing phases by {asked.judge.name}, on "
         f"{asked.judge.evaluator.scale}: {cost.crystals} to evaluate ({cost.sites} atoms), {cost.before} evaluated "
         "before"
     )

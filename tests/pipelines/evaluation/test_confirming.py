@@ -158,6 +158,7 @@ def test_by_jobs_of_a_first_principles_engine(two_rounds, tmp_path, monkeypatch,
     assert outcome(opened, asked).tables["crystals"]["why"].to_pylist() == ["pending"]
     command = ("confirm", str(path), "--by", "vasp", "--top", "1", "--window", "0", "--config", str(config))
     done = gnome(*command, **standin.environment)
+    assert "WARNING" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert "times two atoms of silicon" in done.stdout
     assert {folders[id_].state for id_ in folders.ids()} == {State.CONVERGED}
