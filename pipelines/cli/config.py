@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,12 +11,23 @@ if TYPE_CHECKING:
     from pipelines.rounds.config import RoundConfig
 
 
-def config() -> None:
-    """Print a round.toml with every setting, its default and what it means."""
+def config(
+    preset: Annotated[
+        str | None,
+        typer.Option(help="tiny | laptop | cluster | paper: values for a machine in place of the defaults."),
+    ] = None,
+) -> None:
+    """Print a round.toml with every setting, its value and what it means."""
     from pipelines.rounds.config import RoundConfig
+    from pipelines.rounds.presets import PRESETS
+    from pipelines.rounds.presets import preset as settings_of
     from pipelines.rounds.toml import config_toml
 
-    typer.echo(config_toml(RoundConfig()), nl=False)
+    if preset is None:
+        typer.echo(config_toml(RoundConfig()), nl=False)
+    else:
+        settings = settings_of(preset)
+        typer.echo(config_toml(settings, f"Settings of a round, preset {preset}: {PRESETS[preset].purpose}"), nl=False)
 
 
 def round_config(

@@ -39,7 +39,7 @@ def config() -> None:
     from pipelines.potentials.config import PotentialConfig
     from pipelines.rounds.toml import config_toml
 
-    typer.echo(config_toml(PotentialConfig(), "Settings of gnome potential"), nl=False)
+    typer.echo(config_toml(PotentialConfig(), "Settings of gnome potential; keys left out keep these values"), nl=False)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from dft.config import DftConfig
 from dft.names import POTENTIAL_KINDS, check_name, is_engine
@@ -19,6 +19,7 @@ from gnome_core.potentials.config import RelaxConfig
 from gnome_core.settings import Section
 from gnome_core.training.members.config import TrainingConfig
 from pipelines.errors import StoreError
+from pipelines.rounds.consistency import contradictions
 from pipelines.rounds.plan import stages_of
 from pipelines.rounds.toml import parse_settings, read_toml
 
@@ -236,6 +237,12 @@ class RoundConfig(Section):
     compositional: CompositionalSettings = Field(
         CompositionalSettings(), description="the framework over compositions (`gnome train --framework compositional`)"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RoundConfig:
+        for wrong in contradictions(self):
+            raise ValueError(wrong)
+        return self
 
     @property
     def frameworks(self) -> tuple[Framework, ...]:

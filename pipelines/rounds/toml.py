@@ -42,6 +42,8 @@ def parse_settings(kind: type[Settings], values: dict[str, Any], origin: str) ->
 
 def _complaint(error: Any, kind: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error" and isinstance(error["input"], dict):  # keys that do not go together
+        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
     if error["type"] != "extra_forbidden":
         return f"{key or 'config'}: {error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r})"
     known = _keys(kind)
@@ -63,10 +65,12 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def config_toml(config: BaseModel, title: str = "Settings of a round of the flywheel") -> str:
+def config_toml(
+    config: BaseModel, title: str = "Settings of a round of the flywheel; keys left out keep these values"
+) -> str:
     """The config as TOML with a comment for every key; unset optional keys are commented out."""
     document = tomlkit.document()
-    document.add(tomlkit.comment(f"{title}; keys left out keep these values."))
+    document.add(tomlkit.comment(title))
     _add_fields(document, config)
     return tomlkit.dumps(document)
 

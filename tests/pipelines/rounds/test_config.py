@@ -45,6 +45,48 @@ def test_mistakes_name_file_key_and_remedy(values, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"selection": {"per_formula": 5, "clustered_per_formula": 3}},
+            "selection.clustered_per_formula = 3 keeps; raise",
+        ),
+        ({"scoring": {"over_volumes": "minimum"}}, 'set over_volumes = "median", or volume_jitter = 0'),
+        ({"training": {"devices": 64}}, "raise the batch, or take fewer devices"),
+        (
+            {"framework": "compositional", "generation": {"random_search": {"structures": 5}}},
+            "no composition would become a label; lower the first",
+        ),
+        ({"generation": {"compositions": {"formulas": ["LiCl"]}}}, "does not name; add it there"),
+        ({"evaluation": {"evaluator": "chgnet", "pre_relax": "chgnet"}}, "leave pre_relax out"),
+        ({"evaluation": {"evaluator": "espresso"}, "dft": {"emit": "flows"}}, 'espresso takes "folders" or "tar"'),
+        ({"generation": {"species": "elements", "saps_charge_balance": True}}, "generation: saps_charge_balance needs"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_line_with_a_remedy(values, message):
+    with pytest.raises(UserError) as error:
+        parse_config(values, "round.toml")
+    assert message in str(error.value)
+    assert str(error.value).startswith("round.toml: ")
+    assert "\n" not in str(error.value)
+    assert "got {" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scoring": {"over_volumes": "minimum"}, "training": {"volume_jitter": 0.0}},
+        {"framework": "compositional", "selection": {"per_formula": 500}},  # selection's is of structures
+        {"generation": {"random_search": {"structures": 5}}},
+        {"generation": {"compositions": {"formulas": ["LiCl"]}, "generators": ["random_search"]}},
+        {"framework": "both", "generation": {"compositions": {"formulas": ["LiCl"]}}},
+    ],
+)
+def test_settings_that_go_together_are_taken(values):
+    parse_config(values, "round.toml")
+
+
 def sections(model: BaseModel, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], BaseModel]]:
     """Every table of the settings, with the values that its keys have when it is left out."""
     inner = [(name, getattr(model, name)) for name in type(model).model_fields]

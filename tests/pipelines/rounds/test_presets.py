@@ -1,0 +1,53 @@
+"""`gnome config --preset`: settings that are read again, and are what the presets are for."""
+
+import tomllib
+
+import pytest
+from typer.testing import CliRunner
+
+from gnome_core.models.config import PAPER
+from gnome_core.training.members.config import PAPER_TRAINING
+from pipelines.cli.app import app
+from pipelines.rounds.config import RoundConfig, load_config, parse_config
+from pipelines.rounds.presets import PRESETS, preset
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_is_printed_is_the_preset(name):
+    printed = CliRunner().invoke(app, ["config", "--preset", name])
+    assert printed.exit_code == 0
+    assert printed.output.startswith(f"# Settings of a round, preset {name}: ")
+    assert parse_config(tomllib.loads(printed.output), "printed") == preset(name) != RoundConfig()
+
+
+def test_no_preset_leaves_a_default_that_it_repeats_out_of_sight():
+    """Rounds grow from one preset to the next."""
+    sizes = [preset(name).selection.budget for name in ("tiny", "laptop", "cluster", "paper")]
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("name", ["tiny", "laptop", "cluster"])
+def test_candidates_are_balanced_and_of_unknown_composition(name):
+    generation = preset(name).generation
+    assert generation.oxidation_rule
+    assert generation.known_lists
+
+
+def test_the_paper_s_is_that_of_configs():
+    settings = preset("paper")
+    structural = load_config(str(ROOT / "configs" / "structural-paper.toml"))
+    compositional = load_config(str(ROOT / "configs" / "compositional-paper.toml"))
+    assert settings.model == structural.model
+    assert settings.model.network() == PAPER
+    assert settings.training == structural.training
+    assert settings.training.settings() == PAPER_TRAINING
+    assert (settings.scoring.members, settings.scoring.over_volumes) == (10, "minimum")
+    assert settings.compositional.model == compositional.compositional.model
+    assert settings.compositional.training == compositional.compositional.training
+    assert settings.generation.random_search == compositional.generation.random_search
+
+
+def test_a_name_that_there_is_not():
+    result = CliRunner().invoke(app, ["config", "--preset", "huge"])
+    assert str(result.exception) == "--preset huge: there is tiny, laptop, cluster, paper"
