@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo compositional-round espresso-round test test-runners lint format
+.PHONY: install demo compositional-round espresso-round test test-runners docs lint format
 
 install: $(STAMP)
 
@@ -36,6 +36,10 @@ test: lint
 # What `gnome runners` calls missing is skipped, and the skip says what gets it.
 test-runners: $(STAMP)
 	$(BIN)/pytest -m runners -rs --durations=0 tests/pipelines/beam/test_engines.py
+
+# The site, in site/. Whatever would be a warning ends it: links and anchors that lead nowhere, pages outside the navigation.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
