@@ -49,7 +49,8 @@ def saps(
     """Symmetry-aware partial substitutions (GNoME, Nature 624, 80 (2023)): one element on a part of one ion's sites,
     one choice of sites of each symmetry class: of the parents' kind, in their order.
 
-    charge_balance: neutral candidates only. The others, what is left out and what is raised: as `substitutions`.
+    charge_balance: neutral candidates only. elements, threshold, per_parent and seed, what is left out and what is
+    raised: as of `substitutions`.
     """
     config = GenerationConfig(
         threshold=threshold, max_recipes_per_parent=per_parent, saps_charge_balance=charge_balance, seed=seed
@@ -68,11 +69,11 @@ def random_structures(
     seed: int = 0,
     kind: Kind = "structure",
 ) -> list[One]:
-    """n random structures of each formula ("Li15Si4"), as AIRSS makes them: symmetric cells, no atoms too near.
+    """n random structures of each of the formulas ("Li15Si4"), as AIRSS makes them: symmetric cells, no atoms too near.
 
     volume_factors: cell volumes, spread evenly between these multiples of the sum of atomic volumes. max_sites: atoms
-    in the primitive cell, at most 64. max_operations: of the point groups drawn. kind: what they are given as. Equal
-    arguments give equal structures. Those whose atoms find no room (some 9 %) are left out with a warning.
+    in the primitive cell, at most 64. max_formula_units: in it, drawn from 1 to this. max_operations: of the point groups
+    drawn. seed: of all draws. kind: what they are given as. Equal arguments give equal structures. Those whose atoms find no room (some 9 %) are left out with a warning.
 
     Raises GnomeError for what is no formula, or too large for `max_sites`.
     """

@@ -21,8 +21,7 @@ def test_what_is_printed_is_the_preset(name):
     assert parse_config(tomllib.loads(printed.output), "printed") == preset(name) != RoundConfig()
 
 
-def test_no_preset_leaves_a_default_that_it_repeats_out_of_sight():
-    """Rounds grow from one preset to the next."""
+def test_rounds_grow_from_one_preset_to_the_next():
     sizes = [preset(name).selection.budget for name in ("tiny", "laptop", "cluster", "paper")]
     assert sizes == sorted(set(sizes))
 
@@ -39,7 +38,7 @@ def test_the_paper_s_is_that_of_configs():
     structural = load_config(str(ROOT / "configs" / "structural-paper.toml"))
     compositional = load_config(str(ROOT / "configs" / "compositional-paper.toml"))
     assert settings.model == structural.model
-    assert settings.model.network() == PAPER
+    assert settings.model == PAPER
     assert settings.training == structural.training
     assert settings.training.settings() == PAPER_TRAINING
     assert (settings.scoring.members, settings.scoring.over_volumes) == (10, "minimum")
