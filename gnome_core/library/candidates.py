@@ -72,8 +72,9 @@ def random_structures(
     """n random structures of each of the formulas ("Li15Si4"), as AIRSS makes them: symmetric cells, no atoms too near.
 
     volume_factors: cell volumes, spread evenly between these multiples of the sum of atomic volumes. max_sites: atoms
-    in the primitive cell, at most 64. max_formula_units: in it, drawn from 1 to this. max_operations: of the point groups
-    drawn. seed: of all draws. kind: what they are given as. Equal arguments give equal structures. Those whose atoms find no room (some 9 %) are left out with a warning.
+    in the primitive cell, at most 64. max_formula_units: in it, drawn from 1 to this. max_operations: of the point
+    groups drawn. seed: of all draws. kind: what they are given as. Equal arguments give equal structures. Those whose
+    atoms find no room (some 9 %) are left out with a warning.
 
     Raises GnomeError for what is no formula, or too large for `max_sites`.
     """

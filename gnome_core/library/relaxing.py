@@ -57,8 +57,8 @@ def relax(
     `properties` energy_per_atom (eV/atom) and scale, the name of the energies' scale.
 
     potential: a name that `calculator` takes, a potential of this package, or any ASE calculator (one crystal after the
-    other then). fmax: largest force at the end, eV/Å. max_steps: evaluations of a crystal, at most. fixed_cell: move the
-    atoms only. keep_symmetry: of each crystal. pressure: GPa, from outside.
+    other then). fmax: largest force at the end, eV/Å. max_steps: evaluations of a crystal, at most. fixed_cell: move
+    the atoms only. keep_symmetry: of each crystal. pressure: GPa, from outside.
 
     What cannot be relaxed is None in a list, with a warning that counts the reasons. Raises NotRelaxed where it is the
     only crystal, and what `take` and `calculator` raise.
