@@ -3,7 +3,22 @@
 from tests.conftest import ROOT
 from tools.release_notes import main, section, versions
 
-CHANGELOG = "# Changelog\n\n## Unreleased\n\n- c\n\n## 0.2.0 - 2027-01-02\n\n### Added\n\n- b\n\n## 0.1.0 - 2026-11-29\n\n- a\n"
+CHANGELOG = """# Changelog
+
+## Unreleased
+
+- c
+
+## 0.2.0 - 2027-01-02
+
+### Added
+
+- b
+
+## 0.1.0 - 2026-11-29
+
+- a
+"""
 
 
 def test_a_version_s_own_section():
