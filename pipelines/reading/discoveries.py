@@ -35,6 +35,7 @@ class StableCrystal:
     """A new crystal on the newest hull. `chain` runs from the crystal itself to its root parent in the snapshot."""
 
     id: str
+    job: str
     formula: str
     chemsys: str
     round: int
@@ -60,6 +61,7 @@ def stable_crystals(store: Store, entries: pa.Table) -> list[StableCrystal]:
     return [
         StableCrystal(
             id=row["id"],
+            job=row["job"],
             formula=row["formula"],
             chemsys=row["chemsys"],
             round=row["round"],

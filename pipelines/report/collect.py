@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from gnome_core.analysis.credibility import NAME, analyse
 from gnome_core.models.shipped import Framework
+from gnome_core.stability.hull import Hull
+from gnome_core.stability.reactions import equilibrium_reaction
 from pipelines.analyses import ANALYSES, Inputs
 from pipelines.reading.analyses import StoredAnalysis, load_analyses
 from pipelines.reading.committed import committed
@@ -31,9 +33,10 @@ from pipelines.report.data import (
     Searches,
     StageCounts,
 )
-from pipelines.rounds.config import load_round_config
+from pipelines.rounds.config import RoundConfig, load_round_config
+from pipelines.rounds.gc import begun
 from pipelines.rounds.plan import stages_of
-from pipelines.store.records import Commit, table_files
+from pipelines.store.records import Attempt, Commit, table_files
 from pipelines.store.store import Store
 
 VOLUME_BINS = 8  # of volume factors, by which the convergence of random structures is shown
@@ -51,13 +54,18 @@ def collect(store: Store) -> ReportData:
     inputs, outcomes = Inputs(store), all_outcomes(store)
     entries = inputs.entries
     analyses, left_out = load_analyses(store, [*ANALYSES, *confirmation_names(store)])
+    stable = stable_crystals(store, entries)
+    config = store.round_config(store.rounds()[-1])
     return ReportData(
-        title="GNoME flywheel",
+        title=store_name(store.root),
         scale=entries["scale"][0].as_py(),
         stages=tuple(_stage_counts(commit) for commit in commits),
         jobs=jobs_of(outcomes),
         hull_entries=entries,
-        stable=tuple(stable_crystals(store, entries)),
+        stable=tuple(stable),
+        made=_made(commits),
+        changed=_changed(config, RoundConfig().model_dump(mode="json")),
+        reactions=_reactions(entries, [one.id for one in stable]),
         generated=tuple(row for commit in commits if commit.stage == "generate" for row in _generated(commit)),
         compositions=tuple(row for commit in commits if commit.stage == "generate" for row in _compositions(commit)),
         unpacked=tuple(
@@ -66,12 +74,42 @@ def collect(store: Store) -> ReportData:
         curves=tuple(curve for commit in commits if commit.stage == "train" for curve in _curves(store, commit)),
         searches=tuple(filter(None, (_searches(store, *outcome) for outcome in outcomes.items()))),
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
-        config=store.round_config(store.rounds()[-1]),
+        config=config,
         versions={name: metadata.version(name) for name in PACKAGES},
         credibility=_credibility(inputs, analyses),
         analyses=tuple(kept for kept in analyses if kept.analysis.name != NAME),
         left_out=tuple(left_out),
     )
+
+
+def store_name(root: str) -> str:
+    """The last part of a store's address."""
+    return root.rstrip("/").rpartition("/")[2] or root
+
+
+def _made(commits: Sequence[Commit]) -> str:
+    newest = [commit for commit in commits if commit.stage == "hull"][-1]
+    when = begun(Attempt(newest.round, newest.stage, newest.attempt))
+    return f"The hull of round {newest.round}, made on {when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def _changed(config: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value, of what differs from the defaults."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        default = defaults.get(key)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            found |= _changed(value, default, f"{prefix}{key}.")
+        elif value != default:
+            found[prefix + key] = value
+    return found
+
+
+def _reactions(entries: pa.Table, ids: Sequence[str]) -> dict[str, str]:
+    """Id -> the phases of the newest hull that it competes with, as a reaction."""
+    hull = Hull.from_table(entries)
+    positions = {id_: position for position, id_ in enumerate(hull.ids.to_pylist())}
+    return {id_: equilibrium_reaction(hull, positions[id_]) for id_ in ids}
 
 
 def _credibility(inputs: Inputs, kept: Sequence[StoredAnalysis]) -> StoredAnalysis:

@@ -1,4 +1,4 @@
-"""What the report shows, as plain data: the round driver fills `ReportData` from committed stages, page.py draws it.
+"""What the report shows, as plain data: collect.py fills `ReportData` from committed stages, page.py draws it.
 
 Nothing here reads a store. Energies are eV/atom on one `scale`; times are seconds.
 """
@@ -144,7 +144,7 @@ class ReportData:
     Raises ValueError, naming the table and the columns, when a table lacks a column or holds one of another type.
     """
 
-    title: str
+    title: str  # the store's name
     scale: str  # e.g. "chgnet-0.3.0": functional + corrections + engine of every energy shown
     stages: tuple[StageCounts, ...]  # in the order they ran
     jobs: pa.Table
@@ -153,6 +153,11 @@ class ReportData:
     members: tuple[MemberError, ...]
     config: Mapping[str, Any]  # the round config as nested plain values
     versions: Mapping[str, str]  # package -> version, and "gnome-flywheel" -> code version
+    made: str = ""  # of which hull, and when that was made
+    changed: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # settings that are not the defaults, by their dotted names
+    reactions: Mapping[str, str] = field(default_factory=dict)  # id of a discovery -> what it competes with
     generated: tuple[Generated, ...] = ()
     compositions: tuple[CompositionShare, ...] = ()
     curves: tuple[LearningCurve, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 from gnome_core.analysis.result import Analysis
@@ -26,6 +25,9 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
     """Write every table as FOLDER/NAME-TABLE.FORMAT and the pictures as FOLDER/NAME.html; the paths."""
     from pipelines.report.analysis_plots import figures
     from pipelines.report.labels import cell
+    from pipelines.report.page import render_frame
+    from pipelines.report.sections.elements import Figure, plain_figure
+    from pipelines.report.templates import render_template
 
     check_format(format)
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,19 +37,13 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
         TABLE_WRITERS[format](rows, paths[-1])
     pictures = figures(analysis)
     if pictures:
-        body = "".join(
-            f"<h2>{escape(caption)}</h2>{figure.to_html(full_html=False, include_plotlyjs=not i)}"
-            for i, (caption, figure) in enumerate(pictures)
+        places = [Figure(str(i), caption) for i, (caption, _) in enumerate(pictures)]
+        body = render_template(
+            "analysis.html", cards=[(k, cell(v)) for k, v in analysis.summary.items()], figures=places
         )
-        summary = "".join(f"<tr><th>{escape(str(k))}</th><td>{cell(v)}</td></tr>" for k, v in analysis.summary.items())
-        notes = "".join(f"<p>{escape(note)}</p>" for note in analysis.notes)
-        title = escape(analysis.title)
+        drawn = {place.key: plain_figure(figure) for place, (_, figure) in zip(places, pictures, strict=True)}
+        page = render_frame(analysis.title, analysis.notes, [(analysis.name, "Figures", body)], {"figures": drawn})
         paths.append(folder / f"{analysis.name}.html")
-        page = (
-            f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-            '<body style="font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto">'
-            f"<h1>{title}</h1><table>{summary}</table>{notes}{body}</body></html>"
-        )
         write_file(paths[-1], page.encode())
     return paths
 

@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from gnome_core.compositions.formulas import NUMBERS, atomic_fractions
 from gnome_core.stability.facets import hull_energies, lower_facets
@@ -20,12 +21,14 @@ from pipelines.report.plots import KNOWN, MODEL, NEW, new_figure
 
 TOP_OF_HULL = 0.3  # eV/atom: entries higher than this would flatten a binary diagram and are left out
 SAME = 1e-6  # atomic fractions closer than this are one composition
-# A regular tetrahedron: where the four elements of a quaternary system stand.
-CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0.5, 3**0.5 / 2, 0], [0.5, 3**0.5 / 6, (2 / 3) ** 0.5]])
+# A regular triangle, the first element on top, and a regular tetrahedron: where the elements of a system stand.
+TRIANGLE = np.array([[0.5, 3**0.5 / 2], [0, 0], [1, 0]])
+TETRAHEDRON = np.array([[0, 0, 0], [1, 0, 0], [0.5, 3**0.5 / 2, 0], [0.5, 3**0.5 / 6, (2 / 3) ** 0.5]])
 
 
-def hull_diagrams(data: ReportData, chemsys: str) -> list[tuple[str, go.Figure]]:
-    """(what it shows, figure) of the pictures of one system; `sections.discoveries` has the key.
+def hull_diagrams(data: ReportData, chemsys: str) -> list[tuple[str, go.Figure | dict]]:
+    """(what it shows, figure) of the pictures of one system; `sections.discoveries` has the key. Of quaternary ones
+    they are scenes of assets/scene.js.
 
     Binary systems: the hulls of the snapshot and of all rounds in one. Ternary and quaternary ones: before and after
     the last round that put a crystal of the system on the newest hull. Raises ValueError for other systems.
@@ -175,12 +178,13 @@ def _binary(entries: SystemEntries) -> go.Figure:
         figure.add_scatter(
             x=entries.fractions[rows, 1].tolist(),
             y=entries.e_form[rows].tolist(),
-            mode="markers+text" if name == "new, on the hull" else "markers",
+            mode="markers+text" if "on the hull" in name else "markers",
             name=name,
             marker=marker,
-            text=entries.labels[rows].tolist(),
+            text=entries.point_labels()[rows].tolist(),
             textposition="bottom center",
             customdata=entries.hover[rows].tolist(),
+            ids=entries.ids[rows].tolist(),
             hovertemplate="%{customdata}<extra></extra>",
             cliponaxis=False,
         )
@@ -193,83 +197,76 @@ def _binary(entries: SystemEntries) -> go.Figure:
 
 
 def _ternary(entries: SystemEntries) -> go.Figure:
-    figure = go.Figure(layout={"template": "none", "margin": {"l": 40, "r": 40, "t": 30, "b": 36}})
-    a, b, c = _lines(entries.hull.edges)
-    line = {"color": MODEL, "width": 1.5}
-    figure.add_scatterternary(a=a, b=b, c=c, mode="lines", name="tie lines", line=line, hoverinfo="skip")
+    figure = go.Figure(layout={"template": "none", "margin": {"l": 8, "r": 8, "t": 8, "b": 8}})
+    sides = TRIANGLE[list(combinations(range(3), 2))]
+    for name, segments, line in (
+        ("sides", sides, {"color": KNOWN, "width": 1.5}),
+        ("tie lines", entries.hull.edges @ TRIANGLE, {"color": MODEL, "width": 1.5}),
+    ):
+        x, y = _lines(segments)
+        figure.add_scatter(x=x, y=y, mode="lines", name=name, line=line, hoverinfo="skip")
     for name, rows, marker in entries.groups():
-        a, b, c = entries.fractions[rows].T.tolist()
-        figure.add_scatterternary(
-            a=a,
-            b=b,
-            c=c,
+        x, y = (entries.fractions[rows] @ TRIANGLE).round(4).T.tolist()
+        figure.add_scatter(
+            x=x,
+            y=y,
             mode="markers+text" if "on the hull" in name else "markers",
             name=name,
             marker=marker,
             text=entries.point_labels()[rows].tolist(),
             textposition="top center",
             customdata=entries.hover[rows].tolist(),
+            ids=entries.ids[rows].tolist(),
             hovertemplate="%{customdata}<extra></extra>",
             cliponaxis=False,
         )
-    axes = {
-        f"{axis}axis": {"title": {"text": element}, "showticklabels": False, "showgrid": False, "ticks": ""}
-        for axis, element in zip("abc", entries.elements, strict=True)
-    }
-    figure.update_layout(ternary=axes, showlegend=False)
+    for element, (x, y), shift in zip(entries.elements, TRIANGLE, (12, -12, -12), strict=True):
+        figure.add_annotation(x=x, y=y, yshift=shift, text=f"<b>{element}</b>", showarrow=False)
+    figure.update_xaxes(visible=False, range=[-0.08, 1.08])
+    figure.update_yaxes(visible=False, range=[-0.1, 0.98], scaleanchor="x")
+    figure.update_layout(showlegend=False)
     return figure
 
 
-def _quaternary(entries: SystemEntries) -> go.Figure:
-    """The tetrahedron of compositions. Of what is above the hull only compounds of all four elements are drawn, and
-    only they and new crystals on the hull are named: with the names of the faces nothing could be read."""
-    figure = go.Figure(layout={"template": "none", "margin": {"l": 0, "r": 0, "t": 0, "b": 0}})
+def _quaternary(entries: SystemEntries) -> dict:
+    """The tetrahedron of compositions, a scene. Of what is above the hull only compounds of all four elements are
+    drawn; scene.js leaves out names that would lie over others, those of new crystals last."""
     edges = entries.hull.edges
     new = entries.fractions[entries.stable & (entries.round > 0)]
     ends = (np.abs(edges[:, :, None] - new) < SAME).all(axis=-1)  # (edges, 2, new)
     at_new = np.any(ends, axis=(1, 2))
-    sides = CORNERS[list(combinations(range(4), 2))]
-    for name, segments, line in (
-        ("sides", sides, {"color": KNOWN, "width": 3}),
-        ("tie lines", edges[~at_new] @ CORNERS, {"color": KNOWN, "width": 1}),
-        ("tie lines of new crystals", edges[at_new] @ CORNERS, {"color": NEW, "width": 3}),
-    ):
-        x, y, z = _lines(segments)
-        figure.add_scatter3d(x=x, y=y, z=z, mode="lines", name=name, line=line, hoverinfo="skip", opacity=0.7)
+    sides = TETRAHEDRON[list(combinations(range(4), 2))]
+    lines = [
+        {"from": start, "to": end, "color": color, "width": width, "name": name}
+        for name, segments, color, width in (
+            ("side", sides, KNOWN, 1.5),
+            ("tie line", edges[~at_new] @ TETRAHEDRON, KNOWN, 0.7),
+            ("tie line of a new crystal", edges[at_new] @ TETRAHEDRON, NEW, 1.5),
+        )
+        for start, end in segments.round(4).tolist()
+    ]
     inside = (entries.fractions > SAME).all(axis=1)
+    labels, balls = entries.point_labels(), []
     for name, rows, marker in entries.groups():
         stable = "on the hull" in name
-        rows = rows & (stable | inside)
-        x, y, z = (entries.fractions[rows] @ CORNERS).round(4).T.tolist()
-        named = (inside | (entries.round > 0))[rows]
-        figure.add_scatter3d(
-            x=x,
-            y=y,
-            z=z,
-            mode="markers+text" if stable else "markers",
-            name=name,
-            marker={**marker, "size": marker["size"] / 2.5},
-            text=np.where(named, entries.point_labels()[rows], "").tolist(),
-            textposition="top center",
-            customdata=entries.hover[rows].tolist(),
-            hovertemplate="%{customdata}<extra></extra>",
-        )
-    x, y, z = (CORNERS + 0.12 * (CORNERS - CORNERS.mean(axis=0))).round(4).T.tolist()
-    figure.add_scatter3d(
-        x=x, y=y, z=z, mode="text", name="elements", text=entries.elements, textfont={"size": 14}, hoverinfo="skip"
-    )
-    figure.update_layout(
-        scene={
-            **{axis: {"visible": False} for axis in ("xaxis", "yaxis", "zaxis")},
-            "aspectmode": "manual",
-            "aspectratio": dict(zip("xyz", 1.5 * np.ptp(CORNERS, axis=0), strict=True)),
-            "dragmode": "orbit",
-            # Between two opposite edges: no corner hides behind the others.
-            "camera": {"eye": {"x": -1.25, "y": -0.85, "z": 0.95}, "projection": {"type": "orthographic"}},
-        },
-        showlegend=False,
-    )
-    return figure
+        for row in np.flatnonzero(rows & (stable | inside)):
+            balls.append(
+                {
+                    "at": (entries.fractions[row] @ TETRAHEDRON).round(4).tolist(),
+                    "pixels": marker["size"] / 2,
+                    "color": marker["color"],
+                    "open": marker.get("symbol") == "diamond-open",
+                    "title": Markup(entries.hover[row].replace("<br>", ", ")).striptags(),
+                    "id": entries.ids[row],
+                    "name": name,
+                    "label": Markup(labels[row]).striptags() if stable else "",
+                }
+            )
+    outward = TETRAHEDRON + 0.12 * (TETRAHEDRON - TETRAHEDRON.mean(axis=0))
+    texts = [
+        {"at": at, "text": element} for at, element in zip(outward.round(4).tolist(), entries.elements, strict=True)
+    ]
+    return {"lines": lines, "balls": balls, "texts": texts}
 
 
 def _lines(edges: np.ndarray) -> list[list[float | None]]:

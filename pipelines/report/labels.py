@@ -1,22 +1,24 @@
-"""Text for pages and plots, escaped: formulas with subscripts, mappings, numbers with units."""
+"""Text for pages and plots: formulas with subscripts, mappings, numbers with units. What is markup says so by its type;
+all else is escaped where a template writes it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from html import escape
+
+from markupsafe import Markup, escape
 
 NOTHING = "–"
 
 
-def formula_html(formula: str) -> str:
+def formula_html(formula: str) -> Markup:
     """ "Li2O" -> "Li<sub>2</sub>O", everything else escaped; plotly and browsers both read it."""
-    return re.sub(r"(?<=[A-Za-z)\]])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", escape(formula))
+    return Markup(re.sub(r"(?<=[A-Za-z)\]])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", str(escape(formula))))
 
 
 def mapping_text(mapping: Mapping[str, str]) -> str:
-    """{"Na": "K"} -> "Na → K", escaped."""
-    return escape(", ".join(f"{old} → {new}" for old, new in mapping.items()))
+    """{"Na": "K"} -> "Na → K"."""
+    return ", ".join(f"{old} → {new}" for old, new in mapping.items())
 
 
 def count(value: int) -> str:
@@ -34,7 +36,7 @@ def milli(value: float, digits: int = 0) -> str:
 
 
 def cell(value: object) -> str:
-    """Any value of a table, escaped; numbers to four significant digits, a dash for nothing."""
+    """Any value of a table; numbers to four significant digits, a dash for nothing."""
     if value is None or value != value:
         return NOTHING
     if isinstance(value, bool):
@@ -43,7 +45,7 @@ def cell(value: object) -> str:
         return count(value)
     if isinstance(value, float):
         return f"{value:.4g}".replace("-", "−")
-    return escape(str(value))
+    return str(value)
 
 
 def duration(seconds: float) -> str:

@@ -1,47 +1,52 @@
 """`write_report`: `ReportData` -> one HTML file that opens without a network. Called by the driver and `gnome report`.
 
-The page's frame, style and script are page.html, page.css and page.js beside this module, its sections in `sections/`.
+Templates are in `templates/`, styles and scripts in `assets/`, what sections say in `sections/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from html import escape
-from importlib.resources import files
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from string import Template
+from typing import Any
 
-from plotly.offline import get_plotlyjs
+from markupsafe import Markup
 
 from gnome_core.files import write_file
+from pipelines.report.crystal_records import COLUMNS
 from pipelines.report.data import ReportData
+from pipelines.report.periodic_table import appearance
 from pipelines.report.sections import accuracy, analyses, discoveries, rounds, run
 from pipelines.report.sections.elements import Page, script_json
+from pipelines.report.templates import asset, render_template
 from pipelines.store.store import Store
 
 REPORT = "report.html"
 
-# Key, title and body, in the page's order. One that is empty has nothing to say of this store and is left out.
-SECTIONS: tuple[tuple[str, str, Callable[[Page], str]], ...] = (
-    ("credibility", "Credibility", analyses.credibility),
-    ("summary", "Summary", rounds.summary),
-    ("funnel", "Funnel", rounds.funnel),
-    ("candidates", "Candidates", rounds.candidates),
-    ("random-search", "Random search", rounds.random_search),
+Section = tuple[str, str, Callable[[Page], dict[str, Any] | None]]
+# Key (of its template too), title and what fills the template, in the page's order. None: nothing to say of this store.
+SECTIONS: tuple[Section, ...] = (
+    ("discoveries", "Discoveries", discoveries.discoveries),
+    ("hulls", "Hulls", discoveries.hulls),
+    ("summary", "Rounds", rounds.summary),
     ("hit-rate", "Hit rate", accuracy.hit_rate),
     ("accuracy", "Predicted and evaluated", accuracy.accuracy),
     ("calibration", "Uncertainty", accuracy.calibration),
-    ("hulls", "Hulls", discoveries.hulls),
-    ("crystals", "Stable new crystals", discoveries.crystals),
+    ("funnel", "Funnel", rounds.funnel),
+    ("candidates", "Candidates", rounds.candidates),
+    ("random-search", "Random search", rounds.random_search),
     ("analyses", "Analyses", analyses.analyses),
     ("provenance", "Provenance", discoveries.provenance),
     ("timings", "Timings", run.timings),
     ("config", "Configuration", run.config),
 )
-# Nothing but what the file itself holds; plotly.js draws its icons and downloads as data and blob addresses.
+# Nothing but what the file itself holds; figures are saved from data and blob addresses.
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+    "base-uri 'none'; form-action 'none'"
 )
+LIVE_POLICY = CONTENT_POLICY + "; connect-src 'self'"  # a page that is served asks its server what is new
+SCRIPTS = ("files.js", "figures.js", "scene.js", "crystal.js", "table.js", "live.js", "page.js")
+FOOTER = "One file, no network. Crystals on the hull lie at most 0.05 meV/atom above it."
 
 
 def write_report(data: ReportData, path: str | Path) -> Path:
@@ -58,27 +63,44 @@ def write_store_report(store: Store, data: ReportData) -> str:
     return store.storage.address(REPORT) if store.in_bucket else str(Path(store.root, REPORT))
 
 
-def render(data: ReportData) -> str:
-    """The whole document."""
+def render(data: ReportData, live: str = "") -> str:
+    """The whole document. live: where a page that is served asks how the store stands; none asks in a file."""
     page = Page.of(data)
-    sections = [(key, title, body) for key, title, write in SECTIONS if (body := write(page))]
-    here = files("pipelines.report")
-    frame, style, script = (here.joinpath(name).read_text("utf-8") for name in ("page.html", "page.css", "page.js"))
-    n = len([r for r in data.rounds if r > 0])
-    rounds_done = f"{n} {'round' if n == 1 else 'rounds'}"
-    return Template(frame).substitute(
-        policy=CONTENT_POLICY,
-        title=escape(data.title),
-        lead=f"{rounds_done}; all energies on the scale <code>{escape(data.scale)}</code>",
-        navigation=" ".join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections),
-        sections="\n".join(
-            f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>\n{body}\n</section>'
-            for key, title, body in sections
-        ),
-        footer="One file, no network. Crystals on the hull lie at most 0.05 meV/atom above it.",
-        figures=script_json(page.figures),
-        views=script_json(page.views),
-        style=style,
-        plotly=get_plotlyjs(),
-        script=script,
+    sections = [
+        (key, title, render_template(f"sections/{key}.html", **context))
+        for key, title, write in SECTIONS
+        if (context := write(page)) is not None
+    ]
+    embedded = {
+        "figures": page.figures,
+        "scenes": page.scenes,
+        "crystals": page.crystals,
+        "columns": [{"key": c.key, "unit": c.unit, "numeric": c.numeric, "shown": c.shown} for c in COLUMNS],
+        "elements": appearance(symbol for record in page.crystals for symbol in record["elements"]),
+    }
+    scale = Markup("{}. All energies on the scale <code>{}</code>.").format(data.made, data.scale)
+    return render_frame(data.title, [rounds.campaign(page), scale], sections, embedded, live)
+
+
+def render_frame(
+    title: str,
+    lead: Sequence[str],
+    sections: Sequence[tuple[str, str, Markup]],
+    embedded: dict[str, Any],
+    live: str = "",
+) -> str:
+    """A document of these sections (key, title, body), with styles, scripts and the JSON that scripts read."""
+    page = render_template(
+        "page.html",
+        title=title,
+        lead=lead,
+        sections=sections,
+        policy=LIVE_POLICY if live else CONTENT_POLICY,
+        live=live,
+        footer=FOOTER,
+        data=[(key, script_json(value)) for key, value in embedded.items()],
+        style=Markup(asset("page.css")),
+        plotly=Markup(asset("plotly-basic.min.js")),
+        script=Markup('(() => {\n"use strict";\n' + "\n".join(map(asset, SCRIPTS)) + "\n})();"),
     )
+    return str(page)  # which is done: nothing more is put into it

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from html import escape
-
-import numpy as np
+from typing import Any
 
 from pipelines.report import plots
-from pipelines.report.labels import NOTHING, count, milli, number
-from pipelines.report.sections.elements import Page, gain_text, html_table, share_text
+from pipelines.report.labels import count, milli, number
+from pipelines.report.sections.elements import Page, Table, gain_text, share_text
 from pipelines.report.summary import curses, gain, hits_together, over_all
 
 
-def hit_rate(page: Page) -> str:
+def hit_rate(page: Page) -> dict[str, Any]:
     """Hits of the model's choices against chance's."""
     if not page.rounds:
-        return "<p>Nothing has been evaluated yet.</p>"
+        return {"table": None}
     header = ("Round", "Hit rate, model", "Hit rate, random", "Gain", "Precision", "Failed evaluations")
     rows = [
         [
@@ -32,75 +30,52 @@ def hit_rate(page: Page) -> str:
         model, random = hits_together(page.rounds)
         precision = over_all(r.precision for r in page.rounds)
         failed = count(sum(r.n_failed for r in page.rounds))
-        rows.append(
-            [
-                "all",
-                share_text(model),
-                share_text(random),
-                gain_text(gain(model, random)),
-                share_text(precision),
-                failed,
-            ]
-        )
-    return (
-        "<p>A hit lies at or below the hull as it was before the round; a failed evaluation is a miss. A "
-        "composition that was searched is one candidate, by its lowest structure. Precision: hits among the "
-        "evaluated crystals that the ensemble's median put at or below the hull. Bars: 95 % Wilson intervals.</p>"
-        + page.figure("hit-rate", plots.hit_rates(page.rounds), "Hit rate and precision by round against random")
-        + html_table("Hits of evaluated crystals (95 % interval)", header, rows, numeric={1, 2, 3, 4, 5})
-    )
+        together = (share_text(model), share_text(random), gain_text(gain(model, random)), share_text(precision))
+        rows.append(["all", *together, failed])
+    return {
+        "figure": page.figure(
+            "hit-rate", plots.hit_rates(page.rounds), "Hit rate and precision by round against random"
+        ),
+        "table": Table("Hits of evaluated crystals (95 % interval)", header, rows, numeric={1, 2, 3, 4, 5}),
+    }
 
 
-def accuracy(page: Page) -> str:
+def accuracy(page: Page) -> dict[str, Any]:
     """Predicted against evaluated energies; how training went."""
     if not page.rounds:
-        return "<p>Nothing has been evaluated yet.</p>"
-    figures = page.figure(
-        "parity", plots.parity(page.data, page.rounds), "Predicted against evaluated formation energies, by round"
-    )
+        return {"table": None}
+    figures = [
+        page.figure(
+            "parity", plots.parity(page.data, page.rounds), "Predicted against evaluated formation energies, by round"
+        )
+    ]
     if page.data.members:
-        figures += page.figure(
-            "members", plots.member_errors(page.data), "Validation error of each ensemble member after training"
-        )
+        caption = "Validation error of each ensemble member after training"
+        figures.append(page.figure("members", plots.member_errors(page.data), caption))
     if page.data.curves:
-        figures += page.figure(
-            "curves",
-            plots.learning_curves(page.data),
-            "Training of each ensemble member: loss (lines) and validation error (diamonds) by epoch",
-        )
+        caption = "Training of each ensemble member: loss (lines) and validation error (diamonds) by epoch"
+        figures.append(page.figure("curves", plots.learning_curves(page.data), caption))
     header = ("Round", "MAE (meV/atom)", "Mean error (meV/atom)")
     rows = [[str(r.round), milli(r.mae, 1), milli(r.bias, 1)] for r in page.rounds]
-    return (
-        f'<div class="pair">{figures}</div>'
-        + html_table("Ensemble median minus evaluation", header, rows, numeric={1, 2})
-        + _winners_curse(page)
-    )
+    table = Table("Ensemble median minus evaluation", header, rows, numeric={1, 2})
+    return {"figures": figures, "table": table, "curse": _winners_curse(page)}
 
 
-def _winners_curse(page: Page) -> str:
+def _winners_curse(page: Page) -> Table:
     found = curses(page.data)
-    judges = list(found[0].judges)
-    header = ("Round", "Chosen by the models, evaluated", "Chosen at random, evaluated")
-    header += tuple(f"On the hull, by {escape(judge)}" for judge in judges)
+    header = ["Round", "Chosen by the models, evaluated", "Chosen at random, evaluated"]
+    header += [f"On the hull, by {judge}" for judge in found[0].judges]
     rows = [
-        [str(curse.round), *(_rise(value) for value in (curse.model, curse.random, *curse.judges.values()))]
+        [str(curse.round), *(milli(rise, 1) for rise in (curse.model, curse.random, *curse.judges.values()))]
         for curse in found
     ]
-    return (
-        "<p>What is chosen for a low energy is chosen for an error as well: how much higher, on average, energies came "
-        "out at the next judge. Of a random choice the rise is the model's bias alone.</p>"
-        + html_table("The winner's curse (meV/atom)", header, rows, numeric=set(range(1, len(header))))
-    )
+    return Table("The winner's curse (meV/atom)", header, rows, numeric=range(1, len(header)))
 
 
-def _rise(value: float) -> str:
-    return NOTHING if np.isnan(value) else milli(value, 1)
-
-
-def calibration(page: Page) -> str:
+def calibration(page: Page) -> dict[str, Any]:
     """Whether the ensemble's spread tells its error."""
     if not page.rounds:
-        return "<p>Nothing has been evaluated yet.</p>"
+        return {"table": None}
     header = ("Round", "Errors inside the IQR (50 % expected)", "Rank correlation of |error| and IQR")
     rows = [
         [str(r.round), number(100 * r.inside_iqr) + " %", number(r.calibration.rank_correlation, 2)]
@@ -116,6 +91,7 @@ def calibration(page: Page) -> str:
         plots.error_against_spread(page.data, page.rounds),
         "Absolute error against the ensemble's spread, one point an evaluated crystal",
     )
-    return f'<div class="pair">{covered}{spread}</div>' + html_table(
-        "Does the spread tell the error?", header, rows, numeric={1, 2}
-    )
+    return {
+        "figures": [covered, spread],
+        "table": Table("Does the spread tell the error?", header, rows, numeric={1, 2}),
+    }

@@ -1,14 +1,14 @@
-"""What all sections are made of: tables, figures and numbers as HTML, and the page that gathers them."""
+"""What all sections are made of: tables, figures and numbers as text, and the page that gathers them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from html import escape
 
 import plotly.graph_objects as go
 import pyarrow as pa
+from markupsafe import Markup
 
 from pipelines.reading.discoveries import StableCrystal
 from pipelines.report.data import ReportData
@@ -19,58 +19,58 @@ MAX_ROWS = 200  # of an analysis' table; `gnome analyse --export` writes all of 
 
 
 @dataclass(frozen=True)
-class Page:
-    """A report in the making: what its sections read, and what they leave for the page's script to draw.
+class Table:
+    """Cells are text or markup; the first cell of a row is its header. numeric, wide: columns set so. tall: scrolls."""
 
-    rounds: of those that evaluated anything. stable: the deepest first. figures, views: by the key of their place.
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: Collection[int] = ()
+    wide: Collection[int] = ()
+    tall: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A place on the page for the figure of this key; the caption without its markup is the alternative text."""
+
+    key: str
+    caption: str
+    size: str = ""
+    solid: bool = False  # a scene in three dimensions, not a plot
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report in the making: what its sections read, and what they leave for the page's scripts to draw.
+
+    rounds: of those that evaluated anything. stable: the deepest first. figures, scenes: by the key of their place.
+    crystals: one record a row of the table of discoveries.
     """
 
     data: ReportData
     rounds: list[RoundSummary]
     stable: list[StableCrystal]
     figures: dict[str, dict] = field(default_factory=dict)
-    views: dict[str, dict] = field(default_factory=dict)
+    scenes: dict[str, dict] = field(default_factory=dict)
+    crystals: list[dict] = field(default_factory=list)
 
     @classmethod
     def of(cls, data: ReportData) -> Page:
         """One on which nothing has been drawn yet."""
         return cls(data, summarize(data), sorted(data.stable, key=lambda s: (s.e_above_hull, s.id)))
 
-    def figure(self, key: str, figure: go.Figure, caption: str, size: str = "") -> str:
-        """A place for the figure; `caption` is HTML and, stripped of its subscripts, the alternative text."""
-        self.figures[key] = plain_figure(figure)
-        alt = caption.replace("<sub>", "").replace("</sub>", "").replace('"', "&quot;")
-        return (
-            f'<figure><div class="plot {size}" data-figure="{escape(key)}" role="img" aria-label="{alt}"></div>'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
+    def figure(self, key: str, figure: go.Figure | dict, caption: str, size: str = "") -> Figure:
+        """A place for a plot, or for a scene that assets/scene.js draws."""
+        if isinstance(figure, dict):
+            self.scenes[key] = figure
+        else:
+            self.figures[key] = plain_figure(figure)
+        return Figure(key, caption, size, solid=isinstance(figure, dict))
 
 
-def html_table(
-    caption: str,
-    header: tuple[str, ...],
-    rows: list[list[str]],
-    numeric: Collection[int] = (),
-    wide: Collection[int] = (),
-    row_attributes: list[str] | None = None,
-    tall: bool = False,
-) -> str:
-    """A table whose cells are HTML already; the first cell of a row is its header. Scrolls sideways on a phone."""
-    kind = {**dict.fromkeys(numeric, ' class="n"'), **dict.fromkeys(wide, ' class="reasons"')}
-    head = "".join(f'<th scope="col"{kind.get(i, "")}>{name}</th>' for i, name in enumerate(header))
-    body = []
-    for row, attributes in zip(rows, row_attributes or [""] * len(rows), strict=True):
-        first, *rest = row
-        cells = "".join(f"<td{kind.get(i, '')}>{cell}</td>" for i, cell in enumerate(rest, start=1))
-        body.append(f'<tr {attributes}><th scope="row">{first}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{caption}">'
-        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def arrow_table(caption: str, table: pa.Table) -> str:
-    """The first MAX_ROWS rows of a table, folded; formulas with subscripts, numbers to three digits."""
+def arrow_table(caption: str, table: pa.Table) -> Table:
+    """The first MAX_ROWS rows of a table; formulas with subscripts, numbers to four digits."""
     names = table.column_names
     numeric = {
         i for i, field in enumerate(table.schema) if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
@@ -79,17 +79,15 @@ def arrow_table(caption: str, table: pa.Table) -> str:
         [formula_html(row[name]) if name == "formula" and row[name] else cell(row[name]) for name in names]
         for row in table.slice(0, MAX_ROWS).to_pylist()
     ]
-    header = tuple(escape(name.replace("_", " ")) for name in names)
+    header = tuple(name.replace("_", " ") for name in names)
     more = f", the first {MAX_ROWS} of {len(table):,} rows" if len(table) > MAX_ROWS else ""
-    return (
-        f"<details><summary>{caption}{more}</summary>{html_table(caption, header, rows, numeric, tall=True)}</details>"
-    )
+    return Table(caption + more, header, rows, numeric, tall=True)
 
 
-def short_id(id_: str) -> str:
+def short_id(id_: str) -> Markup:
     """Digests are cut to 12 characters; the whole one is the tooltip."""
     short = id_ if len(id_) <= 16 else id_[:12] + "…"
-    return f'<code title="{escape(id_)}">{escape(short)}</code>'
+    return Markup('<code title="{}">{}</code>').format(id_, short)
 
 
 def percent(share: Share) -> str:
@@ -123,7 +121,7 @@ def plain_figure(figure: go.Figure) -> dict:
     return {"data": content["data"], "layout": content["layout"]}
 
 
-def script_json(value: object) -> str:
+def script_json(value: object) -> Markup:
     """JSON that cannot end the script element it stands in, whatever the strings hold."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from html import escape
+from typing import Any
+
+from markupsafe import Markup
 
 from pipelines.report import plots
 from pipelines.report.data import StageCounts
 from pipelines.report.labels import NOTHING, count, duration, formula_html, milli, number
-from pipelines.report.sections.elements import Page, gain_text, html_table, part_text, percent, share_text
+from pipelines.report.sections.elements import Page, Table, gain_text, part_text, percent, share_text
 from pipelines.report.summary import RoundSummary, gain, headline, hits_together, search_hits
 
 MAX_UNPACKED = 50
 MAX_SEARCHED = 500
 
 
-def summary(page: Page) -> str:
+def campaign(page: Page) -> str:
+    """The campaign in a sentence."""
+    n = sum(round_ > 0 for round_ in page.data.rounds)
+    generators = sorted({g.generator.replace("_", " ") for g in page.data.generated})
+    by = f" of {' and '.join(generators)}" if generators else ""
+    within = page.data.config.get("generation", {}).get("elements") or page.data.config.get("snapshot_elements")
+    among = f" among {len(within)} elements ({', '.join(within)})" if within else ""
+    generated = sum(s.n_out for s in page.data.stages if s.stage == "generate")
+    return (
+        f"{n} {'round' if n == 1 else 'rounds'}{by}{among}: {count(generated)} candidates generated, "
+        f"{count(len(page.data.jobs))} chosen and evaluated, {count(len(page.stable))} new crystals on the hull."
+    )
+
+
+def summary(page: Page) -> dict[str, Any]:
     """The figures that tell most, as cards."""
     found = headline(page.stable)
     by_round = ", ".join(
@@ -22,7 +38,7 @@ def summary(page: Page) -> str:
     )
     published = f"{count(found.on_mp_hull)} on or below MP's hull" if found.on_mp_hull is not None else ""
     confirmed = (
-        [] if found.confirmed is None else [("new, confirmed", count(found.confirmed), escape(f"by {found.judges}"))]
+        [] if found.confirmed is None else [("new, confirmed", count(found.confirmed), f"by {found.judges}")]
     )
     evaluated = int(sum(page.data.jobs["e_form"].is_valid().to_pylist()))
     generated = sum(s.n_out for s in page.data.stages if s.stage == "generate")
@@ -38,46 +54,44 @@ def summary(page: Page) -> str:
         cards += [
             (f"hit rate, round {last.round}", percent(last.model), f"random baseline {percent(last.random)}"),
             ("gain over random", gain_text(gain(*hits_together(page.rounds))), "all rounds"),
-            (f"MAE, round {last.round}", f"{milli(last.mae)} <small>meV/atom</small>", _change(first, last)),
+            (f"MAE, round {last.round}", f"{milli(last.mae)} meV/atom", _change(first, last)),
         ]
     total = sum(s.seconds for s in page.data.stages)
     cards.append(("wall time of the stages", duration(total), f"{len(page.data.stages)} stages"))
-    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{note}</dd></div>" for name, value, note in cards)
-    return f'<dl class="cards">{items}</dl>'
+    return {"cards": cards}
 
 
-def funnel(page: Page) -> str:
+def funnel(page: Page) -> dict[str, Any]:
     """Rows through every stage, and why some were turned away."""
     header = ("Round", "Stage", "In", "Out", "Rejected", "Dead", "In = out + rejected + dead", "Reasons")
     rows = [
         [
             str(s.round),
-            escape(s.stage),
+            s.stage,
             count(s.n_in),
             count(s.n_out),
             count(s.n_rejected),
             count(s.n_dead),
-            "yes" if s.balanced else "<strong>no</strong>",
+            "yes" if s.balanced else Markup("<strong>no</strong>"),
             _reasons(s),
         ]
         for s in page.data.stages
     ]
-    return (
-        "<p>Every row that enters a stage leaves it, is turned away by a named rule, or becomes a dead letter.</p>"
-        + page.figure("funnel", plots.funnel(page.data), "Rows that left each stage, by round")
-        + html_table("Rows through each stage", header, rows, numeric={2, 3, 4, 5}, wide={7})
-    )
+    return {
+        "figure": page.figure("funnel", plots.funnel(page.data), "Rows that left each stage, by round"),
+        "table": Table("Rows through each stage", header, rows, numeric={2, 3, 4, 5}, wide={7}),
+    }
 
 
-def candidates(page: Page) -> str:
+def candidates(page: Page) -> dict[str, Any]:
     """What each generator made, and how much of it was new and scored."""
     if not page.data.generated:
-        return "<p>Nothing has been generated yet.</p>"
+        return {"table": None}
     header = ("Round", "Generator", "Elements", "Recipes", "New", "Scored", "Charge-balanced")
     rows = [
         [
             str(g.round),
-            escape(g.generator),
+            g.generator,
             str(g.n_elements),
             count(g.recipes),
             count(g.new),
@@ -88,43 +102,35 @@ def candidates(page: Page) -> str:
     ]
     kept, balanced = (sum(getattr(g, name) for g in page.data.generated) for name in ("kept", "balanced"))
     share = f" {number(100 * balanced / kept, 1)} % of the scored are." if kept else ""
-    return (
-        "<p>New: of a composition that no entry, no earlier proposal and no list of the round has, and that no rule "
-        "turned away. Charge-balanced: the elements, at one common charge each, add up to zero, and no cation is more "
-        f"electronegative than an anion.{share}</p>"
-        + page.figure("generated", plots.generated(page.data), "Recipes of new compositions by generator")
-        + html_table("Candidates by generator and number of elements", header, rows, numeric={2, 3, 4, 5, 6}, tall=True)
-        + _searched_compositions(page)
-    )
+    unpacked = [formula_html(formula) for _, formula in page.data.unpacked]
+    return {
+        "share": share,
+        "figure": page.figure("generated", plots.generated(page.data), "Recipes of new compositions by generator"),
+        "table": Table(
+            "Candidates by generator and number of elements", header, rows, numeric={2, 3, 4, 5, 6}, tall=True
+        ),
+        "compositions": _searched_compositions(page),
+        "unpacked": unpacked[:MAX_UNPACKED],
+        "more_unpacked": max(len(unpacked) - MAX_UNPACKED, 0),
+    }
 
 
-def _searched_compositions(page: Page) -> str:
-    """Shares of the oxidation rule, and compositions that would not pack, where random structures were made."""
+def _searched_compositions(page: Page) -> Table | None:
+    """Shares of the oxidation rule, where random structures were made."""
     if not page.data.compositions:
-        return ""
+        return None
     header = ("Round", "Elements", "Compositions", "Pass the oxidation rule")
     rows = [
-        [
-            str(c.round),
-            str(c.n_elements),
-            count(c.enumerated),
-            f"{count(c.passed)} ({number(100 * c.passed / c.enumerated, 1)} %)" if c.enumerated else NOTHING,
-        ]
+        [str(c.round), str(c.n_elements), count(c.enumerated), part_text(c.passed, c.enumerated)]
         for c in page.data.compositions
     ]
-    table = html_table("Compositions taken for random structures", header, rows, numeric={1, 2, 3})
-    if not page.data.unpacked:
-        return table
-    names = ", ".join(formula_html(formula) for _, formula in page.data.unpacked[:MAX_UNPACKED])
-    more = len(page.data.unpacked) - MAX_UNPACKED
-    rest = f" and {count(more)} more" if more > 0 else ""
-    return f'{table}<p class="note">No random structure could be packed of {names}{rest}.</p>'
+    return Table("Compositions taken for random structures", header, rows, numeric={1, 2, 3})
 
 
-def random_search(page: Page) -> str:
-    """Compositions that were searched with random structures; empty where none were."""
+def random_search(page: Page) -> dict[str, Any] | None:
+    """Compositions that were searched with random structures; None where none were."""
     if not page.data.searches:
-        return ""
+        return None
     header = (
         "Round",
         "Compositions",
@@ -174,24 +180,21 @@ def random_search(page: Page) -> str:
         "Lowest (eV/atom)",
         "To the hull before the round (meV/atom)",
     )
-    least = page.data.searches[-1].least_converged
-    return (
-        "<p>Compositions near the hull by the compositional ensemble, each searched with random structures. A hit: "
-        "the lowest structure lies at or below the hull as it was before the round. A composition's lowest energy "
-        f"is a label of the next ensemble where at least {least} of its structures converged.</p>"
-        + page.figure(
+    return {
+        "least": page.data.searches[-1].least_converged,
+        "figure": page.figure(
             "search-volumes",
             plots.search_volumes(page.data),
             "Relaxations that converged, by the volume that the structure began with",
-        )
-        + html_table("Random search, by round", header, rows, numeric={1, 2, 3, 4, 5, 6, 7, 8})
-        + html_table("Searched compositions", names, by_composition, numeric={1, 2, 3, 5, 6, 7}, tall=True)
-    )
+        ),
+        "table": Table("Random search, by round", header, rows, numeric={1, 2, 3, 4, 5, 6, 7, 8}),
+        "compositions": Table("Searched compositions", names, by_composition, numeric={1, 2, 3, 5, 6, 7}, tall=True),
+    }
 
 
 def _reasons(stage: StageCounts) -> str:
     named = [*sorted(stage.rejected.items()), *((f"dead: {reason}", n) for reason, n in sorted(stage.dead.items()))]
-    return ", ".join(f"{escape(reason.replace('_', ' '))} {count(n)}" for reason, n in named if n) or NOTHING
+    return ", ".join(f"{reason.replace('_', ' ')} {count(n)}" for reason, n in named if n) or NOTHING
 
 
 def _change(first: RoundSummary, last: RoundSummary) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from html import escape
+from typing import Any
 
 from pipelines.report import plots
 from pipelines.report.labels import NOTHING, count, duration, number
-from pipelines.report.sections.elements import Page, html_table
+from pipelines.report.sections.elements import Page, Table
 
 
-def timings(page: Page) -> str:
+def timings(page: Page) -> dict[str, Any]:
     """Wall time of each stage."""
     header = ("Round", "Stage", "Wall time", "Rows in", "Rows per second", "Bytes written", "Evaluations")
     rows = [
         [
             str(s.round),
-            escape(s.stage),
+            s.stage,
             duration(s.seconds),
             count(s.n_in),
             number(s.n_in / s.seconds, 1) if s.seconds > 0 else NOTHING,
@@ -25,18 +25,17 @@ def timings(page: Page) -> str:
         ]
         for s in page.data.stages
     ]
-    return page.figure("timings", plots.timings(page.data), "Wall time of each stage, stacked by round") + (
-        "<details><summary>Table</summary>"
-        + html_table("Wall time of the committed attempts", header, rows, numeric={2, 3, 4, 5, 6})
-        + "</details>"
-    )
+    return {
+        "figure": page.figure("timings", plots.timings(page.data), "Wall time of each stage, stacked by round"),
+        "table": Table("Wall time of the committed attempts", header, rows, numeric={2, 3, 4, 5, 6}),
+    }
 
 
-def config(page: Page) -> str:
-    """The newest round's settings and the versions of what ran."""
-    text = json.dumps(dict(page.data.config), indent=2, ensure_ascii=False, default=str)
-    rows = [[escape(name), escape(version)] for name, version in page.data.versions.items()]
-    return (
-        f"<details><summary>Round configuration</summary><pre><code>{escape(text)}</code></pre></details>"
-        "<details><summary>Versions</summary>" + html_table("Versions", ("Package", "Version"), rows) + "</details>"
-    )
+def config(page: Page) -> dict[str, Any]:
+    """The newest round's settings, first those that are not the defaults, and the versions of what ran."""
+    changed = [[name, json.dumps(value, ensure_ascii=False)] for name, value in page.data.changed.items()]
+    return {
+        "changed": Table("Settings that differ from the defaults", ("Setting", "Value"), changed, wide={1}),
+        "text": json.dumps(dict(page.data.config), indent=2, ensure_ascii=False, default=str),
+        "versions": Table("Versions", ("Package", "Version"), [list(pair) for pair in page.data.versions.items()]),
+    }

@@ -129,6 +129,7 @@ def report_data() -> ReportData:
     stable = tuple(
         StableCrystal(
             id=ids[i],
+            job=ids[i],
             formula=formulas[i],
             chemsys=chemsys(numbers[i]),
             round=int(round_[i]),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from html import escape
 
 import pyarrow as pa
 import pytest
+from markupsafe import escape
 
 from gnome_core.analysis.result import Analysis
 from pipelines.analyses import ANALYSES
@@ -45,14 +45,21 @@ def test_bars_are_the_numbers_of_the_tables(analyses):
 
 
 def test_the_report_opens_with_the_waterfall(report_data, analyses):
-    stored = StoredAnalysis(analyses["credibility"], 2)
+    analysis = analyses["credibility"]
+    crystals = analysis.tables["crystals"]
+    ids = pa.array([one.id for one in report_data.stable[: len(crystals)]])
+    crystals = crystals.set_column(crystals.column_names.index("id"), "id", ids)
+    stored = StoredAnalysis(dataclasses.replace(analysis, tables={**analysis.tables, "crystals": crystals}), 2)
     page = render(dataclasses.replace(report_data, credibility=stored))
     first, *others = page.partition("<main")[2].split("<section ")[1:]
-    assert first.startswith('id="credibility"')
-    assert others[0].startswith('id="summary"')
+    assert first.startswith('id="discoveries"')
+    assert others[0].startswith('id="hulls"')
     for row in stored.analysis.tables["waterfall"].to_pylist():
-        assert f'<th scope="row">{escape(row["filter"])}</th><td class="n">{row["left"]}</td>' in first
-    assert "known composition: mp, oqmd" in first
+        assert f'<th scope="row">{escape(row["filter"])!s}</th><td class="n">{row["left"]}</td>' in first
+    assert 'title="composition: known composition: mp, oqmd"' in first
+    passed = sum(crystals["credible"].to_pylist())
+    assert f"<dt>pass every check</dt><dd>{passed}</dd>" in first
+    assert first.count("passes all ") == passed > 0
     assert "credibility-0" in first
 
 
