@@ -50,6 +50,7 @@ PANELS: dict[str, dict[str, Callable | typer.Typer]] = {
         "top": outcomes.top,
         "confirm": confirm.confirm,
         "report": outcomes.report,
+        "serve": outcomes.serve,
         "show": outcomes.show,
         "export": outcomes.export,
         "analyse": analyse.app,

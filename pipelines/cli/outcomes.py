@@ -1,34 +1,81 @@
-"""`gnome report`, `gnome top`, `gnome show` and `gnome export`: what has come of a store."""
+"""`gnome report`, `gnome serve`, `gnome top`, `gnome show` and `gnome export`: what has come of a store."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.cli.hints import say_next
 from pipelines.cli.options import JsonOption, StoreArg
 
+if TYPE_CHECKING:
+    from pipelines.report.data import ReportData
+    from pipelines.store.store import Store
+
 
 def report(
-    store: StoreArg,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file; STORE/report.html.")] = None,
+    stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="Folders, or gs://BUCKET/PATH.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="HTML file; STORE/report.html, of several compare.html.")
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML file about all rounds and print its path."""
+    """Write one self-contained HTML file about all rounds and print its path; of several stores, one that compares."""
+    if len(stores) == 1:
+        report_store(stores[0], output)
+    else:
+        _compare(stores, output or Path("compare.html"))
+
+
+def report_store(store: str, output: Path | None = None) -> None:
+    """Write a store's report, where nobody says where into the store, and print its path."""
     from pipelines.cli.outputs import check_output, writing
-    from pipelines.cli.terminal import printable
-    from pipelines.report.collect import collect
     from pipelines.report.page import write_report, write_store_report
     from pipelines.store.store import Store
 
     opened = Store.open(store)
     check_output(output or (None if opened.in_bucket else opened.output_path("report.html")))
-    data = collect(opened)
-    for what in data.left_out:
-        typer.echo(printable(f"gnome: {what}"), err=True)
+    data = _collected(opened)
     with writing(output or Path(store, "report.html")):
         typer.echo(write_report(data, output) if output else write_store_report(opened, data))
+
+
+def _compare(stores: list[str], output: Path) -> None:
+    from pipelines.cli.outputs import check_output, writing
+    from pipelines.report.compare import named_apart, write_comparison
+    from pipelines.store.store import Store
+
+    opened = [Store.open(store) for store in stores]
+    check_output(output)
+    data = named_apart([_collected(store) for store in opened], stores)
+    with writing(output):
+        typer.echo(write_comparison(data, output))
+
+
+def _collected(store: Store) -> ReportData:
+    """What the store's report shows; what is damaged of its analyses is said."""
+    from pipelines.cli.terminal import printable
+    from pipelines.report.collect import collect
+
+    data = collect(store)
+    for what in data.left_out:
+        typer.echo(printable(f"gnome: {what}"), err=True)
+    return data
+
+
+def serve(
+    store: StoreArg,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8327,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; other than this machine's own, a token is asked for.")
+    ] = "127.0.0.1",
+) -> None:
+    """Show the report in a browser while the store grows; nothing is written. Ctrl-C ends it."""
+    from pipelines.cli.server import serve_report
+    from pipelines.store.store import Store
+
+    serve_report(Store.open(store), host, port)
 
 
 def top(

@@ -20,7 +20,7 @@ from pipelines.cli.options import (
     StoreArg,
     VerboseOption,
 )
-from pipelines.cli.outcomes import report
+from pipelines.cli.outcomes import report_store
 
 if TYPE_CHECKING:
     from pipelines.rounds.config import RoundConfig
@@ -101,7 +101,7 @@ def run(
     if (settings := load_round_config(opened, opened.rounds()[-1])).confirm.by:
         _second_opinion(opened, settings, flags)
     status(store)
-    report(store)
+    report_store(store)
     say_next(("top", store))
 
 
@@ -152,7 +152,7 @@ def learn(
         raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
     _follow(store, driver.run_stages(opened, round_, LEARN, flags, run_jobs=False))
     status(store)
-    report(store)
+    report_store(store)
     say_next(("top", store))
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from pipelines.cli.terminal import Terminal
-from pipelines.store.records import Attempt, Commit, stage_key
+from pipelines.store.records import Commit, stage_key
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
@@ -78,28 +77,22 @@ def watch_status(store: Store) -> None:
 
 def watched(store: Store) -> Table:
     """The newest round's stages: committed, running (the newest attempt's age and what it has written), or to run."""
-    from pipelines.rounds.gc import begun
-    from pipelines.rounds.plan import stages_of
+    from pipelines.rounds.standing import standings
 
     round_ = store.rounds()[-1]
     table = Table(title=f"{store.root}, round {round_}{' (finished)' if store.is_closed(round_) else ''}")
     for column in ("stage", "state", "in", "out", "rejected", "dead", "seconds", "bytes"):
         table.add_column(column, justify="left" if column in ("stage", "state") else "right")
-    for stage in stages_of(round_):
-        commit = store.commit(round_, stage)
-        attempts = store.storage.children(f"rounds/{stage_key(round_, stage)}/attempts")
-        if commit:
-            n = commit.counts
+    for one in standings(store, round_):
+        written = f"{one.written:,}"
+        if one.commit:
+            n = one.commit.counts
             counts = [str(rows) for rows in (n.n_in, n.n_out, n.n_rejected, n.n_dead)]
-            written = sum(stat.bytes for stat in commit.files)
-            table.add_row(stage, "committed", *counts, f"{commit.seconds:.1f}", f"{written:,}")
-        elif attempts:
-            attempt = Attempt(round_, stage, attempts[-1])
-            age = (datetime.now(UTC) - begun(attempt)).total_seconds()
-            written = sum(store.storage.files(attempt.path).values())
-            table.add_row(stage, f"attempt {len(attempts)}", "", "", "", "", f"{age:.0f}", f"{written:,}")
+            table.add_row(one.stage, "committed", *counts, f"{one.seconds:.1f}", written)
+        elif one.attempts:
+            table.add_row(one.stage, f"attempt {one.attempts}", "", "", "", "", f"{one.seconds:.0f}", written)
         else:
-            table.add_row(stage, "to run")
+            table.add_row(one.stage, "to run")
     return table
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -63,8 +63,15 @@ def write_store_report(store: Store, data: ReportData) -> str:
     return store.storage.address(REPORT) if store.in_bucket else str(Path(store.root, REPORT))
 
 
-def render(data: ReportData, live: str = "") -> str:
-    """The whole document. live: where a page that is served asks how the store stands; none asks in a file."""
+class Live(NamedTuple):
+    """Where a page that is served asks how the store stands, and the version of the store that it shows."""
+
+    address: str
+    version: str
+
+
+def render(data: ReportData, live: Live | None = None) -> str:
+    """The whole document. live: of a page that is served; a file asks nobody."""
     page = Page.of(data)
     sections = [
         (key, title, render_template(f"sections/{key}.html", **context))
@@ -87,7 +94,7 @@ def render_frame(
     lead: Sequence[str],
     sections: Sequence[tuple[str, str, Markup]],
     embedded: dict[str, Any],
-    live: str = "",
+    live: Live | None = None,
 ) -> str:
     """A document of these sections (key, title, body), with styles, scripts and the JSON that scripts read."""
     page = render_template(

@@ -4,14 +4,12 @@ const LIVE_EVERY = 2000; // ms
 
 function live(address, renew) {
   const place = document.getElementById("live");
-  let version = null;
   async function ask() {
     try {
       const state = await (await fetch(address, { cache: "no-store" })).json();
       place.replaceChildren(...state.lines.map((line) => node("p", {}, line)));
-      if (version !== null && state.version !== version) await renew();
-      version = state.version;
-    } catch (error) {
+      if (state.version !== document.body.dataset.version) await renew();
+    } catch {
       place.replaceChildren(node("p", {}, "The server does not answer; the page shows what it said last."));
     }
     setTimeout(ask, LIVE_EVERY);
@@ -23,6 +21,7 @@ function live(address, renew) {
 async function renewed() {
   const text = await (await fetch(location.pathname, { cache: "no-store" })).text();
   const page = new DOMParser().parseFromString(text, "text/html");
-  for (const kind of ["main", "nav", "header > .lead"]) document.querySelector(kind)?.replaceWith(page.querySelector(kind) ?? "");
+  for (const kind of ["main", "nav", "#lead"]) document.querySelector(kind)?.replaceWith(page.querySelector(kind) ?? "");
+  document.body.dataset.version = page.body.dataset.version;
   for (const data of page.querySelectorAll('script[type="application/json"]')) document.getElementById(data.id)?.replaceWith(data);
 }
