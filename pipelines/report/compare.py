@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -123,7 +124,7 @@ def _settings(stores: Sequence[ReportData]) -> Table:
     names = sorted({name for data in stores for name in data.changed})
     rows = []
     for name in names:
-        values = [str(data.changed.get(name, "default")) for data in stores]
+        values = [json.dumps(data.changed[name]) if name in data.changed else "default" for data in stores]
         if len(set(values)) > 1:
             rows.append([name, *values])
     return Table("Settings in which they differ", ("Setting", *(data.title for data in stores)), rows, tall=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 from urllib.parse import quote
 
@@ -12,10 +14,9 @@ import numpy as np
 from markupsafe import Markup
 
 from gnome_core.analysis.credibility import STEPS
-from gnome_core.compositions.formulas import SYMBOLS
+from gnome_core.compositions.formulas import SYMBOLS, composition_key
 from gnome_core.crystals.crystal import Crystal, crystal_digest
 from gnome_core.crystals.symmetry import SpaceGroup, space_group, symmetry_dataset
-from gnome_core.matching.prototypes import protostructure_label, prototype_of
 from pipelines.reading.discoveries import ProvenanceStep, StableCrystal
 from pipelines.report.data import ReportData
 from pipelines.report.labels import NOTHING, formula_html, mapping_text, milli, number
@@ -24,7 +25,7 @@ from pipelines.report.sections.elements import short_id
 MATERIALS_PROJECT = "https://next-gen.materialsproject.org/materials"
 _MP_ID = re.compile(r"mp-\d+")
 TITLES = {step.key: step.title for step in STEPS}
-SYMPREC = 0.01  # Å
+SYMPREC, TYPE_SYMPREC = 0.01, 0.1  # Å
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ COLUMNS = (
     Column("formula", "Formula"),
     Column("verdict", "Checks"),
     Column("space_group", "Space group"),
-    Column("prototype", "Prototype"),
+    Column("structure_type", "Structure type"),
     Column("e_form_per_atom", "Formation energy (eV/atom)", "eV/atom", numeric=True),
     Column("predicted_e_form", "Ensemble, ± half its IQR (eV/atom)", "eV/atom", numeric=True, shown=False),
     Column("e_above_hull_others", "To the hull without it (meV/atom)", "eV/atom", numeric=True),
@@ -68,10 +69,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Shape:
-    """group: None where moyopy finds none. conventional: its cell in vectors of the crystal's, if whole numbers."""
+    """group: None where moyopy finds none. conventional: its cell in vectors of the crystal's, if whole numbers.
+
+    type: as the ICSD describes structure types, "ABC3, cP5, 221, c b a": formula, Pearson symbol, space group, Wyckoff
+    positions. Origins of one type can differ, which `gnome analyse prototypes` sees through.
+    """
 
     group: SpaceGroup | None
-    prototype: str | None
+    type: str | None
     conventional: list[list[int]] | None
 
 
@@ -99,7 +104,7 @@ def _row(data: ReportData, one: StableCrystal, predicted: tuple[float, float] | 
         "formula": one.formula,
         "verdict": _verdict(verdict),
         "space_group": str(shape.group) if shape.group else None,
-        "prototype": shape.prototype,
+        "structure_type": shape.type,
         "e_form_per_atom": one.e_form,
         "predicted_e_form": predicted and predicted[0],
         "e_above_hull_others": one.e_above_hull,
@@ -116,7 +121,7 @@ def _row(data: ReportData, one: StableCrystal, predicted: tuple[float, float] | 
         "formula": formula_html(one.formula),
         "verdict": _marks(checks) + (values["verdict"] or NOTHING),
         "space_group": values["space_group"] or NOTHING,
-        "prototype": Markup("_<wbr>").join(shape.prototype.split("_")) if shape.prototype else NOTHING,
+        "structure_type": shape.type or NOTHING,
         "e_form_per_atom": number(one.e_form, 3) + within,
         "predicted_e_form": f"{number(predicted[0], 3)} ± {number(predicted[1] / 2, 3)}" if predicted else NOTHING,
         "e_above_hull_others": milli(one.e_above_hull, 1),
@@ -148,15 +153,25 @@ def _row(data: ReportData, one: StableCrystal, predicted: tuple[float, float] | 
 
 
 def shape_of(crystal: Crystal) -> Shape:
-    """Space group, prototype and conventional cell; kept, for a live page asks again at every commit."""
+    """Space group, structure type and conventional cell; kept, for a live page asks again at every commit."""
     digest = crystal_digest(crystal)
     if digest not in _shapes:
-        label = protostructure_label(crystal)
-        _shapes[digest] = Shape(space_group(crystal, SYMPREC), label and prototype_of(label), _conventional(crystal))
+        _shapes[digest] = Shape(space_group(crystal, SYMPREC), _type(crystal), _conventional(crystal))
     return _shapes[digest]
 
 
 _shapes: dict[str, Shape] = {}
+
+
+def _type(crystal: Crystal) -> str | None:
+    found = symmetry_dataset(crystal, TYPE_SYMPREC)
+    if found is None:
+        return None
+    counts = sorted(count for _, count in composition_key(crystal.numbers))
+    formula = "".join(letter + (str(n) if n > 1 else "") for letter, n in zip(ascii_uppercase, counts, strict=False))
+    letters = Counter(dict(zip(found.orbits, found.wyckoffs, strict=True)).values())
+    positions = " ".join(letter + (str(n) if n > 1 else "") for letter, n in sorted(letters.items(), reverse=True))
+    return f"{formula}, {found.pearson_symbol}, {found.number}, {positions}"
 
 
 def _conventional(crystal: Crystal) -> list[list[int]] | None:

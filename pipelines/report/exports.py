@@ -24,8 +24,8 @@ def check_format(format: str) -> None:
 def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]:
     """Write every table as FOLDER/NAME-TABLE.FORMAT and the pictures as FOLDER/NAME.html; the paths."""
     from pipelines.report.analysis_plots import figures
-    from pipelines.report.labels import cell
     from pipelines.report.page import render_frame
+    from pipelines.report.quantities import shown, title
     from pipelines.report.sections.elements import Figure, plain_figure
     from pipelines.report.templates import render_template
 
@@ -39,7 +39,7 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
     if pictures:
         places = [Figure(str(i), caption) for i, (caption, _) in enumerate(pictures)]
         body = render_template(
-            "analysis.html", cards=[(k, cell(v)) for k, v in analysis.summary.items()], figures=places
+            "analysis.html", cards=[(title(k), shown(k, v)) for k, v in analysis.summary.items()], figures=places
         )
         drawn = {place.key: plain_figure(figure) for place, (_, figure) in zip(places, pictures, strict=True)}
         page = render_frame(analysis.title, analysis.notes, [(analysis.name, "Figures", body)], {"figures": drawn})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,7 +47,9 @@ def appearance(symbols: Iterable[str]) -> dict[str, list]:
     for symbol in sorted(set(symbols)):
         z = NUMBERS[symbol]
         red, green, blue = (int(255 * part) for part in jmol_colors[z])
-        chi = float(Element(symbol).X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that a noble gas has none
+            chi = float(Element(symbol).X)
         found[symbol] = [
             f"#{red:02x}{green:02x}{blue:02x}",
             round(float(covalent_radii[z]), 2),

@@ -27,23 +27,27 @@ function bondsOf(record, elements) {
   const heights = [[1, 2], [2, 0], [0, 1]].map(([j, k]) => volume / Math.hypot(...cross(lattice[j], lattice[k])));
   const reach = heights.map((height) => Math.ceil(CUTOFF / height));
   const images = [...box(reach.map((r) => -r), reach)].map((image) => [image, times(image, lattice)]);
-  const pairs = [], nearest = Array(n).fill(Infinity);
+  const pairs = [], nearest = Array(n).fill(Infinity), near = Array.from({ length: n }, () => []);
   for (let i = 0; i < n; i++)
     for (let j = 0; j < n; j++) {
       const step = times(minus(sites[j], sites[i]), lattice);
       for (const [image, shift] of images) {
-        const d = Math.hypot(step[0] + shift[0], step[1] + shift[1], step[2] + shift[2]);
+        const vector = plus(step, shift), d = Math.hypot(...vector);
         if (d > CUTOFF || d < 1e-6) continue;
         nearest[i] = Math.min(nearest[i], d);
-        pairs.push([i, j, image, d]);
+        pairs.push([i, j, image, vector, d]);
+        near[i].push([vector, d]);
       }
     }
   const bonds = Array.from({ length: n }, () => []);
-  for (const [i, j, image, d] of pairs) {
+  // An atom stands between two if it is much nearer to the other one, and nearer to the first: the O of M-O-S.
+  const between = (vector, j, d) =>
+    near[j].some(([onward, e]) => e < 0.75 * d && Math.hypot(...plus(vector, onward)) < d && Math.hypot(...plus(vector, onward)) > 1e-3);
+  for (const [i, j, image, vector, d] of pairs) {
     const [, ri, xi] = elements[symbols[i]], [, rj, xj] = elements[symbols[j]];
     const unlike = (xj ?? 0) - (xi ?? 0);
     const shell = (Math.abs(unlike) > UNLIKE ? IONIC_SHELL : SHELL) * Math.max(nearest[i], nearest[j]);
-    if (d < Math.min(shell, COVALENT * (ri + rj))) bonds[i].push({ site: j, image, towards: unlike > UNLIKE });
+    if (d < Math.min(shell, COVALENT * (ri + rj)) && !between(vector, j, d)) bonds[i].push({ site: j, image, towards: unlike > UNLIKE });
   }
   return { sites, bonds };
 }

@@ -120,6 +120,7 @@ function savePicture(svg, name, format) {
   copy.setAttribute("width", width);
   copy.setAttribute("height", height);
   copy.style.color = css("--text");
+  copy.style.setProperty("--card", css("--card"));
   const text = new XMLSerializer().serializeToString(copy);
   if (format === "svg") return save(name + ".svg", text, "image/svg+xml");
   const image = new Image();

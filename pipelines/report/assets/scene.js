@@ -52,7 +52,10 @@ class Scene {
       event.preventDefault();
       turn(...step);
     });
-    new ResizeObserver(() => this.content && this.draw()).observe(element);
+    new ResizeObserver(() => {
+      this.scale = Infinity;
+      if (this.content) this.draw();
+    }).observe(element);
   }
 
   show(content) {
@@ -64,8 +67,8 @@ class Scene {
     const low = [0, 1, 2].map((k) => Math.min(...points.map((p) => p[k])));
     const high = [0, 1, 2].map((k) => Math.max(...points.map((p) => p[k])));
     this.center = low.map((x, k) => (x + high[k]) / 2);
-    const reach = (p) => Math.hypot(...p.map((x, k) => x - this.center[k]));
-    this.radius = Math.max(...points.map(reach), ...this.content.balls.map((ball) => reach(ball.at) + (ball.radius ?? 0)));
+    this.outermost = [...points.map((at) => [at, 0]), ...this.content.balls.map(({ at, radius }) => [at, radius ?? 0])];
+    this.scale = Infinity;
     this.draw();
   }
 
@@ -82,9 +85,20 @@ class Scene {
     this.turn([right, cross(towards, right), towards]);
   }
 
+  // Pixels a unit of the space: so many that all is seen; a turn may need fewer, and does not give them back, lest the
+  // picture throb.
+  fit(width, height) {
+    const margin = 22; // for names
+    for (const [at, radius] of this.outermost) {
+      const [x, y] = turned(this.view, at.map((c, k) => c - this.center[k]));
+      this.scale = Math.min(this.scale, (width / 2 - margin) / (Math.abs(x) + radius), (height / 2 - margin) / (Math.abs(y) + radius));
+    }
+    return this.scale;
+  }
+
   draw() {
     const width = this.element.clientWidth || 480, height = this.element.clientHeight || 360;
-    const scale = (Math.min(width, height) / 2 - 14) / this.radius;
+    const scale = this.fit(width, height);
     const place = (p) => {
       const [x, y, z] = turned(this.view, p.map((c, k) => c - this.center[k]));
       return [width / 2 + scale * x, height / 2 - scale * y, z];
@@ -146,10 +160,10 @@ class Scene {
   names(texts, named) {
     const taken = [], nodes = [];
     for (const { x, y, r, text, fixed } of [...texts, ...named]) {
-      const wide = 0.68 * FONT * text.length, tall = FONT + 3;
+      const wide = 0.68 * FONT * text.length;
       const sides = fixed ? [[0, 4]] : [[0, -r - 3], [0, r + FONT], [r + 3 + wide / 2, 4], [-r - 3 - wide / 2, 4]];
       for (const [dx, dy] of sides) {
-        const box = { left: x + dx - wide / 2, right: x + dx + wide / 2, top: y + dy - FONT, bottom: y + dy - FONT + tall };
+        const box = { left: x + dx - wide / 2, right: x + dx + wide / 2, top: y + dy - FONT - 1, bottom: y + dy + 6 };
         if (!taken.every((other) => apart(box, other))) continue;
         taken.push(box);
         nodes.push(...label(x + dx, y + dy, text));
@@ -162,7 +176,7 @@ class Scene {
 
 const xy = ([x, y]) => ({ x, y });
 function label(x, y, text) {
-  const node = svgNode("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": "middle", fill: "currentColor" });
+  const node = svgNode("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": "middle", fill: "currentColor", stroke: "var(--card)", "stroke-width": 3, "paint-order": "stroke" });
   for (const part of formulaParts(text)) node.append(part.sub ? svgNode("tspan", { "font-size": "75%", "baseline-shift": "sub" }, part.text) : part.text);
   return [node];
 }

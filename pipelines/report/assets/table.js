@@ -175,7 +175,7 @@ function facts({ values, uncertainty, checks, reaction, steps }) {
   if (values.e_above_mp_hull !== null) say("To the Materials Project's hull", milli(values.e_above_mp_hull));
   if (reaction) say("Competes with", ...formula(reaction));
   say("Novelty", values.novelty);
-  if (values.prototype) say("Prototype", values.prototype);
+  if (values.structure_type) say("Structure type", values.structure_type);
   const verdicts = node("ul", { className: "verdicts" });
   for (const [title, passed, why] of checks) {
     const word = passed === true ? "✓ " : passed === false ? "✗ " : "? ";

@@ -91,7 +91,22 @@ def calibration(page: Page) -> dict[str, Any]:
         plots.error_against_spread(page.data, page.rounds),
         "Absolute error against the ensemble's spread, one point an evaluated crystal",
     )
+    last = page.rounds[-1]
     return {
+        "meaning": _meaning(last.round, last.inside_iqr),
         "figures": [covered, spread],
         "table": Table("Does the spread tell the error?", header, rows, numeric={1, 2}),
     }
+
+
+def _meaning(round_: int, inside: float) -> str:
+    """What a coverage of the interquartile range says, in a sentence."""
+    if inside != inside:
+        return ""
+    share = f"{number(100 * inside)} % of the errors in place of 50 %"
+    held = f"In round {round_} the ensemble's interquartile range held {share}"
+    if inside < 0.4:
+        return f"{held}: it is too sure of itself, and its ± is to be read as less than the error to expect."
+    if inside > 0.6:
+        return f"{held}: it is less sure than it could be."
+    return f"{held}: its spread can be taken for its error."

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.reading.analyses import StoredAnalysis
 from pipelines.report.analysis_plots import figures
-from pipelines.report.labels import cell
+from pipelines.report.quantities import shown, title
 from pipelines.report.sections.elements import Page, arrow_table
 
 
@@ -25,7 +25,7 @@ def _article(page: Page, stored: StoredAnalysis, stale: bool) -> dict[str, Any]:
         "analysis": analysis,
         "round": stored.round,
         "stale": stale,
-        "cards": [(label, cell(value)) for label, value in analysis.summary.items()],
+        "cards": [(title(label), shown(label, value)) for label, value in analysis.summary.items()],
         "figures": [
             page.figure(f"analysis-{analysis.name}-{i}", figure, caption)
             for i, (caption, figure) in enumerate(figures(analysis))

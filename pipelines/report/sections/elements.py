@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from pipelines.reading.discoveries import StableCrystal
 from pipelines.report.data import ReportData
-from pipelines.report.labels import NOTHING, cell, count, formula_html, number
+from pipelines.report.labels import NOTHING, count, formula_html, number
+from pipelines.report.quantities import shown, title
 from pipelines.report.summary import RoundSummary, Share, summarize
 
 MAX_ROWS = 200  # of an analysis' table; `gnome analyse --export` writes all of them
@@ -70,16 +71,16 @@ class Page:
 
 
 def arrow_table(caption: str, table: pa.Table) -> Table:
-    """The first MAX_ROWS rows of a table; formulas with subscripts, numbers to four digits."""
+    """The first MAX_ROWS rows of a table; formulas with subscripts, quantities in the report's units."""
     names = table.column_names
     numeric = {
         i for i, field in enumerate(table.schema) if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
     }
     rows = [
-        [formula_html(row[name]) if name == "formula" and row[name] else cell(row[name]) for name in names]
+        [formula_html(row[name]) if name == "formula" and row[name] else shown(name, row[name]) for name in names]
         for row in table.slice(0, MAX_ROWS).to_pylist()
     ]
-    header = tuple(name.replace("_", " ") for name in names)
+    header = tuple(map(title, names))
     more = f", the first {MAX_ROWS} of {len(table):,} rows" if len(table) > MAX_ROWS else ""
     return Table(caption + more, header, rows, numeric, tall=True)
 

@@ -263,6 +263,20 @@ def test_corner_atoms_are_repeated_and_only_unlike_neighbors_are_bonded(drawing)
     assert not [line for line in drawn(drawing, lone)["lines"] if line["width"] < 0]
 
 
+def test_an_oxygen_between_a_metal_and_sulfur_keeps_their_bond_away(drawing):
+    row = [[0, 0, 0], [2.05 / 20, 0, 0], [2.75 / 20, 1.35 / 20, 0]]  # S is 3.06 Å from Mg; radii allow 3.2
+    box = "[[20, 0, 0], [0, 20, 0], [0, 0, 20]]"
+
+    def bonds(sites: list, symbols: list[str]) -> int:
+        crystal = f"{{lattice: {box}, sites: {sites}, symbols: {symbols}, conventional: null}}"
+        scene = drawn(drawing, crystal, polyhedra=False)
+        inside = [b for b in scene["lines"] if b["width"] < 0 and max(map(abs, b["from"] + b["to"])) < 10]
+        return len(inside) // 2
+
+    assert bonds(row, ["Mg", "O", "S"]) == 2
+    assert bonds([row[0], row[2]], ["Mg", "S"]) == 1, "with nothing between"
+
+
 def test_rock_salt_has_octahedra_and_its_conventional_and_super_cell(drawing):
     fcc = "[[0, 2.82, 2.82], [2.82, 0, 2.82], [2.82, 2.82, 0]]"
     matrix = "[[-1, 1, 1], [1, -1, 1], [1, 1, -1]]"

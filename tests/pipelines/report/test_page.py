@@ -126,7 +126,7 @@ def test_rock_salt_has_the_conventional_cell_that_everybody_draws():
     fcc = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]]) * 5.64
     shape = shape_of(Crystal(fcc, [[0, 0, 0], [0.5] * 3], [11, 17]))
     assert shape.group == ("Fm-3m", 225, "cF8")
-    assert shape.prototype == "AB_cF8_225_a_b"
+    assert shape.type == "AB, cF8, 225, b a"
     cell = np.array(shape.conventional) @ fcc
     np.testing.assert_allclose(cell @ cell.T, 5.64**2 * np.eye(3), atol=1e-9)
 
