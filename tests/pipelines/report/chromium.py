@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 60.0  # s; the machine may be busy
+PATIENCE = 300.0  # s; the machine may be busy
 
 
 class Chromium:
@@ -47,7 +47,7 @@ class Chromium:
     def close(self) -> None:
         """End the browser."""
         self.call("Browser.close")
-        self._process.wait(20)
+        self._process.wait(PATIENCE)
         self._write.close()
         os.close(self._read)
 

@@ -23,7 +23,7 @@ from pipelines.errors import UserError
 from pipelines.report.live import make_app, state_of
 from pipelines.store.records import stage_path
 from pipelines.store.store import Store
-from tests.pipelines.report.chromium import CHROMIUM, Chromium
+from tests.pipelines.report.chromium import CHROMIUM, PATIENCE, Chromium
 
 SERVE = "from pipelines.cli.app import main; main()"
 
@@ -37,7 +37,7 @@ def served(root: Path, *options: str) -> Iterator[str]:
         yield process.stdout.readline().strip()
     finally:
         process.send_signal(2)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert out == ""
     assert "Traceback" not in err
@@ -60,7 +60,7 @@ def served_here(root: Path, token: str | None = None) -> Iterator[str]:
 def get(url: str, **headers: str) -> tuple[int, str, dict[str, str]]:
     request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode(), dict(answer.headers)
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(), dict(error.headers)
@@ -131,7 +131,7 @@ def test_on_this_machine_no_other_name_is_answered_and_nothing_is_written(two_ro
         assert get(address + "../rounds/r0000/config.json")[0] == 404
         post = urllib.request.Request(address, data=b"", method="POST")
         with pytest.raises(urllib.error.HTTPError, match="405"):
-            urllib.request.urlopen(post, timeout=60)
+            urllib.request.urlopen(post, timeout=PATIENCE)
         port = int(address.rstrip("/").rpartition(":")[2])
         with pytest.raises(UserError, match=f"cannot listen at 127.0.0.1:{port}: .*; choose --port or --host"):
             serve_report(Store.open(str(two_rounds)), "127.0.0.1", port)
