@@ -14,14 +14,17 @@ from pipelines.report.summary import RoundSummary
 
 MODEL, RANDOM, NEW, KNOWN, PRECISION = "#3d85c8", "#a79bc4", "#e0851b", "#8a8f98", "#2a9d74"
 ROUND_COLORS = ("#3d85c8", "#e0851b", "#2a9d74", "#c8518f", "#8b6fd0", "#b39524", "#56a8c9", "#d0604c")
+NARROWING = ("generate", "score", "select", "emit", "evaluate", "ingest")
 MARGIN = {"l": 62, "r": 12, "t": 12, "b": 52}
 
 
 def funnel(data: ReportData) -> go.Figure:
-    """Rows that left each stage, a bar a round, on a logarithmic axis."""
-    figure = new_figure("", "rows out of the stage", barmode="group", yaxis_type="log", yaxis_dtick=1)
-    for round_ in data.rounds:
-        stages = [s for s in data.stages if s.round == round_]
+    """Candidates left after each stage that narrows them, a bar a round, logarithmic. Hull and training, which
+    take the whole store, are in the table."""
+    figure = new_figure("", "candidates left", barmode="group", yaxis_type="log", yaxis_dtick=1)
+    narrowing = [s for s in data.stages if s.round > 0 and s.stage in NARROWING]
+    for round_ in sorted({s.round for s in narrowing}):
+        stages = [s for s in narrowing if s.round == round_]
         figure.add_bar(
             x=[s.stage for s in stages],
             # A stage that let nothing through has no bar on a logarithmic axis.
@@ -32,9 +35,9 @@ def funnel(data: ReportData) -> go.Figure:
             hovertemplate="%{x}: %{customdata[0]:,} in, %{y:,} out, "
             "%{customdata[1]:,} rejected, %{customdata[2]:,} dead<extra>%{fullData.name}</extra>",
         )
-    most = max((s.n_out for s in data.stages), default=1)
+    most = max((s.n_out for s in narrowing), default=1)
     figure.update_yaxes(range=[-0.3, np.log10(max(most, 10)) + 0.1])  # a stage with one row still shows a bar
-    figure.update_xaxes(categoryorder="array", categoryarray=_stage_order(data))
+    figure.update_xaxes(categoryorder="array", categoryarray=NARROWING)
     return figure
 
 

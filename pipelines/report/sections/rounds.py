@@ -78,7 +78,7 @@ def funnel(page: Page) -> dict[str, Any]:
         for s in page.data.stages
     ]
     return {
-        "figure": page.figure("funnel", plots.funnel(page.data), "Rows that left each stage, by round"),
+        "figure": page.figure("funnel", plots.funnel(page.data), "Candidates left after each stage, by round"),
         "table": Table("Rows through each stage", header, rows, numeric={2, 3, 4, 5}, wide={7}),
     }
 

@@ -9,6 +9,7 @@ from pymatgen.core import Composition
 
 from gnome_core.compositions.formulas import chemsys
 from pipelines.reading.outcomes import JOBS
+from pipelines.report import plots
 from pipelines.report.data import ReportData
 from pipelines.report.hull_plots import hull_diagrams, lower_hull
 
@@ -99,3 +100,11 @@ def system(formulas: list[str], rounds: list[int]) -> ReportData:
         }
     )
     return ReportData("", "test", (), JOBS.empty_table(), entries, (), (), {}, {})
+
+
+def test_the_funnel_narrows(report_data):
+    drawn = plots.funnel(report_data).data
+    assert [trace.name for trace in drawn] == ["round 1", "round 2"]
+    for trace in drawn:
+        assert list(trace.x) == ["generate", "score", "select", "emit", "evaluate", "ingest"]
+        assert list(trace.y) == sorted(trace.y, reverse=True)
