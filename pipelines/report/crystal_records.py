@@ -48,7 +48,9 @@ COLUMNS = (
     Column("predicted_e_form", "Ensemble, ± half its IQR (eV/atom)", "eV/atom", numeric=True, shown=False),
     Column("e_above_hull_others", "To the hull without it (meV/atom)", "eV/atom", numeric=True),
     Column("e_above_mp_hull", "To MP's hull (meV/atom)", "eV/atom", numeric=True),
-    Column("novelty", "Novelty"),
+    Column("p_stable", "Chance to be stable (%)", numeric=True),
+    Column("confirmed", "Confirmed"),
+    Column("novelty", "Novelty", shown=False),
     Column("parent", "Parent"),
     Column("made_by", "Made by"),
     Column("round", "Round", numeric=True, shown=False),
@@ -109,6 +111,8 @@ def _row(data: ReportData, one: StableCrystal, predicted: tuple[float, float] | 
         "predicted_e_form": predicted and predicted[0],
         "e_above_hull_others": one.e_above_hull,
         "e_above_mp_hull": one.e_above_mp_hull,
+        "p_stable": one.p_stable,
+        "confirmed": confirmed_text(one),
         "novelty": ": ".join(filter(None, one.novelty)),
         "parent": parent and parent.id,
         "made_by": recipe_text(one.chain[0]) or None,
@@ -128,6 +132,8 @@ def _row(data: ReportData, one: StableCrystal, predicted: tuple[float, float] | 
         "e_above_mp_hull": NOTHING
         if one.e_above_mp_hull is None
         else milli(one.e_above_mp_hull) + ("" if error is None else f" ± {milli(error)}"),
+        "p_stable": NOTHING if one.p_stable is None else number(100 * one.p_stable),
+        "confirmed": confirmed_text(one) or NOTHING,
         "novelty": novelty_text(one),
         "parent": _linked(formula_html(parent.formula), mp_address(parent.id, parent.formula)) if parent else NOTHING,
         "made_by": (values["made_by"] or NOTHING).replace(" → ", "\xa0→\xa0"),
@@ -196,6 +202,14 @@ def step_text(step: ProvenanceStep) -> str:
     made = recipe_text(step)
     where = "snapshot" if step.round == 0 else f"round {step.round}"
     return f"{step.formula} ({step.id}, {where})" + (f" by {made}" if made else "")
+
+
+def confirmed_text(one: StableCrystal) -> str | None:
+    """What the second judges say who were asked; None where nobody was."""
+    if one.confirmed_by is None:
+        return None
+    answer = {True: "yes", False: "no", None: "no answer"}[one.confirmed]
+    return f"{answer}, {one.confirmed_by}"
 
 
 def novelty_text(one: StableCrystal) -> str | Markup:

@@ -173,6 +173,8 @@ function facts({ values, uncertainty, checks, reaction, steps }) {
   if (values.predicted_e_form !== null) say("The ensemble had said", `${energy(values.predicted_e_form)} eV/atom`);
   say("To the hull without it", milli(values.e_above_hull_others));
   if (values.e_above_mp_hull !== null) say("To the Materials Project's hull", milli(values.e_above_mp_hull));
+  if (values.p_stable !== null) say("Chance to be at or below it", `${(100 * values.p_stable).toFixed(0)} %`);
+  if (values.confirmed !== null) say("Confirmed", values.confirmed);
   if (reaction) say("Competes with", ...formula(reaction));
   say("Novelty", values.novelty);
   if (values.structure_type) say("Structure type", values.structure_type);

@@ -65,6 +65,8 @@ def _cards(page: Page) -> list[tuple[str, str, str]]:
     if page.data.credibility is not None:
         passed = sum(page.data.credibility.analysis.tables["crystals"]["credible"].to_pylist())
         cards.insert(0, ("pass every check", count(passed), "of what the newest hull holds"))
+    if found.confirmed is not None:
+        cards.insert(1, ("new, confirmed", count(found.confirmed), f"by {found.judges}"))
     if found.on_mp_hull is not None:
         cards.append(("new, at or below MP's hull", count(found.on_mp_hull), "as the evaluator has them"))
     newest = max((one.round for one in page.stable), default=0)

@@ -37,9 +37,7 @@ def summary(page: Page) -> dict[str, Any]:
         f"{sum(s.round == r for s in page.stable)} in round {r}" for r in sorted({s.round for s in page.stable})
     )
     published = f"{count(found.on_mp_hull)} on or below MP's hull" if found.on_mp_hull is not None else ""
-    confirmed = (
-        [] if found.confirmed is None else [("new, confirmed", count(found.confirmed), f"by {found.judges}")]
-    )
+    confirmed = [] if found.confirmed is None else [("new, confirmed", count(found.confirmed), f"by {found.judges}")]
     evaluated = int(sum(page.data.jobs["e_form"].is_valid().to_pylist()))
     generated = sum(s.n_out for s in page.data.stages if s.stage == "generate")
     cards = [

@@ -168,9 +168,9 @@ def test_the_table_is_filtered_by_verdict(page, data):
 
 
 def test_columns_are_chosen(page):
-    cell = "getComputedStyle(document.querySelector('#crystals-table td.n:nth-child(13)')).display"
+    cell = "getComputedStyle(document.querySelector('#crystals-table td.n:nth-child(15)')).display"
     assert page.run(cell) == "none"
-    click(page, "[data-column='12']")
+    click(page, "[data-column='14']")
     assert page.run(cell) == "table-cell"
 
 

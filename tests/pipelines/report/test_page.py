@@ -152,6 +152,20 @@ def test_crystals_say_who_knows_their_composition_and_how_they_stand_on_the_publ
     assert "± 59" not in section(render(dataclasses.replace(report_data, stable=apart)), "crystals-table", "hulls")
 
 
+def test_crystals_tell_their_chance_and_who_confirms_them(report_data):
+    first, second, *others = sorted(report_data.stable, key=lambda one: (one.e_above_hull, one.id))
+    asked = (
+        dataclasses.replace(first, p_stable=0.62, confirmed=True, confirmed_by="nequix-oam-1"),
+        dataclasses.replace(second, p_stable=None, confirmed=None, confirmed_by="vasp"),
+        *others,
+    )
+    page = Document(render(dataclasses.replace(report_data, stable=asked)))
+    told = [(one["values"]["p_stable"], one["values"]["confirmed"]) for one in page.data["crystals"]]
+    assert told[:2] == [(0.62, "yes, nequix-oam-1"), (None, "no answer, vasp")]
+    assert {confirmed for _, confirmed in told[2:]} == {None}
+    assert "The winner's curse (meV/atom)" in page.text
+
+
 def test_tables_have_captions_and_scoped_headers(document):
     assert len(document.all("table")) == len(document.all("caption"))
     assert {attrs["scope"] for attrs in document.all("th")} == {"col", "row"}
