@@ -27,8 +27,8 @@ def make_evaluator(
         return resolve_name(EVALUATORS[name])(config)
     if not is_potential(name):
         return require_installed(name).load()(config)
-    from dft.evaluators.potential import Labeller, PotentialEvaluator
+    from dft.evaluators.potential import Labeller, PotentialEvaluator, StepLabeller
 
-    if kind == "label":
-        return Labeller(potential, config)
+    if kind in ("label", "steps"):
+        return (Labeller if kind == "label" else StepLabeller)(potential, config)
     return PotentialEvaluator(potential if kind == "potential" else name, config, name)

@@ -1,4 +1,5 @@
-"""Potentials as evaluators: relaxations (by name, or `potential:FILE`) and single-point labels (`label:NAME`)."""
+"""Potentials as evaluators: relaxations (by name, or `potential:FILE`), single-point labels (`label:NAME`), the first
+steps of relaxations as labels (`steps:NAME`)."""
 
 from __future__ import annotations
 
@@ -79,6 +80,17 @@ class Labeller(PotentialEvaluator):
         if progress:
             progress(len(crystals))
         return outcomes
+
+
+class StepLabeller(PotentialEvaluator):
+    """The first `config.max_steps` frames of each crystal's relaxation, which need not come to an end."""
+
+    kind = "steps"
+
+    def evaluate(self, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None) -> list[Outcome]:
+        outcomes = super().evaluate(crystals, progress)
+        unfinished = [isinstance(o, RelaxationFailure) and o.reason == "not_converged" for o in outcomes]
+        return [Relaxation(o.frames, None) if cut else o for o, cut in zip(outcomes, unfinished, strict=True)]
 
 
 def _labelled(crystal: Crystal, answer: Evaluation) -> Outcome:

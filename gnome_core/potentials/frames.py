@@ -85,7 +85,9 @@ def frames_without_stress(
 
 
 def with_levels(sources: Sequence[LabelledFrames]) -> LabelledFrames:
-    """Frames of several levels of theory together: source i becomes level i; the first one's scale is kept."""
+    """Frames of several sources together: each energy scale a level of theory, in the order in which they come, the
+    first of which is kept as the name."""
+    scales = list(dict.fromkeys(frames.scale for frames in sources))
     return LabelledFrames(
         [crystal for frames in sources for crystal in frames.crystals],
         np.concatenate([frames.energies for frames in sources]),
@@ -94,7 +96,7 @@ def with_levels(sources: Sequence[LabelledFrames]) -> LabelledFrames:
         np.concatenate([frames.first for frames in sources]),
         np.concatenate([[f"{i}/{group}" for group in frames.groups] for i, frames in enumerate(sources)]),
         sources[0].scale,
-        np.repeat(np.arange(len(sources)), [len(frames) for frames in sources]),
+        np.repeat([scales.index(frames.scale) for frames in sources], [len(frames) for frames in sources]),
     )
 
 

@@ -19,7 +19,7 @@ PotentialConfigOption = Annotated[
 ]
 FramesArgs = Annotated[
     list[str],
-    typer.Argument(metavar="FRAMES...", help="As for `test`; several are levels of theory, the first answers."),
+    typer.Argument(metavar="FRAMES...", help="As for `test`; an energy scale is a level of theory, the first answers."),
 ]
 FramesArg = Annotated[
     str,
@@ -79,7 +79,7 @@ def train(
                 seed=settings.seed,
                 out_dir=output.parent,
                 name=output.stem,
-                model=None if init_from else settings.network(labelled.elements, len(sources)),
+                model=None if init_from else settings.network(labelled.elements, int(labelled.level.max()) + 1),
                 training=settings.training,
                 references=references_of(frames[0]) if settings.training.shifts == "references" else None,
                 init_from=init_from,
@@ -133,6 +133,9 @@ def label(
     copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each crystal beside itself.")] = 0,
     rattle: Annotated[float, typer.Option(min=0, help="Largest standard deviation of atoms in copies, Å.")] = 0.2,
     strain: Annotated[float, typer.Option(min=0, help="Largest standard deviation of strains in copies.")] = 0.05,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Frames of each crystal: the first of its relaxation by the teacher.")
+    ] = 1,
     elements: Annotated[str | None, typer.Option(help="Only crystals of these, comma-separated.")] = None,
     seed: SeedOption = 0,
     beam_options: BeamOptions = None,
@@ -161,7 +164,7 @@ def label(
     wanted = frozenset(NUMBERS[symbol] for symbol in symbols)
     with shown(Console(stderr=True)) as begin:
         begin("label")
-        manifest = run(source, teacher, output, copies, rattle, strain, seed, flags, wanted)
+        manifest = run(source, teacher, output, copies, rattle, strain, seed, flags, wanted, steps)
     counts = manifest.counts
     found = outcomes(output, manifest)
     refused = "".join(f", {reason} {n}" for reason, n in sorted(found.items()) if reason != DONE)

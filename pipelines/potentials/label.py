@@ -1,4 +1,4 @@
-"""Crystals -> frames labelled by a teacher: single points, the crystals themselves and distorted copies of each."""
+"""Crystals -> frames labelled by a teacher: of the crystals themselves, distorted copies, and the ways to minima."""
 
 from __future__ import annotations
 
@@ -43,17 +43,19 @@ def label(
     seed: int,
     flags: Sequence[str],
     elements: frozenset[int] = frozenset(),
+    steps: int = 1,
 ) -> Manifest:
     """Label the crystals of a snapshot source (see `read_snapshot`) and `copies` distorted ones of each.
 
+    steps: frames of each crystal, the first of its relaxation by the teacher; fewer where that ends before.
     elements: atomic numbers; crystals that hold others are rejected as other_elements. Empty: all are taken. Withheld
         systems of the embedded snapshot are rejected as withheld_system.
 
     Writes tables frames, results and dead below `out`/labels, and MANIFEST.json last. A run that was interrupted
     goes on where it was: finished batches are kept. Raises UserError for a source without a usable crystal.
     """
-    evaluator = f"label:{teacher}"
-    protocol = protocol_json(make_evaluator(evaluator, RelaxConfig()).protocol)
+    evaluator, config = f"{'label' if steps == 1 else 'steps'}:{teacher}", RelaxConfig(max_steps=steps)
+    protocol = protocol_json(make_evaluator(evaluator, config).protocol)
     jobs, letters, left_out = label_jobs(source, protocol, copies, rattle, strain, seed, elements)
     if not len(jobs):
         raise UserError(f"{source}: no usable crystal among {len(letters) + left_out.total()} rows")
@@ -66,7 +68,7 @@ def label(
     progress.expect(len(jobs), "crystals")
 
     def build(pipeline: beam.Pipeline) -> None:
-        evaluate = EvaluateBatch(out, evaluator, RelaxConfig(), protocol)
+        evaluate = EvaluateBatch(out, evaluator, config, protocol)
         done = evaluate_batches(pipeline, batches, evaluate, network_hints(flags))
         results = done.results | "Write" >> WriteTable(out, LABELS, "results", RESULT_SCHEMA, ("id",), 1)
         frames = done[FRAMES] | "WriteFrames" >> WriteTable(out, LABELS, FRAMES, FRAME_SCHEMA, ("job", "step"), 2)

@@ -83,7 +83,7 @@ class SelectionConfig(Section):
 
 def check_pre_relax(name: str) -> str:
     """The name of an evaluator that relaxes in the worker, or a ValueError."""
-    if is_engine(check_name(name)) or name.startswith("label:"):
+    if is_engine(check_name(name)) or name.startswith(("label:", "steps:")):
         raise ValueError(f"{name} cannot relax candidates before they become jobs; embedded or potential:FILE.npz can")
     return name
 

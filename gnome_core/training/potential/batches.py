@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from copy import copy
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -62,9 +63,9 @@ class FrameGraphs:
         other._set_shifts(shifts)
         return other
 
-    def batches(self, order: Sequence[int]) -> Iterator[tuple[EdgeBatch, Targets, list[int]]]:
-        """Batches of the frames in this order, and which frames each holds."""
-        for run in split([self.graphs[i] for i in order], self.shape):
+    def batches(self, order: Sequence[int], first: int = 0) -> Iterator[tuple[EdgeBatch, Targets, list[int]]]:
+        """Batches of the frames in this order from number `first` on, and which frames each holds."""
+        for run in islice(split([self.graphs[i] for i in order], self.shape), first, None):
             rows = [order[i] for i in run]
             graphs = [self.graphs[i] for i in rows]
             shape = fitting_shape(graphs, [self.shape])

@@ -55,7 +55,9 @@ class PotentialTrainingConfig(Section):
     )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the frames that validates, whole relaxations")
     validate_every: int = Field(5, ge=1, le=100_000, description="epochs")
-    checkpoint_every: int = Field(5, ge=1, le=100_000, description="epochs")
+    checkpoint_every: int = Field(
+        500, ge=1, le=10_000_000, description="steps; an interrupted training repeats fewer than these"
+    )
 
     @model_validator(mode="after")
     def _factors_fit_the_schedule(self) -> PotentialTrainingConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -76,7 +76,7 @@ def train_potential(
 class _PotentialTraining:
     """What one call trains, and how (see `gnome_core.training.epochs.Training`).
 
-    train, val: the frames' graphs, val None without any. losses: of the running epoch, with the frames of each batch.
+    train, val: the frames' graphs, val None without any.
     """
 
     frames: LabelledFrames
@@ -89,7 +89,6 @@ class _PotentialTraining:
     network: NequIP
     statistics: dict
     digest: str
-    losses: list[tuple[jax.Array, int]] = field(default_factory=list)
     names: tuple[str, ...] = ("",)
 
     @property
@@ -104,21 +103,26 @@ class _PotentialTraining:
         settings, n = self.settings, len(self.train.frames)
         first_frames = np.flatnonzero(self.train.frames.first)
         order = epoch_order(n, first_frames, settings.first_frames, settings.batch_size, (self.seed, epoch))
-        self.losses.clear()  # checkpoints are between epochs, so `first` is 0
-        for batch, targets, indices in self.train.batches(order):
-            done = (epoch + (len(self.losses) * settings.batch_size) / n) / settings.epochs
+        for index, (batch, targets, indices) in enumerate(self.train.batches(order, first), first):
+            done = (epoch + index * settings.batch_size / n) / settings.epochs
             rate = jnp.float32(settings.learning_rate * rate_factor(settings, done, int(state.drops)))
             *trained, loss = train_step(
                 self.network, settings, self.statistics, rate, *state[:3], state.step, batch, targets
             )
-            state = state._replace(params=trained[0], optimizer=trained[1], average=trained[2], step=state.step + 1)
-            self.losses.append((loss, len(indices)))
+            state = state._replace(
+                params=trained[0],
+                optimizer=trained[1],
+                average=trained[2],
+                step=state.step + 1,
+                loss_sum=state.loss_sum + len(indices) * loss,
+                n_frames=state.n_frames + len(indices),
+            )
             yield state
 
     def end_epoch(self, state: PotentialState, ended: int) -> tuple[PotentialState, list[Row]]:
         settings = self.settings
-        values, counts = (np.array(x, np.float64) for x in zip(*self.losses, strict=True))
-        row: Row = {"epoch": ended, "train_loss": float(np.average(values, weights=counts))}
+        row: Row = {"epoch": ended, "train_loss": float(state.loss_sum) / max(int(state.n_frames), 1)}
+        state = state._replace(loss_sum=jnp.float32(0), n_frames=jnp.int32(0))
         if self.val is not None and (ended % settings.validate_every == 0 or ended == settings.epochs):
             row |= self.errors(state.average, self.val)
             if row["loss"] < float(state.best_loss):
@@ -133,7 +137,7 @@ class _PotentialTraining:
         return False
 
     def checkpoint_due(self, ended: int, step: int, total: int) -> bool:
-        return step == 0 and ended % self.settings.checkpoint_every == 0 and ended < self.settings.epochs
+        return step > 0 and total % self.settings.checkpoint_every == 0
 
     def errors(self, params: dict, data: FrameGraphs) -> dict[str, float]:
         """Errors on frames, and the loss; see `frame_errors`."""

@@ -19,7 +19,8 @@ from gnome_core.training.potential.losses import batch_loss, row_losses
 
 
 class PotentialState(NamedTuple):
-    """What training resumes from. `best` is the averaged parameters of the best validation loss."""
+    """What training resumes from. `best` is the averaged parameters of the best validation loss; loss_sum is over the
+    n_frames of the running epoch."""
 
     params: Any
     optimizer: Any
@@ -30,13 +31,17 @@ class PotentialState(NamedTuple):
     best_epoch: jax.Array
     drops: jax.Array  # of the plateau schedule, so far
     last_drop: jax.Array  # epoch
+    loss_sum: jax.Array
+    n_frames: jax.Array
 
 
 def initial_state(params: Any, training: PotentialTrainingConfig) -> PotentialState:
     """The state before the first step."""
     zero = jnp.int32(0)
     optimizer = _adam(training).init(params)
-    return PotentialState(params, optimizer, params, params, zero, jnp.float32(jnp.inf), zero, zero, zero)
+    return PotentialState(
+        params, optimizer, params, params, zero, jnp.float32(jnp.inf), zero, zero, zero, jnp.float32(0), zero
+    )
 
 
 def rate_factor(training: PotentialTrainingConfig, done: float, drops: int) -> float:

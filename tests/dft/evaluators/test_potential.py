@@ -9,7 +9,11 @@ from dft.evaluators.make import make_evaluator
 from dft.tables import protocol_json, result_batch
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.files import load_potential
+from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure
+from gnome_core.stability.corrections import mp2020_corrections, mp_hubbards
+from gnome_core.stability.published import compatible
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
 from tests.gnome_core.potentials.pair_frames import pair_frames
@@ -44,6 +48,28 @@ def test_a_potential_relaxes_what_it_knows_and_refuses_the_rest_by_name(trained)
     assert [row["status"] for row in rows] == ["done", "unknown_element", "done"]
     assert rows[0]["magmoms"] is None
     assert rows[0]["scale"].startswith("pair/nequip-")
+
+
+def test_the_first_steps_of_a_relaxation_are_labels_whether_or_not_it_ends(trained):
+    crystals = [pair_frames(1, seed=3).crystals[0], SKEWED]
+    single = make_evaluator(f"label:{trained}", RelaxConfig())
+    way = make_evaluator(f"steps:{trained}", RelaxConfig(max_steps=4))
+    (alone, refused), (steps, _) = single.evaluate(crystals), way.evaluate(crystals)
+    assert isinstance(refused, RelaxationFailure)
+    assert (len(alone.frames), len(steps.frames)) == (1, 4)
+    assert steps.frames[0].energy == alone.frames[0].energy
+    assert steps.frames[-1].energy < steps.frames[0].energy
+    assert protocol_json(single.protocol) != protocol_json(way.protocol)
+
+
+def test_what_learnt_from_raw_energies_gets_the_corrections_that_those_get(trained):
+    variables, record = load_potential(trained)
+    raw = TrainedPotential(variables, record.model_copy(update={"scale": "nequix-oam-1/mp2020"}))
+    found, expected = raw.corrections([SKEWED]), mp2020_corrections([SKEWED], [mp_hubbards(SKEWED.numbers)])
+    assert found.per_atom.tolist() == expected.per_atom.tolist()
+    assert found.per_atom[0] < -0.1  # an oxide's
+    assert compatible(raw.scale)
+    assert TrainedPotential(variables, record).corrections([SKEWED]) is None
 
 
 def test_job_digests_follow_the_weights(trained, tmp_path):

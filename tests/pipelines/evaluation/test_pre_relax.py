@@ -51,7 +51,7 @@ def test_jobs_of_a_round_start_relaxed_and_are_the_same_twice(two_rounds, tmp_pa
     assert moved == emitted.metrics["pre_relaxed"]
 
 
-@pytest.mark.parametrize("name", ["espresso", "label:embedded", "mlip"])
+@pytest.mark.parametrize("name", ["espresso", "label:embedded", "steps:embedded", "mlip"])
 def test_what_cannot_relax_in_a_worker_is_refused(name):
     with pytest.raises(ValueError, match=name):
         EvaluationConfig(pre_relax=name)

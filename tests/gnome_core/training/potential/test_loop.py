@@ -22,9 +22,9 @@ from tests.gnome_core.potentials.pair_frames import ALONE, pair_frames
 
 MODEL = NequIPConfig(layers=1, hidden_irreps="8x0e+4x1o", edge_irreps="0e+1o", cutoff=4.0, elements=(29, 47))
 TRAINING = PotentialTrainingConfig(
-    epochs=6, batch_size=4, learning_rate=2e-2, validate_every=2, checkpoint_every=2, stress_weight=1.0
+    epochs=6, batch_size=4, learning_rate=2e-2, validate_every=2, checkpoint_every=7, stress_weight=1.0
 )
-LONG = TRAINING.model_copy(update={"epochs": 60, "checkpoint_every": 60})  # one takes as long as ten epochs
+LONG = TRAINING.model_copy(update={"epochs": 60, "checkpoint_every": 500})  # one takes as long as ten epochs
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -91,7 +91,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(frames, whole, tmp_path, st
         train(frames, tmp_path / "parts", progress=stop)
     seen = []
     parts = train(frames, tmp_path / "parts", progress=seen.append)
-    assert [row["epoch"] for row in seen] == list(range(1 + 2 * (stop_at // 2), 7))
+    # The newest checkpoint is within an epoch, whose loss counts the steps before it too.
+    assert [row["epoch"] for row in seen] == list(range(stop_at, 7))
     assert arrays(parts.path) == arrays(whole.path)
     assert parts.curve == whole.curve
 
@@ -135,6 +136,14 @@ def test_levels_of_theory_are_learnt_side_by_side_and_the_first_answers(frames, 
     assert np.abs(forces - 0.5 * true).mean() > 0.3 * np.abs(true).mean()
     with pytest.raises(ValueError, match=r"set model.levels"):
         train(both, tmp_path)
+
+
+def test_sources_on_one_energy_scale_are_one_level_of_theory():
+    one, other = pair_frames(3), replace(pair_frames(2, seed=7), scale="softer")
+    joined = with_levels([one, other, pair_frames(2, seed=8)])
+    assert joined.level.tolist() == [0, 0, 0, 1, 1, 0, 0]
+    assert joined.scale == one.scale
+    assert len(set(joined.groups)) == 3  # groups of different sources are different ones
 
 
 def test_hessian_rows_of_a_teacher_are_learnt(frames, learnt, tmp_path):
@@ -202,7 +211,7 @@ def test_a_plateau_is_judged_by_validations_only(frames, tmp_path, monkeypatch):
 
 def test_a_level_of_theory_that_only_validates_has_no_energy_zero(frames, tmp_path):
     few = frames.take(np.arange(8))
-    both = with_levels([few, few.take(np.arange(2))])
+    both = with_levels([few, replace(few.take(np.arange(2)), scale="other")])
     training, model = TRAINING.model_copy(update={"epochs": 1}), MODEL.model_copy(update={"levels": 2})
     options = {"seed": 3, "model": model, "out_dir": tmp_path, "training": training}
     is_train = (both.level == 0) & (np.arange(10) != 3)
