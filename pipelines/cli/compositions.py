@@ -40,11 +40,12 @@ def seeds(
 
 def _generation(path: Path | None, formulas: list[str] | None = None, elements: str | None = None) -> GenerationConfig:
     """The [generation] table with what the command line says about compositions."""
-    from pipelines.rounds.config import parse_config
+    from pipelines.rounds.config import RoundConfig
+    from pipelines.rounds.toml import parse_settings
 
     document = round_config(path).document()
     if formulas:
         document["generation"]["compositions"]["formulas"] = formulas
     if elements:
         document["generation"]["elements"] = [symbol.strip() for symbol in elements.split(",")]
-    return parse_config(document, "command line").generation
+    return parse_settings(RoundConfig, document, "command line").generation

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from dft.config import DftConfig
 from dft.names import POTENTIAL_KINDS, check_name, is_engine
@@ -18,7 +18,7 @@ from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.settings import Section
 from gnome_core.training.members.config import TrainingConfig
-from pipelines.errors import StoreError
+from pipelines.errors import StoreError, UserError
 from pipelines.rounds.plan import stages_of
 from pipelines.rounds.toml import parse_settings, read_toml
 
@@ -237,12 +237,6 @@ class RoundConfig(Section):
         CompositionalSettings(), description="the framework over compositions (`gnome train --framework compositional`)"
     )
 
-    @model_validator(mode="after")
-    def _consistent(self) -> RoundConfig:
-        for wrong in _contradictions(self):
-            raise ValueError(wrong)
-        return self
-
     @property
     def frameworks(self) -> tuple[Framework, ...]:
         """The frameworks that the round runs."""
@@ -385,8 +379,11 @@ def load_config(path: str) -> RoundConfig:
 
 
 def parse_config(values: dict[str, Any], origin: str) -> RoundConfig:
-    """Check plain values. `origin` is named in the UserError."""
-    return parse_settings(RoundConfig, values, origin)
+    """Check plain values, and that they go together. `origin` is named in the UserError."""
+    config = parse_settings(RoundConfig, values, origin)
+    for wrong in _contradictions(config):
+        raise UserError(f"{origin}: {wrong}")
+    return config
 
 
 def load_round_config(store: Store, round_: int) -> RoundConfig:
@@ -397,4 +394,4 @@ def load_round_config(store: Store, round_: int) -> RoundConfig:
     first = store.commit(round_, stages_of(round_)[0])
     if first is not None and first.config != json_digest(document):
         raise StoreError(f"{path} has been changed since {first.key} was run with it; restore it from a copy")
-    return parse_config(document, path)
+    return parse_settings(RoundConfig, document, path)  # a round that was begun goes on, whatever is refused by now

@@ -11,8 +11,9 @@ from gnome_core.files import is_temporary
 from pipelines.errors import StoreError, UserError
 from pipelines.reading.analyses import kept_analyses, load_analysis
 from pipelines.reading.finished import finished_batch, finished_batches
-from pipelines.rounds.config import parse_config
+from pipelines.rounds.config import RoundConfig
 from pipelines.rounds.plan import inputs_of, stages_of
+from pipelines.rounds.toml import parse_settings
 from pipelines.store.digests import json_digest
 from pipelines.store.records import Commit, FileStat, stage_key, table_digests
 from pipelines.store.seals import FORMAT, json_document, sealed, unsealed
@@ -67,7 +68,7 @@ def _verify_round(store: Store, name: str) -> Iterator[Complaint]:
     try:
         document = store.round_config(round_)
         config = json_digest(document)
-        parse_config(document, f"{store.root}/{folder}/config.json")
+        parse_settings(RoundConfig, document, f"{store.root}/{folder}/config.json")
     except FileNotFoundError:
         if not store.storage.files(folder):
             return  # folders are nothing of their own: a start that was killed, or a drop, may leave them

@@ -14,8 +14,16 @@ from gnome_core.generation.config import SUBSTITUTION_RULE, GenerationConfig
 from gnome_core.generation.oxidation import can_be_neutral
 from pipelines.errors import UserError
 from pipelines.potentials.config import PotentialConfig
-from pipelines.rounds.config import RoundConfig, derived_seed, load_config, parse_config, with_absolute_paths
+from pipelines.rounds.config import (
+    RoundConfig,
+    derived_seed,
+    load_config,
+    load_round_config,
+    parse_config,
+    with_absolute_paths,
+)
 from pipelines.rounds.toml import config_toml, parse_settings
+from pipelines.store.store import Store
 
 
 def test_the_printed_config_is_the_default_and_explains_every_key():
@@ -270,3 +278,13 @@ def test_a_calculators_file_is_found_from_any_folder(tmp_path, monkeypatch):
     ):
         config = RoundConfig(evaluation={"evaluator": given})
         assert with_absolute_paths(config).evaluation.evaluator == kept
+
+
+def test_a_round_that_was_begun_goes_on_with_what_a_new_one_is_refused(tmp_path):
+    store = Store(str(tmp_path))
+    document = RoundConfig().document()
+    document["scoring"]["over_volumes"] = "minimum"
+    with pytest.raises(UserError, match="over_volumes"):
+        parse_config(document, "round.toml")
+    store.start_round(0, document)
+    assert load_round_config(store, 0).scoring.over_volumes == "minimum"
