@@ -36,7 +36,9 @@ def test_every_page_is_in_the_navigation_once():
     assert len(PAGES) == len(set(PAGES))
 
 
-@pytest.mark.parametrize(("name", "function"), list(reference.public()), ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "function"), [pytest.param(name, function, id=name) for name, function in reference.public()]
+)
 def test_every_public_function_is_documented(name, function):
     text = inspect.getdoc(function) or ""
     assert len(text) > 40
