@@ -19,7 +19,8 @@ from tools.soak import write_inputs
 
 def gnome(*arguments: str, crash_at: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as users do, or until it is killed at `crash_at`; `variables` of the environment win."""
-    environment = {**os.environ, "GNOME_CRASH_AT": crash_at, "OMP_NUM_THREADS": "1", **variables}
+    own = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # wherever the tests are run
+    environment = {**own, "GNOME_CRASH_AT": crash_at, "OMP_NUM_THREADS": "1", **variables}
     command = [str(Path(sys.executable).with_name("gnome")), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
 

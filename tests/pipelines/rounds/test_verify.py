@@ -6,6 +6,8 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -234,7 +236,10 @@ def test_a_half_written_attempt_is_not_adopted(store):
 @pytest.mark.parametrize("part", [0.0, 0.33, 0.99])
 def test_a_damaged_batch_of_results_is_evaluated_again(kind, part, store):
     before = store.commit(1, "evaluate")
-    batch = sorted(Path(store.root, "jobs/embedded").glob(f"*.{kind}"))[0]
+    asked = set(store.read_table(store.commit(1, "emit"), "jobs", pa.schema([("id", pa.string())]))["id"].to_pylist())
+    results = sorted(Path(store.root, "jobs/embedded").glob("*.results.parquet"))
+    of_round = next(path for path in results if asked.issuperset(pq.read_table(path)["id"].to_pylist()))
+    batch = of_round.with_name(of_round.name.replace("results.parquet", kind))
     good = batch.read_bytes()
     middle = int(part * len(good))
     batch.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])

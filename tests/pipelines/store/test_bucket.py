@@ -315,6 +315,8 @@ COMMANDS = [
     ("round plan STORE", "r0002/generate"),
     ("dead STORE", "no dead rows"),
     ("show STORE", "on the hull"),
+    ("top STORE", "on the hull"),
+    ("confirm STORE --by pretrained --dry-run", "to evaluate"),
     ("show STORE mp-153", "Mg"),
     ("report STORE", "gs://lab/tiny/report.html"),
     ("report STORE -o OUT/page.html", "OUT/page.html"),
@@ -361,7 +363,16 @@ def test_every_command_that_takes_a_store_takes_a_bucket(cloud_round, tmp_path, 
 
 
 # Runs of stages: by the driver in `cloud_round`, dropped in the test above. dft: on a file system only, and says so.
-OTHERWISE = {("round", "propose"), ("round", "learn"), ("potential", "screen"), ("dft",), ("train",), ("evaluate",)}
+# serve: goes on until it is stopped.
+OTHERWISE = {
+    ("serve",),
+    ("round", "propose"),
+    ("round", "learn"),
+    ("potential", "screen"),
+    ("dft",),
+    ("train",),
+    ("evaluate",),
+}
 
 
 def taking_a_store(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
