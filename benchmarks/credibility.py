@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from gnome_core.analysis.relatives import KnownSolutions
 from gnome_core.compositions.formula_parser import composition_of
-from gnome_core.compositions.formulas import reduced_formula
+from gnome_core.compositions.formulas import composition, reduced_formula
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch
 from gnome_core.errors import GnomeError
 from gnome_core.stability.charges import likely_charges, without_nonmetals
@@ -55,7 +55,7 @@ def main() -> None:
     known, experiment, flagged, looked = KnownSolutions(entries), set(made), [], 0
     for row in draw.permutation(len(entries)):
         (crystal,) = crystals_from_batch(entries.slice(row, 1))
-        counts = dict(zip(*(part.tolist() for part in np.unique(crystal.numbers, return_counts=True)), strict=True))
+        counts = dict(composition(crystal.numbers))
         formula = reduced_formula(crystal.numbers)
         if len(counts) < 3 or formula not in experiment:
             continue

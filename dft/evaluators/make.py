@@ -29,6 +29,6 @@ def make_evaluator(
         return require_installed(name).load()(config)
     from dft.evaluators.potential import Labeller, PotentialEvaluator, StepLabeller
 
-    if kind in ("label", "steps"):
-        return (Labeller if kind == "label" else StepLabeller)(potential, config)
+    if labeller := {"label": Labeller, "steps": StepLabeller}.get(kind):
+        return labeller(potential, config)
     return PotentialEvaluator(potential if kind == "potential" else name, config, name)

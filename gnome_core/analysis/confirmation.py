@@ -27,6 +27,7 @@ from gnome_core.stability.targeted import in_systems
 PREFIX = "confirm-"  # of the names of these analyses
 DONE = "done"
 CONFIRMED = "confirmed"
+ANSWERS = {True: "yes", False: "no", None: "no answer"}  # confirmed, in words
 UNNAMED = re.compile(r"[^\w.+-]+")  # what is no part of a file's name
 HOW_TO_READ = (
     "Confirmed: at or below the hull of the competing phases, all evaluated by this judge and measured from its own "

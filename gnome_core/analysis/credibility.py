@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from gnome_core.analysis.relatives import KnownFamilies, KnownSolutions, as_families
 from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.analysis.waterfall import WATERFALL, apply_filter
-from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
+from gnome_core.compositions.formulas import NUMBERS, SYMBOLS, composition
 from gnome_core.compositions.known import crystal_hashes
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
@@ -59,7 +59,8 @@ class Found:
     @cached_property
     def charges(self) -> list[dict[int, float] | None]:
         """Of each composition, where ions of common charges make it."""
-        return [None if without_nonmetals(counts) else likely_charges(counts) for counts in map(_counts, self.crystals)]
+        found = [dict(composition(crystal.numbers)) for crystal in self.crystals]
+        return [None if without_nonmetals(counts) else likely_charges(counts) for counts in found]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _sane(found: Found, left: np.ndarray) -> list[Verdict]:
 def _charges(found: Found, left: np.ndarray) -> list[Verdict]:
     verdicts = []
     for crystal, charges in zip(found.crystals, found.charges, strict=True):
-        if without_nonmetals(_counts(crystal)):
+        if without_nonmetals(crystal.numbers.tolist()):
             verdicts.append(Verdict(True, "no nonmetal"))
         elif charges is None:
             verdicts.append(Verdict(False, "no common charges sum to zero"))
@@ -268,8 +269,3 @@ def _family_keys(table: pa.Table, crystals: Sequence[Crystal]) -> np.ndarray:
     """(n,) uint64: equal for compositions that are equal but for elements of one family."""
     numbers = pa.chunked_array([[as_families(crystal).numbers for crystal in crystals]], pa.list_(pa.uint8()))
     return crystal_hashes(numbers)
-
-
-def _counts(crystal: Crystal) -> dict[int, int]:
-    numbers, counts = np.unique(crystal.numbers, return_counts=True)
-    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER, NUMBERS, SYMBOLS
+from gnome_core.compositions.formulas import MAX_ATOMIC_NUMBER, NUMBERS
 
 # Of the larger radius (Hume-Rothery 1934 for alloys, Goldschmidt 1926 for ions).
 SIZE = 0.15
@@ -72,10 +72,3 @@ def families() -> np.ndarray:
                 low, high = sorted((first[z], first[other]))
                 first[first == high] = low
     return first
-
-
-def family_names() -> list[str]:
-    """The families of more than one element: "Ca Sr Ba"."""
-    first = families()
-    members = [np.flatnonzero(first == z) for z in np.unique(first[1:])]
-    return [" ".join(SYMBOLS[z] for z in numbers) for numbers in members if len(numbers) > 1]

@@ -15,7 +15,7 @@ from gnome_core.graphs.edges import EdgeShape
 from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.edge_potential import LADDER, EdgePotential
 from gnome_core.potentials.files import PotentialRecord, load_potential
-from gnome_core.stability.corrections import Corrections, mp2020_corrections, mp_hubbards
+from gnome_core.stability.corrections import Corrections, mp2020_corrections
 from gnome_core.stability.published import LEARNT
 
 
@@ -37,7 +37,7 @@ class TrainedPotential(EdgePotential):
         """What is to be added to the energies of relaxed crystals: MP2020 corrections if those learnt from get them."""
         if "mp2020" not in self.record.scale.split("/"):
             return None
-        return mp2020_corrections(crystals, [mp_hubbards(crystal.numbers) for crystal in crystals])
+        return mp2020_corrections(crystals)
 
 
 DIGEST = 2  # version of what a scale's name is made of; 1, which named none, left the shifts out

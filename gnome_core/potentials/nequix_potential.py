@@ -10,7 +10,7 @@ from gnome_core.graphs.edges import EdgeShape
 from gnome_core.models.nequix import Nequix, tabulated
 from gnome_core.potentials.edge_potential import EdgePotential
 from gnome_core.potentials.nequix_files import read_nequix
-from gnome_core.stability.corrections import Corrections, mp2020_corrections, mp_hubbards
+from gnome_core.stability.corrections import Corrections, mp2020_corrections
 
 # What a batch touches between two layers should fit a CPU's caches: larger ones are slower a crystal.
 NEQUIX_LADDER = (EdgeShape(2, 16, 128), EdgeShape(4, 32, 256), EdgeShape(10, 80, 640))
@@ -30,4 +30,4 @@ class NequixPotential(EdgePotential):
 
     def corrections(self, crystals: Sequence[Crystal]) -> Corrections:
         """What is to be added to the energies of relaxed crystals."""
-        return mp2020_corrections(crystals, [mp_hubbards(crystal.numbers) for crystal in crystals])
+        return mp2020_corrections(crystals)

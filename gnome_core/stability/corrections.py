@@ -50,12 +50,15 @@ def mp_hubbards(numbers: np.ndarray) -> dict[str, float]:
 
 
 def mp2020_corrections(
-    crystals: Sequence[Crystal], hubbards: Sequence[Mapping[str, float]], run_types: Sequence[str] | None = None
+    crystals: Sequence[Crystal],
+    hubbards: Sequence[Mapping[str, float]] | None = None,
+    run_types: Sequence[str] | None = None,
 ) -> Corrections:
     """Anion and GGA/GGA+U mixing corrections of PBE(+U) energies made with the Materials Project's settings.
 
     crystals: n relaxed crystals; their bond lengths tell oxides from peroxides, so relax first and correct then.
-    hubbards: n mappings of element symbol to the U (eV) that the calculation used, {} for plain PBE.
+    hubbards: n mappings of element symbol to the U (eV) that the calculation used, {} for plain PBE; None: those of
+        the Materials Project's settings (`mp_hubbards`), which potentials learn.
     run_types: n of the Materials Project's names ("GGA", "R2SCAN"); the scheme refuses all but GGA and GGA+U, which are
         what `hubbards` say where nothing is given.
 
@@ -66,6 +69,8 @@ def mp2020_corrections(
     from pymatgen.analysis.compatibility import CompatibilityError
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+    if hubbards is None:
+        hubbards = [mp_hubbards(crystal.numbers) for crystal in crystals]
     per_atom, problems = np.full(len(crystals), np.nan), []
     for row, (crystal, values) in enumerate(zip(crystals, hubbards, strict=True)):
         used = {symbol: u for symbol, u in values.items() if u}

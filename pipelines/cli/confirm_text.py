@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from gnome_core.analysis.confirmation import ANSWERS
 from gnome_core.analysis.result import Analysis
 from pipelines.beam.progress import shown
 from pipelines.cli.interrupts import stopped_with
@@ -20,7 +21,6 @@ from pipelines.rounds.config import RoundConfig
 from pipelines.store.store import Store
 
 SHOWN = 60  # crystals
-SAID = {True: "yes", False: "no", None: "no answer"}
 
 
 def second_opinion(
@@ -68,7 +68,7 @@ def print_opinion(store: Store, analysis: Analysis, round_: int) -> None:
     table = Table("crystal", "confirmed", "to its hull (meV/atom)", "shift of e_form", "novelty", "why")
     for row in analysis.tables["crystals"].slice(0, SHOWN).to_pylist():
         above, shift = row["e_above_hull"], row["e_form_shift"]
-        cells = [f"{row['formula']} {row['id']}", SAID[row["confirmed"]]]
+        cells = [f"{row['formula']} {row['id']}", ANSWERS[row["confirmed"]]]
         cells += ["-" if value is None else f"{1000 * value:+.0f}" for value in (above, shift)]
         table.add_row(*cells, row["novelty"], row["why"])
     console.print(table)

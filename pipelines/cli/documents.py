@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
@@ -12,8 +12,10 @@ from pipelines.reading.discoveries import StableCrystal, stable_crystals
 from pipelines.reading.entries import measured_entries
 from pipelines.reading.explained import explained
 from pipelines.report.summary import headline, origins, summarize
-from pipelines.store.records import stage_key
 from pipelines.store.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.rounds.standing import Standing
 
 Document = dict[str, Any]
 
@@ -21,7 +23,7 @@ Document = dict[str, Any]
 def status_document(store: Store) -> Document:
     """`gnome round status`: every stage's counts, each round's hit rates and errors."""
     from pipelines.report.collect import collect
-    from pipelines.rounds.plan import stages_of
+    from pipelines.rounds.standing import standings
 
     data = collect(store) if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]) else None
     evaluated = {row.round: row.figures() for row in summarize(data)} if data else {}
@@ -31,7 +33,7 @@ def status_document(store: Store) -> Document:
             {
                 "round": round_,
                 "closed": store.is_closed(round_),
-                "stages": [_stage(store, round_, stage) for stage in stages_of(round_)],
+                "stages": [_stage(one) for one in standings(store, round_)],
                 "evaluated": evaluated.get(round_),
             }
             for round_ in store.rounds()
@@ -101,14 +103,12 @@ def entry_document(store: Store, id_: str) -> Document:
     }
 
 
-def _stage(store: Store, round_: int, stage: str) -> Document:
-    commit = store.commit(round_, stage)
-    if commit is None:
-        begun = store.storage.children(f"rounds/{stage_key(round_, stage)}/attempts")
+def _stage(one: Standing) -> Document:
+    if one.commit is None:
         counts = dict.fromkeys(("in", "out", "rejected", "dead", "seconds"))
-        return {"stage": stage, "state": "begun" if begun else "to run", **counts}
-    counts = commit.counts.model_dump(by_alias=True)
-    return {"stage": stage, "state": "committed", **counts, "seconds": commit.seconds}
+        return {"stage": one.stage, "state": "begun" if one.attempts else "to run", **counts}
+    counts = one.commit.counts.model_dump(by_alias=True)
+    return {"stage": one.stage, "state": "committed", **counts, "seconds": one.seconds}
 
 
 def _discovery(crystal: StableCrystal) -> Document:

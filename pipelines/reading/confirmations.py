@@ -7,7 +7,7 @@ import logging
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnome_core.analysis.confirmation import PREFIX, consensus, name_of
+from gnome_core.analysis.confirmation import ANSWERS, PREFIX, consensus, name_of
 from pipelines.errors import StoreError
 from pipelines.reading.analyses import kept_analyses, load_analysis
 from pipelines.store.store import Store
@@ -76,5 +76,4 @@ def confirmed_columns(store: Store, ids: pa.ChunkedArray, round_: int) -> dict[s
 
 
 def _why(answers: dict[str, dict]) -> str:
-    said = {True: "yes", False: "no", None: "no answer"}
-    return "; ".join(f"{judge} {said[row['confirmed']]}, {row['why']}" for judge, row in answers.items())
+    return "; ".join(f"{judge} {ANSWERS[row['confirmed']]}, {row['why']}" for judge, row in answers.items())

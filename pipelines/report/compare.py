@@ -17,7 +17,7 @@ from pipelines.errors import UserError
 from pipelines.report.data import ReportData
 from pipelines.report.labels import NOTHING, count, duration, formula_html, milli
 from pipelines.report.page import render_frame
-from pipelines.report.plots import KNOWN, ROUND_COLORS, new_figure
+from pipelines.report.plots import ROUND_COLORS, interval_bars, new_figure
 from pipelines.report.sections.elements import Figure, Table, gain_text, plain_figure, share_text
 from pipelines.report.summary import RoundSummary, gain, headline, hits_together, summarize
 from pipelines.report.templates import render_template
@@ -149,16 +149,8 @@ def _hit_rates(stores: Sequence[ReportData], rounds: Sequence[list[RoundSummary]
     figure = new_figure("round", "hit rate (%)")
     for i, (data, summaries) in enumerate(zip(stores, rounds, strict=True)):
         shares = [one.model for one in summaries]
-        error = {
-            "type": "data",
-            "symmetric": False,
-            "array": [100 * (share.high - share.value) for share in shares],
-            "arrayminus": [100 * (share.value - share.low) for share in shares],
-            "color": KNOWN,
-            "thickness": 1.2,
-        }
         x, y = [one.round for one in summaries], [100 * share.value for share in shares]
-        _line(figure, i, data.title, x, y, error_y=error)
+        _line(figure, i, data.title, x, y, error_y=interval_bars(shares, thickness=1.2))
     figure.update_xaxes(dtick=1)
     figure.update_yaxes(rangemode="tozero")
     return figure

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from markupsafe import Markup
 
+from gnome_core.analysis.confirmation import ANSWERS
 from gnome_core.analysis.credibility import STEPS
 from gnome_core.compositions.formulas import SYMBOLS, composition_key
 from gnome_core.crystals.crystal import Crystal, crystal_digest
@@ -208,8 +209,7 @@ def confirmed_text(one: StableCrystal) -> str | None:
     """What the second judges say who were asked; None where nobody was."""
     if one.confirmed_by is None:
         return None
-    answer = {True: "yes", False: "no", None: "no answer"}[one.confirmed]
-    return f"{answer}, {one.confirmed_by}"
+    return f"{ANSWERS[one.confirmed]}, {one.confirmed_by}"
 
 
 def novelty_text(one: StableCrystal) -> str | Markup:

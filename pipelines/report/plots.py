@@ -5,12 +5,14 @@ Colours stay legible on white and on near-black; page.js sets fonts, grids and b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 
 from pipelines.report.data import ReportData
 from pipelines.report.labels import formula_html
-from pipelines.report.summary import RoundSummary
+from pipelines.report.summary import RoundSummary, Share
 
 MODEL, RANDOM, NEW, KNOWN, PRECISION = "#3d85c8", "#a79bc4", "#e0851b", "#8a8f98", "#2a9d74"
 ROUND_COLORS = ("#3d85c8", "#e0851b", "#2a9d74", "#c8518f", "#8b6fd0", "#b39524", "#56a8c9", "#d0604c")
@@ -95,17 +97,22 @@ def hit_rates(rounds: list[RoundSummary]) -> go.Figure:
             marker_color=color,
             customdata=[[s.hits, s.n] for s in shares],
             hovertemplate="%{y:.1f} % (%{customdata[0]} of %{customdata[1]})<extra>" + name + "</extra>",
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * (s.high - s.value) for s in shares],
-                "arrayminus": [100 * (s.value - s.low) for s in shares],
-                "color": KNOWN,
-                "thickness": 1.5,
-            },
+            error_y=interval_bars(shares, thickness=1.5),
         )
     figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def interval_bars(shares: Sequence[Share], thickness: float) -> dict:
+    """Plotly's error bars of shares drawn in %: their intervals."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [100 * (share.high - share.value) for share in shares],
+        "arrayminus": [100 * (share.value - share.low) for share in shares],
+        "color": KNOWN,
+        "thickness": thickness,
+    }
 
 
 def parity(data: ReportData, rounds: list[RoundSummary]) -> go.Figure:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gnome_core.models.config import PAPER
+from gnome_core.training.members.config import PAPER_TRAINING
 from pipelines.errors import UserError
 from pipelines.rounds.config import RoundConfig, parse_config
 
@@ -19,6 +21,9 @@ class Preset:
 
 # Models of a first round know no unbalanced compositions and take them for deep discoveries.
 _BALANCED = {"oxidation_rule": True}
+# Of both frameworks.
+_NETWORK = PAPER.model_dump(exclude_defaults=True)
+_TRAINING = {"first": "scratch", **PAPER_TRAINING.model_dump(exclude_unset=True)}
 
 PRESETS = {
     "tiny": Preset(
@@ -60,13 +65,7 @@ PRESETS = {
             "recompute": True,
             "part_files": 32,
             "generation": {"random_search": {"structures": 100, "volume_factors": [0.4, 1.2]}},
-            "model": {
-                "width": 256,
-                "steps": 3,
-                "trainable_swish": True,
-                "element_properties": False,
-                "residual": False,
-            },
+            "model": _NETWORK,
             "scoring": {
                 "members": 10,
                 "over_volumes": "minimum",
@@ -75,35 +74,14 @@ PRESETS = {
             },
             "selection": {"threshold": 0.05, "clustered_per_formula": 100, "budget": 10_000},
             "evaluation": {"evaluator": "vasp"},
-            "training": {
-                "first": "scratch",
-                "epochs": 1000,
-                "learning_rate": 5.55e-4,
-                "batch_size": 256,
-                "weight_decay": 0.0,
-                "ema_decay": 0.0,
-                "volume_jitter": 0.0,
-            },
+            "training": _TRAINING,
             "compositional": {
                 "members": 10,
                 "threshold": 0.05,
                 "budget": 10_000,
                 "least_converged": 10,
-                "model": {
-                    "width": 256,
-                    "steps": 3,
-                    "trainable_swish": True,
-                    "element_properties": False,
-                    "residual": False,
-                },
-                "training": {
-                    "first": "scratch",
-                    "epochs": 1000,
-                    "learning_rate": 5.55e-4,
-                    "batch_size": 256,
-                    "weight_decay": 0.0,
-                    "ema_decay": 0.0,
-                },
+                "model": _NETWORK,
+                "training": _TRAINING,
             },
         },
     ),
