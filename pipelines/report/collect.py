@@ -22,6 +22,7 @@ from pipelines.reading.confirmations import confirmation_names
 from pipelines.reading.discoveries import stable_crystals
 from pipelines.reading.members import weights_of
 from pipelines.reading.outcomes import all_outcomes, by_composition, jobs_of
+from pipelines.reading.relaxations import relaxation_paths
 from pipelines.reading.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
 from pipelines.report.data import (
     CompositionShare,
@@ -66,6 +67,7 @@ def collect(store: Store) -> ReportData:
         made=_made(commits),
         changed=_changed(config, RoundConfig().model_dump(mode="json")),
         reactions=_reactions(entries, [one.id for one in stable]),
+        relaxations=relaxation_paths(store, [one.job for one in stable]),
         generated=tuple(row for commit in commits if commit.stage == "generate" for row in _generated(commit)),
         compositions=tuple(row for commit in commits if commit.stage == "generate" for row in _compositions(commit)),
         unpacked=tuple(

@@ -19,6 +19,7 @@ from gnome_core.compositions.formulas import SYMBOLS, composition_key
 from gnome_core.crystals.crystal import Crystal, crystal_digest
 from gnome_core.crystals.symmetry import SpaceGroup, space_group, symmetry_dataset
 from pipelines.reading.discoveries import ProvenanceStep, StableCrystal
+from pipelines.reading.relaxations import RelaxationPath
 from pipelines.report.data import ReportData
 from pipelines.report.labels import NOTHING, formula_html, mapping_text, milli, number
 from pipelines.report.sections.elements import short_id
@@ -150,6 +151,7 @@ def _row(data: ReportData, one: StableCrystal, predicted: tuple[float, float] | 
         "credible": verdict.get("credible"),
         "checks": [[TITLES.get(key, key), passed, why] for key, passed, why in checks],
         "reaction": data.reactions.get(one.id),
+        "relaxation": _relaxation(data.relaxations.get(one.job)),
         "steps": [step_text(step) for step in one.chain],
         "lattice": crystal.lattice.round(7).tolist(),
         "sites": crystal.frac_coords.round(7).tolist(),
@@ -157,6 +159,18 @@ def _row(data: ReportData, one: StableCrystal, predicted: tuple[float, float] | 
         "conventional": shape.conventional,
     }
     return Row(one.id, tuple(cells[column.key] for column in COLUMNS), record)
+
+
+def _relaxation(path: RelaxationPath | None) -> dict[str, Any] | None:
+    """energies: meV/atom above the last step's, by step. volume: of the last step over the first one's."""
+    if path is None:
+        return None
+    above = 1000 * (path.energies - path.energies[-1])
+    return {
+        "energies": above.round(1).tolist(),
+        "volume": round(float(path.volumes[-1] / path.volumes[0]), 4),
+        "calculation": path.calculation,
+    }
 
 
 def shape_of(crystal: Crystal) -> Shape:

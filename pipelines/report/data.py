@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipelines.reading.analyses import StoredAnalysis
 from pipelines.reading.discoveries import StableCrystal
 from pipelines.reading.outcomes import JOBS
+from pipelines.reading.relaxations import RelaxationPath
 
 """One row a job whose evaluation has ended, of every round; a composition that was searched is one row, its lowest."""
 
@@ -158,6 +159,7 @@ class ReportData:
         default_factory=dict
     )  # settings that are not the defaults, by their dotted names
     reactions: Mapping[str, str] = field(default_factory=dict)  # id of a discovery -> what it competes with
+    relaxations: Mapping[str, RelaxationPath] = field(default_factory=dict)  # of the discoveries, by their jobs
     generated: tuple[Generated, ...] = ()
     compositions: tuple[CompositionShare, ...] = ()
     curves: tuple[LearningCurve, ...] = ()

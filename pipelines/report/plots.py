@@ -12,11 +12,12 @@ import plotly.graph_objects as go
 
 from pipelines.report.data import ReportData
 from pipelines.report.labels import formula_html
-from pipelines.report.summary import RoundSummary, Share
+from pipelines.report.summary import ElementResidual, RoundSummary, Share
 
 MODEL, RANDOM, NEW, KNOWN, PRECISION = "#3d85c8", "#a79bc4", "#e0851b", "#8a8f98", "#2a9d74"
 ROUND_COLORS = ("#3d85c8", "#e0851b", "#2a9d74", "#c8518f", "#8b6fd0", "#b39524", "#56a8c9", "#d0604c")
 NARROWING = ("generate", "score", "select", "emit", "evaluate", "ingest")
+DISTANCE_BIN = 10  # %, of atoms to exchange, over which errors are averaged
 MARGIN = {"l": 62, "r": 12, "t": 12, "b": 52}
 
 
@@ -186,6 +187,64 @@ def error_against_spread(data: ReportData, rounds: list[RoundSummary]) -> go.Fig
             line={"color": round_color(summary.round), "width": 2},
             hovertemplate="spread %{x:.1f}, MAE %{y:.1f} meV/atom<extra>%{fullData.name}</extra>",
         )
+    return figure
+
+
+def element_errors(residuals: Sequence[ElementResidual]) -> go.Figure:
+    """MAE (bars) and mean error (marks) of predictions by element."""
+    figure = new_figure("", "error (meV/atom)")
+    elements, counts = [r.element for r in residuals], [[r.n] for r in residuals]
+    hover = "%{x}: %{y:.0f} meV/atom, %{customdata[0]} crystals<extra>"
+    figure.add_bar(
+        x=elements,
+        y=[1000 * r.mae for r in residuals],
+        name="mean absolute error",
+        marker_color=MODEL,
+        customdata=counts,
+        hovertemplate=hover + "mean absolute error</extra>",
+    )
+    figure.add_scatter(
+        x=elements,
+        y=[1000 * r.mean for r in residuals],
+        name="mean of predicted − evaluated",
+        mode="markers",
+        marker={"color": NEW, "size": 8, "symbol": "diamond"},
+        customdata=counts,
+        hovertemplate=hover + "mean error</extra>",
+    )
+    figure.update_xaxes(type="category")
+    return figure
+
+
+def error_against_distance(data: ReportData, shares: np.ndarray) -> go.Figure:
+    """|error| of each prediction against `novel_shares` (jobs,), one colour a round; the line joins means of bins."""
+    figure = new_figure("atoms to exchange for a known composition (%)", "|error| (meV/atom)", yaxis_type="log")
+    jobs = _evaluated(data)
+    x = 100 * shares[data.jobs["e_form"].is_valid().to_numpy()]
+    placed = np.isfinite(x)
+    x, jobs = x[placed], {name: column[placed] for name, column in jobs.items()}
+    error = 1000 * np.abs(jobs["predicted"] - jobs["e_form"])
+    for round_ in np.unique(jobs["round"]).tolist():
+        chosen = jobs["round"] == round_
+        figure.add_scatter(
+            x=x[chosen].tolist(),
+            y=np.maximum(error[chosen], 0.1).tolist(),
+            mode="markers",
+            name=f"round {round_}",
+            marker={"color": round_color(round_), "size": 6, "opacity": 0.6},
+            text=jobs["formula"][chosen].tolist(),
+            hovertemplate="%{text}: %{x:.0f} %, error %{y:.1f} meV/atom<extra></extra>",
+        )
+    bins = np.minimum(x // DISTANCE_BIN, 100 // DISTANCE_BIN - 1).astype(int)
+    means = [(DISTANCE_BIN * (k + 0.5), float(error[bins == k].mean())) for k in np.unique(bins).tolist()]
+    figure.add_scatter(
+        x=[middle for middle, _ in means],
+        y=[mean for _, mean in means],
+        mode="lines+markers",
+        name="MAE, all rounds",
+        line={"color": KNOWN, "width": 2},
+        hovertemplate=f"within {DISTANCE_BIN} %: MAE %{{y:.0f}} meV/atom<extra></extra>",
+    )
     return figure
 
 

@@ -17,6 +17,9 @@ from gnome_core.analysis.discovery import (
     iqr_calibration,
     regression_metrics,
 )
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.nearest import nearest_share
+from gnome_core.compositions.packed import parse_formulas, unpack_compositions
 from gnome_core.matching.novelty import NEW
 from gnome_core.stability.hull import ON_HULL
 from pipelines.reading.discoveries import StableCrystal
@@ -213,6 +216,57 @@ def curses(data: ReportData) -> list[Curse]:
         )
         for round_ in np.unique(rounds)
     ]
+
+
+@dataclass(frozen=True)
+class ElementResidual:
+    """Errors of predictions for the n evaluated crystals that hold an element, eV/atom; mean: predicted - evaluated."""
+
+    element: str
+    n: int
+    mae: float
+    mean: float
+
+
+def element_residuals(data: ReportData) -> list[ElementResidual]:
+    """One an element of an evaluated crystal, of all rounds together, the largest MAE first."""
+    jobs = data.jobs.filter(data.jobs["e_form"].is_valid())
+    errors = jobs["predicted_e_form"].to_numpy() - jobs["e_form"].to_numpy()
+    of_element: dict[str, list[float]] = {}
+    for system, error in zip(jobs["chemsys"].to_pylist(), errors.tolist(), strict=True):
+        for element in system.split("-"):
+            of_element.setdefault(element, []).append(error)
+    found = [
+        ElementResidual(element, len(own), float(np.mean(np.abs(own))), float(np.mean(own)))
+        for element, own in of_element.items()
+    ]
+    return sorted(found, key=lambda residual: (-residual.mae, residual.element))
+
+
+def novel_shares(data: ReportData) -> np.ndarray:
+    """(jobs,) how far each composition lay from those known when its round began, see `nearest_share`; NaN of what is
+    no formula."""
+    known = _fractions(atom_counts(data.hull_entries["numbers"])) if len(data.hull_entries) else np.zeros((0, 95))
+    since, rounds = data.hull_entries["round"].to_numpy(), data.jobs["round"].to_numpy()
+    formulas, shares = np.array(data.jobs["formula"].to_pylist(), object), np.ones(len(rounds))
+    for round_ in np.unique(rounds):
+        rows = np.flatnonzero(rounds == round_)
+        distinct, of_row = np.unique(formulas[rows].astype(str), return_inverse=True)
+        fractions = np.stack([_composition(formula) for formula in distinct.tolist()])
+        shares[rows] = nearest_share(fractions, known[since < round_])[of_row]
+    return shares
+
+
+def _composition(formula: str) -> np.ndarray:
+    """(95,) atomic fractions; NaN of what is no formula."""
+    try:
+        return _fractions(unpack_compositions(parse_formulas([formula])))[0]
+    except ValueError:
+        return np.full(95, np.nan)
+
+
+def _fractions(counts: np.ndarray) -> np.ndarray:
+    return counts / counts.sum(axis=1, keepdims=True)
 
 
 def _mean(values: np.ndarray) -> float:

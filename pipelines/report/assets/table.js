@@ -164,7 +164,7 @@ function startTable({ crystals, columns, elements }) {
 }
 
 // What is known of one crystal, as nodes: texts go in as texts.
-function facts({ values, uncertainty, checks, reaction, steps }) {
+function facts({ values, uncertainty, checks, reaction, relaxation, steps }) {
   const energy = (value, digits = 3) => value.toFixed(digits).replace("-", "−");
   const milli = (value) => energy(1000 * value, 1) + " meV/atom";
   const list = node("dl", { className: "facts" });
@@ -188,7 +188,30 @@ function facts({ values, uncertainty, checks, reaction, steps }) {
   const ancestors = node("ol", {}, ...steps.map((step) => node("li", {}, step)));
   return [
     node("h3", {}, ...formula(values.formula), " ", node("code", {}, values.id)), list,
+    ...(relaxation ? [node("h4", {}, "Relaxation"), ...relaxed(relaxation)] : []),
     ...(checks.length ? [node("h4", {}, "Checks"), verdicts] : []),
     node("h4", {}, "How it was made"), ancestors,
   ];
+}
+
+// How the evaluator relaxed a crystal: in words, and its energy by step. Logarithmic above 1 meV/atom, as most of the fall
+// is in the first steps.
+function relaxed({ energies, volume, calculation }) {
+  const steps = energies.length, height = 56, width = 240;
+  const fall = energies[0], percent = 100 * (volume - 1);
+  const words = `${steps === 1 ? "1 evaluation" : `${steps} evaluations`}${calculation ? ` in ${calculation}` : ""}: ` +
+    `${Math.abs(fall).toFixed(0)} meV/atom ${fall < 0 ? "higher" : "lower"} than as proposed, volume ` +
+    `${percent < 0 ? "−" : "+"}${Math.abs(percent).toFixed(1)} %`;
+  if (steps < 2) return [node("p", {}, words)];
+  const level = (energy) => Math.log10(1 + Math.max(energy, 0)), top = Math.max(...energies.map(level), 1);
+  const points = energies.map((energy, i) => `${(4 + (i * (width - 8)) / (steps - 1)).toFixed(1)},${(height - 4 - (level(energy) / top) * (height - 8)).toFixed(1)}`);
+  const draw = (tag, properties, ...children) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(properties)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+  };
+  const picture = draw("svg", { class: "path", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Energy by step, ${words}` },
+    draw("polyline", { points: points.join(" ") }));
+  return [node("p", {}, words), picture, node("p", { className: "note" }, "Energy above the relaxed crystal by step, logarithmic")];
 }

@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.report import plots
 from pipelines.report.labels import count, milli, number
 from pipelines.report.sections.elements import Page, Table, gain_text, share_text
-from pipelines.report.summary import curses, gain, hits_together, over_all
+from pipelines.report.summary import curses, element_residuals, gain, hits_together, novel_shares, over_all
 
 
 def hit_rate(page: Page) -> dict[str, Any]:
@@ -55,6 +55,14 @@ def accuracy(page: Page) -> dict[str, Any]:
     if page.data.curves:
         caption = "Training of each ensemble member: loss (lines) and validation error (diamonds) by epoch"
         figures.append(page.figure("curves", plots.learning_curves(page.data), caption))
+    residuals = element_residuals(page.data)
+    caption = "Errors of the predictions by element, of all rounds; a crystal counts with each of its elements"
+    figures.append(page.figure("elements", plots.element_errors(residuals), caption))
+    distance = plots.error_against_distance(page.data, novel_shares(page.data))
+    caption = (
+        "Errors against how many atoms would have to be other elements to make a composition known before the round"
+    )
+    figures.append(page.figure("distance", distance, caption))
     header = ("Round", "MAE (meV/atom)", "Mean error (meV/atom)")
     rows = [[str(r.round), milli(r.mae, 1), milli(r.bias, 1)] for r in page.rounds]
     table = Table("Ensemble median minus evaluation", header, rows, numeric={1, 2})

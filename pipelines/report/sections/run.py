@@ -28,7 +28,25 @@ def timings(page: Page) -> dict[str, Any]:
     return {
         "figure": page.figure("timings", plots.timings(page.data), "Wall time of each stage, stacked by round"),
         "table": Table("Wall time of the committed attempts", header, rows, numeric={2, 3, 4, 5, 6}),
+        "costs": _costs(page),
     }
+
+
+def _costs(page: Page) -> Table:
+    """What each stage cost over all rounds, and what it comes to for a crystal evaluated and for one found."""
+    seconds: dict[str, float] = {}
+    for stage in page.data.stages:
+        if stage.round:
+            seconds[stage.stage] = seconds.get(stage.stage, 0.0) + stage.seconds
+    total, evaluated, found = sum(seconds.values()), len(page.data.jobs), len(page.stable)
+
+    def row(name: str, spent: float) -> list[str]:
+        each = [f"{number(spent / n, 2)} s" if n else NOTHING for n in (evaluated, found)]
+        return [name, duration(spent), f"{number(100 * spent / total, 1)} %" if total else NOTHING, *each]
+
+    header = ("Stage", "Wall time", "Share", "A crystal evaluated", "A new crystal on the hull")
+    rows = [row(name, spent) for name, spent in sorted(seconds.items(), key=lambda item: -item[1])]
+    return Table("What the rounds cost, by stage", header, [*rows, row("all", total)], numeric={1, 2, 3, 4})
 
 
 def config(page: Page) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from gnome_core.crystals.crystal import Crystal, crystal_digest
 from gnome_core.matching.novelty import KNOWN_COMPOSITION, NEW, Novelty
 from pipelines.reading.discoveries import ProvenanceStep, StableCrystal
 from pipelines.reading.outcomes import JOBS
+from pipelines.reading.relaxations import RelaxationPath
 from pipelines.report.data import (
     HULL_ENTRIES,
     CompositionShare,
@@ -160,6 +161,15 @@ def report_data() -> ReportData:
         ),
         config={"seed": 7, "generate": {"threshold": 0.001, "saps": True}, "select": {"threshold_ev": 0.05}},
         versions={"gnome-flywheel": "0.1.0", "jax": "0.10.1", "apache-beam": "2.77.0"},
+        # One that rose, one of a single step, and of the others five that fall.
+        relaxations={
+            one.job: RelaxationPath(
+                one.e_form + np.array([0.2, 0.08, 0.03, 0.004, 0.0])[-1 if k == 1 else 0 :] * (-1 if k == 2 else 1),
+                one.crystal.volume / one.crystal.n_sites * np.linspace(0.95, 1, 5)[-1 if k == 1 else 0 :],
+                "relax1" if k == 3 else None,
+            )
+            for k, one in enumerate(stable[:-1])
+        },
         generated=(
             Generated(1, "saps", 3, 30_000, 28_000, 24_000, 3_000),
             Generated(1, "saps", 4, 14_000, 13_000, 11_312, 1_000),

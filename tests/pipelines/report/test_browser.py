@@ -248,6 +248,22 @@ def drawing(browser, tmp_path_factory) -> Chromium:
 CUBE = "[[4.12, 0, 0], [0, 4.12, 0], [0, 0, 4.12]]"
 
 
+def test_a_crystal_shows_how_it_was_relaxed(page, data):
+    words = []
+    for one in data.stable[:4]:
+        page.run(f"document.querySelector('#crystal-{one.id} button').click()")
+        words.append(page.run("document.querySelector('#facts').textContent"))
+        steps = len(data.relaxations[one.job].energies)
+        drawn = page.run("document.querySelector('#facts .path polyline')?.points.numberOfItems ?? 0")
+        assert drawn == (steps if steps > 1 else 0)
+    assert "5 evaluations: 200 meV/atom lower than as proposed, volume +5.3 %" in words[0]
+    assert "1 evaluation: 0 meV/atom lower than as proposed, volume +0.0 %" in words[1]
+    assert "5 evaluations: 200 meV/atom higher than as proposed" in words[2]
+    assert "5 evaluations in relax1:" in words[3]
+    page.run(f"document.querySelector('#crystal-{data.stable[-1].id} button').click()")
+    assert "Relaxation" not in page.run("document.querySelector('#facts').textContent")
+
+
 def test_corner_atoms_are_repeated_and_only_unlike_neighbors_are_bonded(drawing):
     cscl = f"{{lattice: {CUBE}, sites: [[0, 0, 0], [0.5, 0.5, 0.5]], symbols: ['Cs', 'Cl'], conventional: null}}"
     scene = drawn(drawing, cscl)

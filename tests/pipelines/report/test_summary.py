@@ -12,7 +12,7 @@ from gnome_core.analysis.result import Analysis
 from pipelines.reading.analyses import StoredAnalysis
 from pipelines.reading.discoveries import ProvenanceStep
 from pipelines.reading.outcomes import JOBS
-from pipelines.report.summary import curses, headline, origins, summarize
+from pipelines.report.summary import curses, element_residuals, headline, novel_shares, origins, summarize
 
 # model, random, predicted, iqr, e_form, e_above_hull
 ROWS = [
@@ -109,3 +109,40 @@ def test_the_winners_curse_by_round_and_by_judge(report_data):
     }
     assert found[1].model == pytest.approx(sum(rises["model"]) / len(rises["model"]))
     assert found[1].random == pytest.approx(sum(rises["random"]) / len(rises["random"]))
+
+
+def test_residuals_count_a_crystal_with_each_of_its_elements(report_data):
+    jobs = pa.table(
+        {
+            "round": [1, 1, 2],
+            "id": ["a", "b", "c"],
+            "formula": ["LiF", "Li2O", "LiCl"],
+            "chemsys": ["F-Li", "Li-O", "Cl-Li"],
+            "selected_by_model": [True] * 3,
+            "selected_by_random": [False] * 3,
+            "predicted_e_form": [-3.0, -2.0, -2.0],
+            "predicted_iqr": [0.1] * 3,
+            "e_form": [-2.9, -2.3, None],
+            "e_above_hull": [0.0, 0.0, None],
+            "status": ["done", "done", "not_converged"],
+        }
+    )
+    entries = pa.table(
+        {
+            "id": ["x", "y"],
+            "formula": ["NaF", "LiF"],
+            "chemsys": ["F-Na", "F-Li"],
+            "numbers": pa.array([[11, 9], [3, 9]], pa.list_(pa.uint8())),
+            "e_form_per_atom": [-3.0, -2.9],
+            "e_above_hull": [0.0, 0.0],
+            "round": [0, 1],
+            "source": ["mp", "round"],
+        }
+    )
+    data = dataclasses.replace(report_data, jobs=jobs, hull_entries=entries)
+    found = {one.element: one for one in element_residuals(data)}
+    assert [one.element for one in element_residuals(data)] == ["O", "Li", "F"]
+    assert (found["Li"].n, round(found["Li"].mae, 6), round(found["Li"].mean, 6)) == (2, 0.2, 0.1)
+    assert (found["F"].n, round(found["F"].mean, 6)) == (1, -0.1)
+    # LiF was known in round 2 only: LiCl then differs in one of two atoms; Li2O shared nothing with NaF.
+    assert novel_shares(data).tolist() == [0.5, 1.0, 0.5]
