@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -13,17 +12,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import uvicorn
 
 from pipelines.cli.server import serve_report
 from pipelines.errors import UserError
-from pipelines.report.live import make_app, state_of
+from pipelines.report.live import state_of
 from pipelines.store.records import stage_path
 from pipelines.store.store import Store
 from tests.pipelines.report.chromium import CHROMIUM, PATIENCE, Chromium
+from tests.pipelines.report.serving import get, served_here
 
 SERVE = "from pipelines.cli.app import main; main()"
 
@@ -41,29 +40,6 @@ def served(root: Path, *options: str) -> Iterator[str]:
     assert process.returncode == 0
     assert out == ""
     assert "Traceback" not in err
-
-
-@contextmanager
-def served_here(root: Path, token: str | None = None) -> Iterator[str]:
-    """The address of a server in a thread of this process."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(str(root), token), log_level="warning"))
-    thread = Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def get(url: str, **headers: str) -> tuple[int, str, dict[str, str]]:
-    request = urllib.request.Request(url, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return answer.status, answer.read().decode(), dict(answer.headers)
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(), dict(error.headers)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from pipelines.store import bucket as buckets
 from pipelines.store.bucket import Bucket
 from pipelines.store.store import Store
 from tests.pipelines.conftest import digests
+from tests.pipelines.report.serving import get, served_here
 from tests.pipelines.store.gcs import FakeGcs
 from tests.pipelines.store.test_store import SCHEMA, write_commit
 
@@ -362,8 +363,19 @@ def test_every_command_that_takes_a_store_takes_a_bucket(cloud_round, tmp_path, 
     assert takes - commands - OTHERWISE == set(), "a new one belongs into COMMANDS"
 
 
+def test_the_live_page_is_of_a_bucket_too(cloud_round):
+    fake, store = cloud_round
+    before = set(fake.buckets["lab"])
+    with served_here(store.root) as address:
+        (found, page, _), (asked, state, _) = get(address), get(address + "state")
+    assert found == asked == 200
+    assert 'id="discoveries"' in page
+    assert "Round 1 is finished." in state
+    assert set(fake.buckets["lab"]) == before, "it only reads"
+
+
 # Runs of stages: by the driver in `cloud_round`, dropped in the test above. dft: on a file system only, and says so.
-# serve: goes on until it is stopped.
+# serve: goes on until it is stopped; its page is asked for in the test above.
 OTHERWISE = {
     ("serve",),
     ("round", "propose"),
