@@ -1,7 +1,7 @@
-"""MADE: closed loops of 50 evaluations in ten ternary systems (Malik et al., arXiv 2601.20996), our policies and theirs.
+"""MADE: closed loops of 50 evaluations in ten ternary systems (Malik et al., arXiv 2601.20996).
 
 A loop begins with the Materials Project's crystals of the system within 0.1 eV/atom of the hull, relaxed by the judge.
-It proposes crystals of at most 20 atoms, one after the other; the judge relaxes each, and it joins the hull. A discovery
+It proposes crystals of at most 20 atoms, one after the other; the judge relaxes each, and it joins the hull. A find
 is within the tolerance of the hull as it then stands, plausible by SMACT (where all elements are metals, every
 composition is), and new: pymatgen's StructureMatcher with its defaults fits it to nothing that the loop began with or
 found before.

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +20,13 @@ from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.generators import Shard, batched, draw, parent_rng, parent_shards
 from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import MAX_MASKED_SITES, Recipe, expand_recipe, pack_mapping, recipe_batch
-from gnome_core.generation.species import species_model
+from gnome_core.generation.species import Scoring, SpeciesMode, species_model
 
 # What a capped search may spend on a level: subsets looked at, and subsets x sites x operations. Ions of up to about 16
 # sites stay within both, so their levels are complete before the cap.
 MAX_SUBSETS = 40_000
 MAX_LEVEL_WORK = 10_000_000
+MAX_PAIRS = 30_000  # of sites, whose distances are held at once
 _WORD = 48  # bits of a subset that a float64 dot product keeps exact
 
 
@@ -46,12 +48,14 @@ def site_permutations(crystal: Crystal, symprec: float = 0.1) -> np.ndarray:
     translations = np.array(operations.translations, float)
     images = np.einsum("gij,nj->gni", rotations, crystal.frac_coords) + translations[:, None, :]
     permutations = np.empty(images.shape[:2], np.int64)
-    for row, image in enumerate(images):
-        delta = image[:, None, :] - crystal.frac_coords[None, :, :]
+    other = crystal.numbers[:, None] != crystal.numbers
+    chunk = max(1, MAX_PAIRS // crystal.n_sites**2)
+    for start in range(0, len(images), chunk):
+        delta = images[start : start + chunk, :, None, :] - crystal.frac_coords
         delta -= np.round(delta)
-        distance = np.linalg.norm(delta @ crystal.lattice, axis=-1)
-        distance[crystal.numbers[:, None] != crystal.numbers] = np.inf
-        permutations[row] = distance.argmin(axis=1)
+        distance = np.square(delta @ crystal.lattice).sum(axis=-1)
+        distance[:, other] = np.inf
+        permutations[start : start + chunk] = distance.argmin(axis=-1)
     if (np.sort(permutations, axis=1) != np.arange(crystal.n_sites)).any():
         raise ValueError(f"an operation found at symprec {symprec} does not permute the sites")
     return permutations
@@ -174,42 +178,60 @@ class SapsGenerator:
             return "parents_without_symmetry", [], 0
 
         excess = int(parents.oxidation[row].astype(int).sum())
-        mappings, masks, weights = [], [], []
+        exchanges, masks, chosen, weights = [], [np.zeros((0, MAX_MASKED_SITES // 8), np.uint8)], [], []
         for column, (old, charge) in zip(columns, ions, strict=True):
             sites = np.flatnonzero(crystal.numbers == old)
             if len(sites) < 2:
                 continue
             local = np.searchsorted(sites, permutations[:, sites])
-            classes = [level.subsets for level in subset_classes(local, config.max_per_level)[:-1]]
+            classes = _subsets(local.tobytes(), len(sites), config.max_per_level)
             replaced = np.concatenate([np.full(len(level), size, int) for size, level in enumerate(classes, 1)])
             subsets = np.zeros((len(replaced), MAX_MASKED_SITES), bool)
             subsets[:, sites] = np.concatenate(classes)
             packed = np.packbits(subsets, axis=1, bitorder="little")
+            first = sum(map(len, masks))
+            masks.append(packed)
             crowded = len(ions) == config.max_elements
-            for new, (log_prob, charges) in _targets(model, column, config.threshold, allowed).items():
+            for new, (log_prob, charges) in _targets(
+                config.species, config.scoring, column, config.threshold, allowed
+            ).items():
                 if new == old or (crowded and new not in crystal.numbers):
                     continue
-                balanced = np.ones(len(replaced), bool)
+                subset = np.arange(first, first + len(replaced))
                 if config.saps_charge_balance:
                     change = np.array(sorted(charges)) - charge
-                    balanced = (excess + replaced[:, None] * change == 0).any(axis=1)
-                if n := int(balanced.sum()):
-                    mappings.append(np.repeat(pack_mapping(np.array([old]), np.array([[new]])), n, axis=0))
-                    masks.append(packed[balanced])
+                    subset = subset[(excess + replaced[:, None] * change == 0).any(axis=1)]
+                if n := len(subset):
+                    exchanges.append((old, new, n))
+                    chosen.append(subset)
                     # The site choices of one ion and element share its probability.
                     weights.append(np.full(n, log_prob - np.log(n)))
-        if not mappings:
+        if not exchanges:
             return None, [], 0
-        mapping, mask, weight = np.concatenate(mappings), np.concatenate(masks), np.concatenate(weights)
-        total, limit = len(mapping), config.max_recipes_per_parent
+        # Of some thousand choices a few dozen may be wanted: these alone become recipes.
+        old, new, n = np.array(exchanges).T
+        exchange, subset = np.repeat(np.arange(len(n)), n), np.concatenate(chosen)
+        total, limit = len(subset), config.max_recipes_per_parent
         if limit is not None and total > limit:
-            keep = draw(weight, limit, parent_rng(shard, parents.ids[row]))
-            mapping, mask = mapping[keep], mask[keep]
-        return None, [recipe_batch(row, self.code, mapping, mask)], total - len(mapping)
+            keep = draw(np.concatenate(weights), limit, parent_rng(shard, parents.ids[row]))
+            exchange, subset = exchange[keep], subset[keep]
+        mapping = pack_mapping(old[exchange, None], new[exchange, None])
+        return None, [recipe_batch(row, self.code, mapping, np.concatenate(masks)[subset])], total - len(mapping)
 
 
-def _targets(model, column: int, threshold: float, allowed: tuple[int, ...]) -> dict[int, tuple[float, set[int]]]:
+@lru_cache(maxsize=1_000)
+def _subsets(permutations: bytes, n: int, max_per_level: int) -> list[np.ndarray]:
+    """Subsets (c, n) of 1 to n - 1 sites, by size: crystals of one prototype have the same."""
+    group = np.frombuffer(permutations, np.int64).reshape(-1, n)
+    return [level.subsets for level in subset_classes(group, max_per_level)[:-1]]
+
+
+@lru_cache(maxsize=1_000)
+def _targets(
+    species: SpeciesMode, scoring: Scoring, column: int, threshold: float, allowed: tuple[int, ...]
+) -> dict[int, tuple[float, set[int]]]:
     """Elements that may replace the ion: atomic number -> (largest log probability, charges that pass)."""
+    model = species_model(species, scoring)
     log_prob = model.log_prob[:, column]
     found: dict[int, tuple[float, set[int]]] = {}
     for row in np.flatnonzero((log_prob > np.log(threshold)) & np.isin(model.numbers, allowed)):
