@@ -39,9 +39,12 @@ def train_ensemble(
     model: ModelConfig,
     training: TrainingConfig,
     seed: int,
+    init_from: Sequence[str | Path] = (),
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> list[MemberResult]:
-    """Train members from nothing into `folder`/member-000.npz ...; interrupted ones resume.
+    """Train members into `folder`/member-000.npz ...; interrupted ones resume.
+
+    init_from: files of members that they start from, by turns; without any, from nothing.
 
     Their spread is calibrated on the formulas that validate.
 
@@ -61,6 +64,7 @@ def train_ensemble(
             out_dir=folder,
             model=model,
             training=training,
+            init_from=[str(init_from[k % len(init_from)]) for k in group] if init_from else None,
             progress=progress,
         )
     paths = [result.path for result in results]

@@ -14,7 +14,9 @@ import typer
 from gnome_core.crystals.writers import write_parquet
 from gnome_core.ensembles.rows import MAX_EXAMPLES, Rows
 from gnome_core.ensembles.workflows import Quality
-from gnome_core.models.shipped import Framework
+from gnome_core.models.config import ModelConfig
+from gnome_core.models.members import load_member, model_of
+from gnome_core.models.shipped import Framework, pretrained_members
 from gnome_core.spreadsheets import write_csv
 from pipelines.cli.terminal import Terminal, printable
 from pipelines.errors import UserError
@@ -27,6 +29,21 @@ def check_framework(name: str) -> Framework:
     if name not in get_args(Framework):
         raise UserError(f"--framework {name}: must be one of {', '.join(get_args(Framework))}")
     return cast(Framework, name)
+
+
+def starts(folder: str, framework: Framework, config: ModelConfig) -> list[Path]:
+    """Files of the members in a folder, or of the package's own ("pretrained"), that others can start from.
+
+    Raises UserError for a folder without members, and members of another framework or network.
+    """
+    found = pretrained_members(framework) if folder == "pretrained" else sorted(Path(folder).glob("member-*.npz"))
+    if not found:
+        raise UserError(f"--from {folder}: holds no member-*.npz; name a folder that `gnome train` made, or pretrained")
+    for path in found:
+        network = load_member(path)[1].network()
+        if network != model_of(config)[1]:
+            raise UserError(f"--from {path}: is a {network}; give its settings of the network by --config")
+    return found
 
 
 def tell_left_out(rows: Rows, failed: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -26,6 +26,14 @@ def train(
     framework: FrameworkOption = "structural",
     config: ConfigOption = None,
     members: Annotated[int | None, typer.Option(min=1, help="Overrides the settings' number.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Start from these members, or from `pretrained`, the package's own, for training.fine_tune_epochs.",
+        ),
+    ] = None,
 ) -> None:
     """Train an ensemble on the labelled crystals, or formulas, of a file."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,13 +48,15 @@ def train(
         settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
     from gnome_core.ensembles.rows import labelled_rows
     from gnome_core.ensembles.workflows import train_ensemble
-    from pipelines.cli.model_text import check_framework, tell_left_out
+    from pipelines.cli.model_text import check_framework, starts, tell_left_out
     from pipelines.cli.outputs import check_output
     from pipelines.cli.terminal import Terminal
 
     check_output(folder, folder=True)
     console = Terminal(stderr=True)
     kind = check_framework(framework)
+    n_members, network, own = settings.ensemble_of(kind)
+    begun = starts(start, kind, network) if start else []
     rows = labelled_rows(source, kind, settings.holdout)
     typer.echo(f"{len(rows)} labelled rows of {source}", err=True)
     tell_left_out(rows)
@@ -54,7 +64,7 @@ def train(
         raise UserError(f"{source} has nothing to train on; it needs formation energies (column e_form_per_atom)")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        n_members, network, training = settings.ensemble_of(kind)
+        training = own.fine_tuning() if begun else own.settings()
         epochs = training.epochs
         task = bar.add_task("epochs", total=n_members * epochs)
 
@@ -68,8 +78,9 @@ def train(
             folder,
             n_members=n_members,
             model=network,
-            training=training.settings(),
+            training=training,
             seed=settings.seed,
+            init_from=begun,
             progress=show,
         )
     for result in results:

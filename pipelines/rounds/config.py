@@ -157,10 +157,12 @@ class MemberTrainingConfig(TrainingConfig):
 
     def of_round(self, round_: int) -> TrainingConfig:
         """The optimisation settings of a round's members."""
-        values = self.settings().model_dump()
-        if not self.starts_fresh(round_):
-            values |= {"epochs": self.fine_tune_epochs, "learning_rate": self.fine_tune_learning_rate}
-        return TrainingConfig(**values)
+        return self.settings() if self.starts_fresh(round_) else self.fine_tuning()
+
+    def fine_tuning(self) -> TrainingConfig:
+        """The optimisation settings of members that start from others."""
+        changed = {"epochs": self.fine_tune_epochs, "learning_rate": self.fine_tune_learning_rate}
+        return self.settings().model_copy(update=changed)
 
 
 class CompositionalSettings(Section):

@@ -2,6 +2,7 @@
 
 import csv
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.split import is_train
 from gnome_core.ensembles.ensemble import EnsembleModel
 from gnome_core.ensembles.rows import read_rows
+from gnome_core.models.members import load_member
 from gnome_core.models.shipped import pretrained_members
 from tests.pipelines.conftest import gnome
 
@@ -22,6 +24,7 @@ width = 8
 steps = 1
 [training]
 epochs = 3
+fine_tune_epochs = 1
 [compositional]
 members = 2
 [compositional.model]
@@ -70,6 +73,25 @@ def test_a_rerun_changes_nothing(trained, tiny, small):
     assert [path.read_bytes() for path in files if path.suffix == ".json"] == before
     for old, path in zip(arrays, [path for path in files if path.suffix == ".npz"], strict=True):
         assert all((np.load(path)[name] == value).all() for name, value in old.items())
+
+
+def test_members_start_from_others_of_their_network_alone(trained, tiny, small, tmp_path):
+    def train(start: str, out: str):
+        command = ("train", str(tiny / "snapshot.parquet"), str(tmp_path / out), "--config", str(small))
+        return gnome(*command, "--members", "1", "--from", start)
+
+    tuned = train(str(trained / "structural"), "tuned")
+    assert tuned.returncode == 0, tuned.stderr
+    assert "member 0: 1 epochs, MAE" in tuned.stderr
+    (first, _), (own, record) = (
+        load_member(folder / "member-000.npz") for folder in (trained / "structural", tmp_path / "tuned")
+    )
+    assert record.init_from == str(trained / "structural" / "member-000.npz")
+    changes = [np.abs(a - b).max() for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(own), strict=True)]
+    assert 0 < max(changes) < 0.5, "one epoch from where the first ended"
+    refused = train("pretrained", "other")
+    assert refused.returncode == 2
+    assert "give its settings of the network by --config" in refused.stderr
 
 
 def test_predictions_of_a_file_with_distances_to_a_hull(trained, tiny, tmp_path):
@@ -160,6 +182,7 @@ def test_shipped_members_are_whole_and_small():
         (("predict", "none.cif"), "there is no 'none.cif'"),
         (("predict", "embedded", "--model", "."), "holds no member-*.npz"),
         (("predict", "embedded", "--framework", "both"), "must be one of structural, compositional"),
+        (("train", "x.csv", "out", "--framework", "compositional", "--from", "."), "holds no member-*.npz"),
         (("evaluate", "embedded", "--split", "test"), "must be one of train, validation, all"),
         (("train", "x.csv", "out", "--framework", "compositional"), "nothing to train on"),
     ],
