@@ -86,6 +86,14 @@ def elemental_entries(scale: str = "chgnet-0.3.0") -> pa.Table:
         return pq.read_table(path, filters=[("scale", "=", scale)])
 
 
+def evaluated_entries(scale: str = "chgnet-0.3.0") -> pa.Table:
+    """Candidates that rounds evaluated (ENTRY_SCHEMA), as they were proposed, under the energies that they relaxed to:
+    most of them far above the hull, unlike anything in a snapshot of what exists. None on a scale not known.
+    """
+    with resources.as_file(_embedded_file("evaluated.parquet")) as path:
+        return pq.read_table(path, filters=[("scale", "=", scale)])
+
+
 def _read(source: str) -> Iterator[Entry | Rejected]:
     # Each kind imports its own packages, so that reading Parquet never waits for pymatgen.
     kind, _, rest = source.partition(":")

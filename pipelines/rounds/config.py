@@ -224,6 +224,11 @@ class RoundConfig(Section):
         description="evaluate the snapshot's stable entries and the elements only, so that a hull on another scale is "
         "soon there; what `gnome init --recompute` sets",
     )
+    shipped_candidates: bool = Field(
+        True,
+        description="structural members learn from the evaluated candidates that come with the package as well, where "
+        "the energies are on the same scale: of the snapshot's elements, none of a withheld system",
+    )
     part_files: int = Field(
         2, ge=1, le=10_000, description="Parquet files a table; about 100,000 rows each is a good size"
     )

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnome_core.compositions.formulas import SYMBOLS, within
 from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.readers import evaluated_entries
 from gnome_core.crystals.split import is_train, is_withheld, withholds
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import calibrate
@@ -26,7 +28,14 @@ from pipelines.beam import progress, tags
 from pipelines.beam.metrics import timer
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import WriteTable
-from pipelines.reading.committed import all_proposals, entries_until, labels_of, once_per_commit, proposed_entries
+from pipelines.reading.committed import (
+    all_proposals,
+    entries_until,
+    labels_of,
+    once_per_commit,
+    proposed_entries,
+    references,
+)
 from pipelines.reading.members import local_member, member_addresses, shipped_addresses, weights_of
 from pipelines.reading.schemas import MEMBER_SCHEMA
 from pipelines.rounds.config import MemberTrainingConfig, RoundConfig, derived_seed
@@ -74,8 +83,16 @@ def _calibration(job: Job, framework: Framework, manifest: Manifest) -> FileStat
     """Calibrate the spread of the members just trained, on what none of them trained on."""
     data, table = labelled(job.store.root, job.round, job.config, framework), weights_of(framework)
     files = sorted(job.store.local_file(stat) for stat in manifest.files if stat.table == table)
-    content = calibrate([path for path in files if path.endswith(".npz")], data.graphs, data.e_form, data.is_train)
+    members = [path for path in files if path.endswith(".npz")]
+    content = calibrate(members, data.graphs, data.e_form, data.is_train | ~_calibrating(data))
     return job.store.write_blob(f"{job.attempt.path}/{table}/{CALIBRATION}", table, content)
+
+
+def _calibrating(data: Dataset) -> np.ndarray:
+    """(n,) bool: what calibrates the spread. Candidates as they were proposed, which is what scoring sees and where
+    members err most; all of the data while too few of these are held out."""
+    held_out = data.proposed & ~data.is_train
+    return data.proposed if held_out.sum() >= MIN_PROPOSED else np.ones(len(held_out), bool)
 
 
 def _tasks(job: Job, framework: Framework) -> list[TrainTask]:
@@ -96,6 +113,7 @@ def _starts(job: Job, framework: Framework) -> Sequence[str | None]:
 
 
 FILES = "files"
+MIN_PROPOSED = 50  # held-out candidates that make a calibration of their own
 GRAPHS = "cache"  # store-relative folder of files that can be made again
 
 
@@ -112,7 +130,7 @@ class TrainTask:
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled graphs in a fixed order. e_form: (n,) eV/atom; is_train: (n,) bool; old: (n,) bool, labelled before the
-    round, or in the snapshot.
+    round, or in the snapshot; proposed: (n,) bool, candidates in the geometry that they were proposed with.
 
     counts: where labels of compositions come from, for the stage's metrics.
     """
@@ -121,6 +139,7 @@ class Dataset:
     e_form: np.ndarray
     is_train: np.ndarray
     old: np.ndarray
+    proposed: np.ndarray
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -140,7 +159,8 @@ def composition_dataset(root: str, round_: int, withhold: bool, least_converged:
         "compositions_below_least_converged": labels.too_few,
     }
     train = np.array([is_train(formula) for formula in labels.formulas])
-    return Dataset(compositional_graphs(labels.compositions), labels.e_form, train, np.ones(len(train), bool), counts)
+    graphs = compositional_graphs(labels.compositions)
+    return Dataset(graphs, labels.e_form, train, np.ones(len(train), bool), np.zeros(len(train), bool), counts)
 
 
 def _kept(entries: pa.Table, withhold: bool) -> pa.Table:
@@ -150,8 +170,9 @@ def _kept(entries: pa.Table, withhold: bool) -> pa.Table:
 
 
 @once_per_commit(lambda root, round_, *_: [labels_of(round_)])
-def dataset(root: str, round_: int, withhold: bool, cutoff: float) -> Dataset:
-    """Everything labelled up to a round, less the withheld chemical systems if `withhold`.
+def dataset(root: str, round_: int, withhold: bool, cutoff: float, shipped: bool) -> Dataset:
+    """Everything labelled up to a round, less the withheld chemical systems if `withhold`; if `shipped`, with the
+    candidates that come with the package.
 
     Crystals that rounds evaluated come twice: relaxed, and as they were proposed under their relaxed energy. Scoring
     sees unrelaxed cells, and these are the only ones with a label.
@@ -159,21 +180,37 @@ def dataset(root: str, round_: int, withhold: bool, cutoff: float) -> Dataset:
     store = Store(root)
     found, cache = entries_until(store, round_), store.storage.local_path(GRAPHS)
     # A round's crystals never change: each round's graphs are built once, whoever trains on them later.
-    parts = [found.filter(pc.equal(found["round"], earlier)) for earlier in range(round_ + 1)]
-    parts = [_kept(part, withhold).sort_by("id") for part in (*parts, *proposed_entries(store, round_))]
-    parts = [part for part in parts if len(part)]
+    relaxed = [found.filter(pc.equal(found["round"], earlier)) for earlier in range(round_ + 1)]
+    proposed = [*([shipped_candidates(root)] if shipped else []), *proposed_entries(store, round_)]
+    kinds = [(_kept(part, withhold).sort_by("id"), False) for part in relaxed]
+    kinds += [(_kept(part, withhold).sort_by("id"), True) for part in proposed]
+    parts = [part for part, _ in kinds if len(part)]
     graphs = concatenate([cached_graphs(crystals_from_batch(part), cutoff, cache) for part in parts])
     entries = pa.concat_tables(parts)
     train = np.array([is_train(formula) for formula in entries["formula"].to_pylist()])
     old = (entries["round"].to_numpy() < round_) | (round_ == 0)
-    return Dataset(graphs, entries["e_form_per_atom"].to_numpy(), train, old)
+    as_proposed = np.repeat([kind for _, kind in kinds], [len(part) for part, _ in kinds])
+    return Dataset(graphs, entries["e_form_per_atom"].to_numpy(), train, old, as_proposed)
+
+
+def shipped_candidates(root: str) -> pa.Table:
+    """The evaluated candidates that come with the package (ENTRY_SCHEMA), of elements that the store has references of:
+    formation energies from those; none where the store's scale is another one."""
+    own = references(root)
+    found = evaluated_entries(own.scale)
+    held = pa.array(within(found["chemsys"].to_pylist(), {SYMBOLS[z] for z in own.elements}))
+    found = found.filter(held)
+    energies = np.add(found["energy_per_atom"].to_numpy(), found["correction_per_atom"].to_numpy())
+    e_form = own.formation_energy_per_atom(found["numbers"], energies)
+    place = found.schema.get_field_index("e_form_per_atom")
+    return found.set_column(place, found.schema.field(place), pa.array(e_form))
 
 
 def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) -> Dataset:
     """What a framework's members of a round learn from."""
     withhold = withholds(config.holdout, Store(root).round_config(0)["snapshot"])
     if framework == "structural":
-        return dataset(root, round_, withhold, config.model.cutoff)
+        return dataset(root, round_, withhold, config.model.cutoff, config.shipped_candidates)
     return composition_dataset(root, round_, withhold, config.compositional.least_converged)
 
 
