@@ -14,8 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from gnome_core.compositions.dense import N_COLUMNS, atom_counts
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.ensembles.calibration import calibration_json, calibration_rows, iqr_factor, read_factor
+from gnome_core.ensembles.calibration import (
+    SpreadCalibration,
+    calibration_rows,
+    fit_calibration,
+    pairs_of,
+    read_calibration,
+)
 from gnome_core.graphs.batching import LADDER, PACKING_BUCKET, GraphBatch, GraphTooLarge, batches
 from gnome_core.graphs.featurize import (
     MIN_VOLUME_FACTOR,
@@ -43,29 +50,31 @@ class EnsemblePrediction:
     """Formation energies, eV/atom, of n crystals by m members; each member's is one number over all volumes.
 
     median, iqr: (n,) over members, the range calibrated where the ensemble is. best_volume_factor: (n,) volume, over
-        the given one, at which the median over members is lowest. member_energies: (n, m).
+        the given one, at which the median over members is lowest. member_energies: (n, m). extrapolated: (n,) bool,
+        crystals that hold two elements which the training set holds nowhere together; their range is wider.
     """
 
     median: np.ndarray
     iqr: np.ndarray
     best_volume_factor: np.ndarray
     member_energies: np.ndarray
+    extrapolated: np.ndarray
 
 
 class EnsembleModel:
     """Members of one configuration. Predictions depend only on the given list and its order.
 
-    elements: atomic numbers that every member saw in training; energies of others are guesses. iqr_factor: what
-    interquartile ranges are multiplied by (`calibration.py`).
+    elements: atomic numbers that every member saw in training; energies of others are guesses. calibration: of
+    interquartile ranges.
     """
 
     def __init__(
         self,
         variables: Sequence[dict],
         records: Sequence[MemberRecord],
-        iqr_factor: float = 1.0,
+        calibration: SpreadCalibration | None = None,
     ):
-        self.iqr_factor = iqr_factor
+        self.calibration = calibration or SpreadCalibration()
         networks = [record.network() for record in records]
         if not networks or any(network != networks[0] for network in networks):
             raise BadMember(f"an ensemble needs members of one configuration, got {networks}")
@@ -83,10 +92,10 @@ class EnsembleModel:
         """
         members = [load_member(path) for path in paths]
         try:
-            factor = read_factor(Path(paths[0]).parent) if paths else 1.0
+            calibration = read_calibration(Path(paths[0]).parent) if paths else None
         except ValueError as error:
             raise BadMember(str(error)) from error
-        return cls([variables for variables, _ in members], [record for _, record in members], factor)
+        return cls([variables for variables, _ in members], [record for _, record in members], calibration)
 
     @property
     def n_members(self) -> int:
@@ -108,7 +117,7 @@ class EnsembleModel:
             self._over_graphs(self.structural_graphs(crystals, chunk, factors.min()), factors, chunk.start)
             for chunk in chunks(len(crystals))
         ]
-        return self._summary(parts, factors, over_volumes)
+        return self._summary(parts, factors, over_volumes, atom_counts([crystal.numbers for crystal in crystals]))
 
     def predict_compositions(self, compositions: np.ndarray) -> EnsemblePrediction:
         """Median and spread of each formation energy of compositions (n, 95), by a compositional ensemble.
@@ -121,7 +130,7 @@ class EnsembleModel:
             with _shifted(chunk.start):
                 table = compositional_graphs(compositions[chunk])
             parts.append(self._over_graphs(table, factors, chunk.start))
-        return self._summary(parts, factors, "minimum")
+        return self._summary(parts, factors, "minimum", compositions)
 
     def structural_graphs(
         self, crystals: Sequence[Crystal], chunk: slice, min_volume_factor: float = MIN_VOLUME_FACTOR
@@ -155,10 +164,11 @@ class EnsembleModel:
             raise BadCrystal(int(graphs[bad[0]]), "the predicted energy is not finite")
         return energies
 
-    def median_and_iqr(self, member_energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) median and calibrated interquartile range of energies (n, m) over members, eV/atom."""
+    def median_and_iqr(self, member_energies: np.ndarray, compositions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) median and calibrated interquartile range over members, eV/atom, of energies (n, m) of compositions
+        (n, 95)."""
         median, iqr = median_and_iqr(member_energies)
-        return median, self.iqr_factor * iqr
+        return median, self.calibration.factors(compositions) * iqr
 
     def warm_up(self) -> None:
         """Compile every batch shape that packing can ask for, for a worker's set-up."""
@@ -179,13 +189,14 @@ class EnsembleModel:
         return energies.reshape(table.n_graphs, len(factors), self.n_members).transpose(0, 2, 1)
 
     def _summary(
-        self, parts: list[np.ndarray], volume_factors: np.ndarray, over_volumes: OverVolumes
+        self, parts: list[np.ndarray], volume_factors: np.ndarray, over_volumes: OverVolumes, compositions: np.ndarray
     ) -> EnsemblePrediction:
         energies = np.concatenate([np.zeros((0, self.n_members, len(volume_factors))), *parts])
         member_energies = over_all_volumes(energies, over_volumes)
-        median, iqr = self.median_and_iqr(member_energies)
+        median, iqr = self.median_and_iqr(member_energies, compositions)
         best = np.median(energies, axis=1).argmin(axis=1)
-        return EnsemblePrediction(median, iqr, volume_factors[best], member_energies)
+        extrapolated = self.calibration.extrapolated(compositions)
+        return EnsemblePrediction(median, iqr, volume_factors[best], member_energies, extrapolated)
 
 
 def over_all_volumes(energies: np.ndarray, over_volumes: OverVolumes) -> np.ndarray:
@@ -199,13 +210,32 @@ def median_and_iqr(member_energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return median, high - low
 
 
-def calibrate(paths: Sequence[str | Path], table: GraphTable, e_form: np.ndarray, is_train: np.ndarray) -> bytes:
-    """The content of a calibration file for members trained on rows `is_train` (n,) bool of graphs with labels (n,)."""
+def calibrate(
+    paths: Sequence[str | Path],
+    table: GraphTable,
+    e_form: np.ndarray,
+    is_train: np.ndarray,
+    rows: np.ndarray | None = None,
+) -> bytes:
+    """The content of a calibration file for members trained on rows `is_train` (n,) bool of graphs with labels (n,).
+
+    rows: (n,) bool, to which the others that are held out are cut; None = all.
+    """
     members = [load_member(path) for path in paths]
     model = EnsembleModel([variables for variables, _ in members], [record for _, record in members])
-    rows = calibration_rows(is_train)
-    median, iqr = median_and_iqr(model.energies(table, rows, np.ones(len(rows)))) if len(rows) else (rows, rows)
-    return calibration_json(iqr_factor(e_form[rows], median, iqr), len(rows))
+    compositions = _compositions(table)
+    chosen = calibration_rows(~is_train if rows is None else ~is_train & rows)
+    energies = model.energies(table, chosen, np.ones(len(chosen))) if len(chosen) else np.zeros((0, len(paths)))
+    median, iqr = median_and_iqr(energies) if len(chosen) else (np.zeros(0), np.zeros(0))
+    found = fit_calibration(e_form[chosen], median, iqr, compositions[chosen], pairs_of(compositions[is_train]))
+    return found.to_json()
+
+
+def _compositions(table: GraphTable) -> np.ndarray:
+    """(g, 95) atoms of each graph."""
+    counts = np.zeros((table.n_graphs, N_COLUMNS))
+    np.add.at(counts, (np.repeat(np.arange(table.n_graphs), table.n_nodes), table.numbers), table.multiplicities)
+    return counts
 
 
 def chunks(n: int) -> list[slice]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import EnsembleModel, chunks
@@ -69,6 +70,8 @@ def screen(
             raise BadCrystal(int(rows[error.index]), error.reason) from error
         screened.median[rows] = energies[:, 0]
         screened.evaluations[rows] = np.isfinite(energies).sum(axis=1)
-        screened.median[rows[left]], screened.iqr[rows[left]] = model.median_and_iqr(energies[left])
+        screened.median[rows[left]], screened.iqr[rows[left]] = model.median_and_iqr(
+            energies[left], atom_counts([crystals[row].numbers for row in rows[left]])
+        )
         screened.passed[rows[left]] = screened.median[rows[left]] <= limit[left] + config.second_margin
     return screened

@@ -109,8 +109,8 @@ def without_compounds(hull: Hull, compositions: np.ndarray) -> list[str]:
 
 
 def predict_rows(ensemble: Ensemble, rows: Rows, over_volumes: OverVolumes) -> tuple[pa.Table, dict[str, str]]:
-    """(id, formula, chemsys, median, iqr, best_volume_factor and, with a hull, e_above_hull of every row that could be
-    predicted; the reason of every other, by id). Energies in eV/atom.
+    """(id, formula, chemsys, median, iqr, best_volume_factor, extrapolated (see `EnsemblePrediction`) and, with a hull,
+    e_above_hull of every row that could be predicted; the reason of every other, by id). Energies in eV/atom.
     """
 
     def predict(positions: Sequence[int]) -> EnsemblePrediction:
@@ -120,10 +120,10 @@ def predict_rows(ensemble: Ensemble, rows: Rows, over_volumes: OverVolumes) -> t
         return ensemble.model.predict(part.items, over_volumes=over_volumes)
 
     bisected = bisect(predict, range(len(rows)), (ValueError,))
-    values = {name: np.full(len(rows), np.nan) for name in PREDICTED}
+    values = {name: np.full(len(rows), np.nan) for name in PREDICTED} | {"extrapolated": np.zeros(len(rows), bool)}
     for part, prediction in bisected.good:
-        for name in PREDICTED:
-            values[name][part] = getattr(prediction, name)
+        for name, column in values.items():
+            column[part] = getattr(prediction, name)
     failed = {rows.ids[row]: str(error) for row, error in bisected.bad}
     columns = {"id": rows.ids, "formula": rows.formulas, "chemsys": rows.systems, **values}
     if ensemble.hull is not None:

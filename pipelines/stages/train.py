@@ -84,7 +84,7 @@ def _calibration(job: Job, framework: Framework, manifest: Manifest) -> FileStat
     data, table = labelled(job.store.root, job.round, job.config, framework), weights_of(framework)
     files = sorted(job.store.local_file(stat) for stat in manifest.files if stat.table == table)
     members = [path for path in files if path.endswith(".npz")]
-    content = calibrate(members, data.graphs, data.e_form, data.is_train | ~_calibrating(data))
+    content = calibrate(members, data.graphs, data.e_form, data.is_train, _calibrating(data))
     return job.store.write_blob(f"{job.attempt.path}/{table}/{CALIBRATION}", table, content)
 
 

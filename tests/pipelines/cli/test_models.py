@@ -173,7 +173,7 @@ def test_shipped_members_are_whole_and_small():
         assert sum(path.stat().st_size + path.with_suffix(".json").stat().st_size for path in paths) < 8 << 20
         model = EnsembleModel.load(paths)
         assert len(model.elements) >= 80
-        assert model.iqr_factor > 2, "the plain range holds far less than half of the errors"
+        assert model.calibration.factor > 2, "the plain range holds far less than half of the errors"
 
 
 @pytest.mark.parametrize(
