@@ -39,8 +39,8 @@ def predictions(
     """Formation energies by an ensemble of graph networks, one row a crystal in their order, energies in eV/atom.
 
     Columns: id, formula, chemsys, median and iqr over the members (calibrated), best_volume_factor (volume over the
-    given one at which the median is lowest), with a hull e_above_hull, and problem: "" or why a crystal has no
-    energies (NaN then).
+    given one at which the median is lowest), extrapolated (two of its elements are nowhere together in the training
+    set; its iqr is wider), with a hull e_above_hull, and problem: "" or why a crystal has no energies (NaN then).
 
     model: folder that `gnome train` made; None = the structural members that come with the package. hull: as that of
     `e_above_hull`, of formation energies; NaN where it lacks an element. over_volumes: a member's energy is the

@@ -166,7 +166,7 @@ def composition_dataset(root: str, round_: int, withhold: bool, least_converged:
 def _kept(entries: pa.Table, withhold: bool) -> pa.Table:
     if not withhold:
         return entries
-    return entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()]))
+    return entries.filter(pa.array([not is_withheld(system) for system in entries["chemsys"].to_pylist()], pa.bool_()))
 
 
 @once_per_commit(lambda root, round_, *_: [labels_of(round_)])

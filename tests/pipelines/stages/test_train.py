@@ -1,12 +1,17 @@
 """What the models of a store learn from."""
 
+from collections import Counter
+
+import numpy as np
 import pyarrow.parquet as pq
 
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
-from gnome_core.crystals.readers import embedded_entries
+from gnome_core.crystals.readers import embedded_entries, evaluated_entries
+from gnome_core.crystals.split import is_train, is_withheld
 from pipelines.cli.config import round_config
+from pipelines.reading.committed import references
 from pipelines.rounds import driver
-from pipelines.stages.train import labelled
+from pipelines.stages.train import labelled, shipped_candidates
 
 
 def test_withheld_systems_of_the_embedded_snapshot_are_for_hulls_alone(tiny, tmp_path):
@@ -27,3 +32,35 @@ def test_withheld_systems_of_the_embedded_snapshot_are_for_hulls_alone(tiny, tmp
         learned[name] = [len(labelled(store.root, 0, config, kind).e_form) for kind in ("structural", "compositional")]
     assert learned["own"] == [len(entries), len(formulas) + 2]
     assert learned["embedded"] == [len(entries) - compounds, 2]
+
+
+def test_candidates_that_come_with_the_package_are_learnt_from_on_their_scale(tiny, tmp_path):
+    """Energies are measured from the store's own elements."""
+    (system, _), *_ = Counter(evaluated_entries()["chemsys"].to_pylist()).most_common(1)
+    learned = {}
+    for shipped in (True, False):
+        config = round_config(tiny / "round.toml", chemsys=system).model_copy(update={"shipped_candidates": shipped})
+        store = driver.init_store(str(tmp_path / str(shipped)), config)
+        list(driver.run_stages(store, 0, ["snapshot"]))
+        learned[shipped] = labelled(store.root, 0, config, "structural")
+    found = shipped_candidates(str(tmp_path / "True"))
+    assert 0 < len(found) < len(evaluated_entries())
+    assert learned[True].proposed.sum() == len(found) == len(learned[True].e_form) - len(learned[False].e_form)
+    assert not learned[False].proposed.any()
+    rows = np.flatnonzero(learned[True].proposed)
+    np.testing.assert_array_equal(learned[True].e_form[rows], found.sort_by("id")["e_form_per_atom"].to_numpy())
+    assert learned[True].is_train[rows].tolist() == [is_train(f) for f in found.sort_by("id")["formula"].to_pylist()]
+    # The snapshot's elements are those that the file's energies were measured from.
+    np.testing.assert_allclose(found["e_form_per_atom"].to_numpy(), _as_shipped(found), atol=5e-3)
+    assert references(str(tmp_path / "True")).scale == "chgnet-0.3.0"
+
+
+def _as_shipped(found):
+    by_id = dict(zip(*(evaluated_entries()[name].to_pylist() for name in ("id", "e_form_per_atom")), strict=True))
+    return [by_id[id_] for id_ in found["id"].to_pylist()]
+
+
+def test_the_shipped_candidates_hold_no_withheld_system():
+    assert len(evaluated_entries()) > 2_000
+    assert not any(map(is_withheld, evaluated_entries()["chemsys"].unique().to_pylist()))
+    assert len(evaluated_entries("another")) == 0
