@@ -83,8 +83,16 @@ def _print_predictions(table: pa.Table) -> None:
     names = [name for name in table.column_names if name != "chemsys"]
     shown = Table(*names, title="eV/atom")
     for row in table.select(names).to_pylist():
-        shown.add_row(*(f"{v:.3f}" if isinstance(v, float) else "-" if v is None else v for v in row.values()))
+        shown.add_row(*map(_cell, row.values()))
     Terminal().print(shown)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def print_quality(quality: Quality, n: int, source: str) -> None:
