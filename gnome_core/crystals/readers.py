@@ -26,13 +26,15 @@ __all__ = [
     "read_table",
 ]
 
+SHIPPED = {"embedded": "snapshot.parquet", "evaluated": "evaluated.parquet"}  # source -> file in gnome_core/data
 _KINDS = "embedded, a FILE or FOLDER of crystals, gnome-csv:FILE, mp-api or optimade:URL"
 
 
 def read_snapshot(source: str) -> Iterator[Entry | Rejected]:
     """The crystals of a source, each checked; what is broken comes as `Rejected` and the rest goes on.
 
-    source: embedded | FILE or FOLDER (see `sources.formats`) | gnome-csv:FILE (GNoME's summary, its CIF zip beside it)
+    source: embedded | evaluated (see `evaluated_entries`) | FILE or FOLDER (see `sources.formats`)
+        | gnome-csv:FILE (GNoME's summary, its CIF zip beside it)
         | mp-api | optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
     Raises SourceError when the source as a whole cannot be read.
     """
@@ -90,7 +92,7 @@ def evaluated_entries(scale: str = "chgnet-0.3.0") -> pa.Table:
     """Candidates that rounds evaluated (ENTRY_SCHEMA), as they were proposed, under the energies that they relaxed to:
     most of them far above the hull, unlike anything in a snapshot of what exists. None on a scale not known.
     """
-    with resources.as_file(_embedded_file("evaluated.parquet")) as path:
+    with resources.as_file(_embedded_file(SHIPPED["evaluated"])) as path:
         return pq.read_table(path, filters=[("scale", "=", scale)])
 
 
@@ -115,7 +117,8 @@ def _read(source: str) -> Iterator[Entry | Rejected]:
 
 def _read_path(source: str) -> Iterator[Entry | Rejected]:
     with ExitStack() as stack:
-        path = stack.enter_context(resources.as_file(_embedded_file())) if source == "embedded" else Path(source)
+        shipped = SHIPPED.get(source)
+        path = stack.enter_context(resources.as_file(_embedded_file(shipped))) if shipped else Path(source)
         if not path.exists():
             raise SourceError(f"there is no {source!r}; a snapshot is {_KINDS}")
         from gnome_core.crystals.sources.formats import read_path
@@ -123,7 +126,7 @@ def _read_path(source: str) -> Iterator[Entry | Rejected]:
         yield from read_path(path)
 
 
-def _embedded_file(name: str = "snapshot.parquet") -> resources.abc.Traversable:
+def _embedded_file(name: str = SHIPPED["embedded"]) -> resources.abc.Traversable:
     file = resources.files("gnome_core.data") / name
     if not file.is_file():
         raise SourceError(f"this installation lacks {name}; install the package again or name a file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -154,6 +155,24 @@ def labelled_rows(source: str, framework: Framework, holdout: str) -> Rows:
         examples += [f"{source}: {rows.ids[row]}: {why}" for row in np.flatnonzero(mask)[:MAX_EXAMPLES]]
     kept = rows.take(labelled & plausible & ~withheld)
     return replace(kept, examples=tuple(examples[:MAX_EXAMPLES]))
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of several sources of one framework as those of one."""
+    first, *others = parts
+    items = first.items
+    for part in others:
+        items = np.concatenate([items, part.items]) if isinstance(items, np.ndarray) else [*items, *part.items]
+    return Rows(
+        [id_ for part in parts for id_ in part.ids],
+        [formula for part in parts for formula in part.formulas],
+        [system for part in parts for system in part.systems],
+        items,
+        np.concatenate([part.e_form for part in parts]),
+        sum((part.rejected for part in parts), Counter()),
+        tuple(example for part in parts for example in part.examples)[:MAX_EXAMPLES],
+        sum((part.unused for part in parts), Counter()),
+    )
 
 
 def split_rows(rows: Rows, split: str) -> Rows:

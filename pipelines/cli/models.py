@@ -26,6 +26,10 @@ def train(
     framework: FrameworkOption = "structural",
     config: ConfigOption = None,
     members: Annotated[int | None, typer.Option(min=1, help="Overrides the settings' number.")] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="SOURCE", help="Another source of rows; `evaluated`: the package's candidates."),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +50,7 @@ def train(
     if members:
         table = "scoring" if framework == "structural" else "compositional"
         settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
-    from gnome_core.ensembles.rows import labelled_rows
+    from gnome_core.ensembles.rows import joined, labelled_rows
     from gnome_core.ensembles.workflows import train_ensemble
     from pipelines.cli.model_text import check_framework, starts, tell_left_out
     from pipelines.cli.outputs import check_output
@@ -57,8 +61,9 @@ def train(
     kind = check_framework(framework)
     n_members, network, own = settings.ensemble_of(kind)
     begun = starts(start, kind, network) if start else []
-    rows = labelled_rows(source, kind, settings.holdout)
-    typer.echo(f"{len(rows)} labelled rows of {source}", err=True)
+    sources = [source, *(more or [])]
+    rows = joined([labelled_rows(one, kind, settings.holdout) for one in sources])
+    typer.echo(f"{len(rows)} labelled rows of {' and '.join(sources)}", err=True)
     tell_left_out(rows)
     if not len(rows):
         raise UserError(f"{source} has nothing to train on; it needs formation energies (column e_form_per_atom)")

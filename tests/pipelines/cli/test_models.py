@@ -76,12 +76,15 @@ def test_a_rerun_changes_nothing(trained, tiny, small):
 
 
 def test_members_start_from_others_of_their_network_alone(trained, tiny, small, tmp_path):
-    def train(start: str, out: str):
+    def train(start: str, out: str, *more: str):
         command = ("train", str(tiny / "snapshot.parquet"), str(tmp_path / out), "--config", str(small))
-        return gnome(*command, "--members", "1", "--from", start)
+        return gnome(*command, "--members", "1", "--from", start, *more)
 
-    tuned = train(str(trained / "structural"), "tuned")
+    n = len(pq.read_table(tiny / "snapshot.parquet"))
+
+    tuned = train(str(trained / "structural"), "tuned", "--also", str(tiny / "snapshot.parquet"))
     assert tuned.returncode == 0, tuned.stderr
+    assert f"{2 * n} labelled rows of" in tuned.stderr
     assert "member 0: 1 epochs, MAE" in tuned.stderr
     (first, _), (own, record) = (
         load_member(folder / "member-000.npz") for folder in (trained / "structural", tmp_path / "tuned")

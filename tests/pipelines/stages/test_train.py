@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.crystals.readers import embedded_entries, evaluated_entries
 from gnome_core.crystals.split import is_train, is_withheld
+from gnome_core.ensembles.rows import labelled_rows
 from pipelines.cli.config import round_config
 from pipelines.reading.committed import references
 from pipelines.rounds import driver
@@ -64,3 +65,6 @@ def test_the_shipped_candidates_hold_no_withheld_system():
     assert len(evaluated_entries()) > 2_000
     assert not any(map(is_withheld, evaluated_entries()["chemsys"].unique().to_pylist()))
     assert len(evaluated_entries("another")) == 0
+    rows = labelled_rows("evaluated", "structural", "none")
+    assert len(rows) == len(evaluated_entries())
+    assert not rows.rejected.total()
