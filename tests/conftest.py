@@ -1,8 +1,12 @@
 """Settings shared by all tests."""
 
+import importlib
 import os
+import sys
+import tomllib
 from collections.abc import Generator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -56,3 +60,25 @@ def quickly_compiled() -> Generator[None]:
         yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()  # the tests that follow in this process compile their own
+
+
+@pytest.fixture
+def pauling(tmp_path_factory, monkeypatch) -> ModuleType:
+    """The module of examples/pauling, under its entry point, as `pip install examples/pauling` would leave it."""
+    example = ROOT / "examples" / "pauling"
+    project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
+    installed = tmp_path_factory.mktemp("installed")
+    metadata = installed / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    metadata.mkdir()
+    named = (f"Name: {project['name']}", f"Version: {project['version']}")
+    (metadata / "METADATA").write_text("\n".join(("Metadata-Version: 2.1", *named, "")))
+    points = (
+        f"[{group}]\n{name} = {place}\n"
+        for group, offered in project["entry-points"].items()
+        for name, place in offered.items()
+    )
+    (metadata / "entry_points.txt").write_text("".join(points))
+    for folder in (installed, example):
+        monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "pauling", raising=False)
+    return importlib.import_module("pauling")

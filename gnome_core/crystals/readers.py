@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 SHIPPED = {"embedded": "snapshot.parquet", "evaluated": "evaluated.parquet"}  # source -> file in gnome_core/data
-_KINDS = "embedded, a FILE or FOLDER of crystals, gnome-csv:FILE, mp-api or optimade:URL"
+_KINDS = "embedded, a FILE or FOLDER of crystals, gnome-csv:FILE, mp-api, mp-api:Li-P-S-Cl or optimade:URL"
 
 
 def read_snapshot(source: str) -> Iterator[Entry | Rejected]:
     """The crystals of a source, each checked; what is broken comes as `Rejected` and the rest goes on.
 
     source: embedded | evaluated (see `evaluated_entries`) | FILE or FOLDER (see `sources.formats`)
-        | gnome-csv:FILE (GNoME's summary, its CIF zip beside it)
-        | mp-api | optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
+        | gnome-csv:FILE (GNoME's summary, its CIF zip beside it) | mp-api, or mp-api:Li-P-S-Cl for a system with all
+        within it | optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
     Raises SourceError when the source as a whole cannot be read.
     """
     return _unique(_read(source), source)
@@ -99,10 +99,10 @@ def evaluated_entries(scale: str = "chgnet-0.3.0") -> pa.Table:
 def _read(source: str) -> Iterator[Entry | Rejected]:
     # Each kind imports its own packages, so that reading Parquet never waits for pymatgen.
     kind, _, rest = source.partition(":")
-    if source == "mp-api":
+    if kind == "mp-api":
         from gnome_core.crystals.sources.materials_project import read_materials_project
 
-        yield from read_materials_project()
+        yield from read_materials_project(rest or None)
     elif kind == "optimade":
         from gnome_core.crystals.sources.optimade import read_optimade
 

@@ -27,10 +27,10 @@ def is_withheld(chemsys: str) -> bool:
     return int(digest[:8], 16) / 2**32 < 0.15
 
 
-def withholds(holdout: str, source: str) -> bool:
-    """Whether training on crystals of `source` leaves the withheld systems out: under a holdout, and whatever it is of
-    the embedded snapshot, which has them only so that hulls are complete."""
-    return holdout != "none" or source == "embedded"
+def withholds(holdout: str, *sources: str) -> bool:
+    """Whether training on crystals of the sources leaves the withheld systems out: under a holdout, and whatever it is
+    where the embedded snapshot is among them, which has such systems only so that hulls are complete."""
+    return holdout != "none" or "embedded" in sources
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -183,5 +183,7 @@ def split_rows(rows: Rows, split: str) -> Rows:
         raise GnomeError(f"--split {split}: must be one of {', '.join(masks)}")
     chosen = rows.take(masks[split])
     if not len(chosen):
-        raise GnomeError(f"no labelled row of the {split} split; give a file with formation energies, or --split all")
+        raise GnomeError(
+            f"no labelled row of the {split} split; give a file with formation energies, or another --split"
+        )
     return chosen

@@ -28,6 +28,7 @@ from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.loop import MemberResult, train_members
 from gnome_core.units import PLAUSIBLE_E_FORM
 
+AT_ONCE = 200  # rows predicted between two words of progress
 PREDICTED = ("median", "iqr", "best_volume_factor")
 
 
@@ -108,9 +109,12 @@ def without_compounds(hull: Hull, compositions: np.ndarray) -> list[str]:
     return [SYMBOLS[z] for z in np.flatnonzero((asked > 0).any(axis=0) & ~compounds.any(axis=0))]
 
 
-def predict_rows(ensemble: Ensemble, rows: Rows, over_volumes: OverVolumes) -> tuple[pa.Table, dict[str, str]]:
+def predict_rows(
+    ensemble: Ensemble, rows: Rows, over_volumes: OverVolumes, progress: Callable[[int], None] | None = None
+) -> tuple[pa.Table, dict[str, str]]:
     """(id, formula, chemsys, median, iqr, best_volume_factor, extrapolated (see `EnsemblePrediction`) and, with a hull,
-    e_above_hull of every row that could be predicted; the reason of every other, by id). Energies in eV/atom.
+    e_above_hull of every row that could be predicted; the reason of every other, by id). Energies in eV/atom. progress
+    hears of every few that are done.
     """
 
     def predict(positions: Sequence[int]) -> EnsemblePrediction:
@@ -119,12 +123,17 @@ def predict_rows(ensemble: Ensemble, rows: Rows, over_volumes: OverVolumes) -> t
             return ensemble.model.predict_compositions(part.items)
         return ensemble.model.predict(part.items, over_volumes=over_volumes)
 
-    bisected = bisect(predict, range(len(rows)), (ValueError,))
     values = {name: np.full(len(rows), np.nan) for name in PREDICTED} | {"extrapolated": np.zeros(len(rows), bool)}
-    for part, prediction in bisected.good:
-        for name, column in values.items():
-            column[part] = getattr(prediction, name)
-    failed = {rows.ids[row]: str(error) for row, error in bisected.bad}
+    failed = {}
+    for start in range(0, len(rows), AT_ONCE):
+        few = range(start, min(start + AT_ONCE, len(rows)))
+        bisected = bisect(predict, few, (ValueError,))
+        for part, prediction in bisected.good:
+            for name, column in values.items():
+                column[few[part.start : part.stop]] = getattr(prediction, name)
+        failed |= {rows.ids[few[row]]: str(error) for row, error in bisected.bad}
+        if progress:
+            progress(len(few))
     columns = {"id": rows.ids, "formula": rows.formulas, "chemsys": rows.systems, **values}
     if ensemble.hull is not None:
         columns["e_above_hull"] = _above_hull(ensemble.hull, rows.compositions(), values["median"])
@@ -144,9 +153,14 @@ def _above_hull(hull: Hull, compositions: np.ndarray, e_form: np.ndarray) -> np.
 
 @dataclass(frozen=True)
 class Quality:
-    """How good an ensemble is on labelled rows: errors of its median, of its members, and its calibration."""
+    """How good an ensemble is on labelled rows: errors of its median, of its members, and its calibration.
+
+    seen, unseen: the median's on the formulas that members train on (`is_train`) and on the others; None without rows.
+    """
 
     median: RegressionMetrics
+    seen: RegressionMetrics | None
+    unseen: RegressionMetrics | None
     members: list[RegressionMetrics]
     calibration: Calibration
 
@@ -160,8 +174,15 @@ def evaluate_rows(ensemble: Ensemble, rows: Rows) -> Quality:
             predicted = ensemble.model.predict(rows.items, (1.0,))
     except BadCrystal as error:
         raise GnomeError(f"{rows.ids[error.index]}: {error.reason}; remove the row") from None
+    train = np.array([is_train(formula) for formula in rows.formulas], bool)
+    seen, unseen = (
+        regression_metrics(rows.e_form[mask], predicted.median[mask]) if mask.any() else None
+        for mask in (train, ~train)
+    )
     return Quality(
         regression_metrics(rows.e_form, predicted.median),
+        seen,
+        unseen,
         [regression_metrics(rows.e_form, energies) for energies in predicted.member_energies.T],
         iqr_calibration(rows.e_form, predicted.median, predicted.iqr),
     )

@@ -15,6 +15,7 @@ VolumeFactor = Annotated[float, Field(gt=0, le=100)]
 # is ours, narrower, since SAPS without charge balance exchanges anions for cations freely.
 SUBSTITUTION_RULE: OxidationRule = "ordered"
 
+FILE = "file:"  # begins a generator's name that ends in that of a file of candidates
 SHIPPED = "shipped"  # the list of known compositions that comes with the package
 SNAPSHOT = "snapshot"
 
@@ -81,7 +82,10 @@ class RandomSearchConfig(Section):
 class GenerationConfig(Section):
     """Settings of candidate generation; defaults are GNoME's where the paper gives a value."""
 
-    generators: tuple[str, ...] = Field(("substitution", "saps"), description="entry points of group gnome.generators")
+    generators: tuple[str, ...] = Field(
+        ("substitution", "saps"),
+        description="entry points of group gnome.generators; file:NAME = the crystals of a file or folder as they are",
+    )
     threshold: float = Field(0.001, gt=0, lt=1, description="smallest substitution probability kept")
     species: SpeciesMode = Field("extended", description="table | extended | elements: which ions may be exchanged")
     scoring: Scoring = Field("gnome", description="gnome | original: the substitution probability")
@@ -123,6 +127,11 @@ class GenerationConfig(Section):
         if self.saps_charge_balance and self.species == "elements":
             raise ValueError('saps_charge_balance needs charges: set species to "table" or "extended"')
         return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files of candidates."""
+        return tuple(name.removeprefix(FILE) for name in self.generators if name.startswith(FILE))
 
     @property
     def known_lists(self) -> tuple[str, ...]:

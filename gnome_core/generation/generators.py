@@ -1,8 +1,8 @@
 """The generator protocol, the shards that make generation parallel, and discovery of installed generators.
 
-A generator is a class without arguments under an entry point of group "gnome.generators" (see pyproject.toml). It needs
-the five names of `Generator`; it must be deterministic given the shard, and it must hold nothing in memory but the
-batch it is about to yield.
+A generator is a class without arguments, ours (`file`) or under an entry point of group "gnome.generators" (see
+pyproject.toml). It needs the five names of `Generator`; it must be deterministic given the shard, and it must hold
+nothing in memory but the batch it is about to yield.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
+from pkgutil import resolve_name
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from gnome_core.generation.parents import ParentTable
 from gnome_core.generation.recipe import Recipe, recipe_rows
 
 ENTRY_POINT_GROUP = "gnome.generators"
+OURS = {"file": "gnome_core.generation.given:GivenGenerator"}  # of `file:NAME`, which is no name of a package's
 BATCH_ROWS = 2000
 
 
@@ -66,8 +68,9 @@ class Generator(Protocol):
 
 @lru_cache(maxsize=1)
 def installed_generators() -> dict[str, Generator]:
-    """All generators that installed packages offer, by name. Raises ValueError when two share a name or a code."""
-    found: dict[str, Generator] = {}
+    """All generators, ours and those that installed packages offer, by name. Raises ValueError when two share a name or
+    a code."""
+    found: dict[str, Generator] = {name: resolve_name(place)() for name, place in OURS.items()}
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
         generator = point.load()()
         if clash := [g.name for g in found.values() if g.name == generator.name or g.code == generator.code]:
@@ -77,16 +80,18 @@ def installed_generators() -> dict[str, Generator]:
 
 
 def get_generator(name: str) -> Generator:
-    """The installed generator `name`. Raises ValueError naming the ones there are."""
+    """The installed generator `name`, of `file:NAME` that of files. Raises ValueError naming the ones there are."""
     generators = installed_generators()
+    name = name.partition(":")[0]
     if name not in generators:
         raise ValueError(f"no generator {name!r}; installed: {', '.join(generators) or 'none (reinstall the package)'}")
     return generators[name]
 
 
 def all_shards(parents: ParentTable, config: GenerationConfig) -> list[Shard]:
-    """The shards of every generator that the configuration names."""
-    return [shard for name in config.generators for shard in get_generator(name).shards(parents, config)]
+    """The shards of every generator that the configuration names; several files are one generator's work."""
+    names = dict.fromkeys(name.partition(":")[0] for name in config.generators)
+    return [shard for name in names for shard in get_generator(name).shards(parents, config)]
 
 
 def shard_recipes(

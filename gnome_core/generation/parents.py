@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import fsspec
@@ -50,13 +50,15 @@ class ParentTable:
     """Parents by row number, which is what recipes refer to. A worker loads it once per process.
 
     ids: entry ids. crystals: their crystals. oxidation: per parent (n_sites,) int8, the charge of each site, equal on
-    all sites of an element. formulas: reduced formulas.
+    all sites of an element. formulas: reduced formulas. given: crystals that files gave the round, by content key: no
+    parents, but candidates as they stand (`given.py`).
     """
 
     ids: list[str]
     crystals: list[Crystal]
     oxidation: list[np.ndarray]
     formulas: list[str]
+    given: Mapping[int, Crystal] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

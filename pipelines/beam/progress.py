@@ -5,6 +5,7 @@ Progress is for people: nothing depends on it, and workers elsewhere report none
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -13,12 +14,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PROGRESS_FILE = "GNOME_PROGRESS"
+KEEP_EVERY = 5.0  # s between what the store is told
 LINE_EVERY = 30.0  # s between the lines of a stage that runs, where no terminal shows a bar
 
 
@@ -30,6 +32,15 @@ def expect(total: int, unit: str) -> None:
 def advance(n: int = 1) -> None:
     """Say that `n` more are done."""
     _append(f"done {n}\n")
+
+
+def tell(line: str) -> None:
+    """Say a line to whoever watches, from the driver."""
+    for say in _watching:
+        say(line)
+
+
+_watching: list[Callable[[str], None]] = []
 
 
 def _append(line: str) -> None:
@@ -56,23 +67,25 @@ def shown(console: Console) -> Generator[Callable[[str], None]]:
     """While the block runs, show how far the stage is that was last given to the yielded function: a bar on a
     terminal, a line now and then anywhere else."""
     display = _bar if console.is_terminal else _lines
-    with tempfile.TemporaryDirectory(prefix="gnome-") as folder:
-        path = Path(folder, "progress")
-        path.write_bytes(b"")
-        os.environ[PROGRESS_FILE] = str(path)
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True)
+
+    with _progress_file() as path, display(console, path) as begin:
+        _watching.append(say)
         try:
-            with display(console, path) as begin:
-                yield begin
+            yield begin
         finally:
-            del os.environ[PROGRESS_FILE]
+            _watching.remove(say)
 
 
 @contextmanager
 def _bar(console: Console, path: Path) -> Generator[Callable[[str], None]]:
     from rich.live import Live
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
-    bar = Progress(
+    bar = Bar(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -86,7 +99,7 @@ def _bar(console: Console, path: Path) -> Generator[Callable[[str], None]]:
         path.write_bytes(b"")
         bar.reset(task, description=stage, total=None, amount="")
 
-    def render() -> Progress:
+    def render() -> Bar:
         done, total, unit = read(path)
         bar.update(task, completed=done, total=total, amount=f"{done} of {total} {unit}" if total else "")
         return bar
@@ -121,7 +134,73 @@ def _lines(console: Console, path: Path) -> Generator[Callable[[str], None]]:
 def progress_line(stage: str, seconds: float, done: int, total: int | None, unit: str) -> str:
     """ "r0001/evaluate    0:01:40 so far, 120 of 400 crystals (30 %), about 0:03:53 left"."""
     line = f"{stage:16}  {timedelta(seconds=round(seconds))} so far"
-    if not total:
-        return line
-    line += f", {done} of {total} {unit} ({100 * done / total:.0f} %)"
-    return f"{line}, about {timedelta(seconds=round(seconds * (total - done) / done))} left" if done else line
+    return f"{line}, {Progress(done, total, unit, seconds)}" if total else line
+
+
+class Progress(NamedTuple):
+    """How far a stage was so many seconds after it began."""
+
+    done: int
+    total: int
+    unit: str
+    seconds: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """If it goes on as it went; None where nothing is done yet."""
+        return self.seconds * (self.total - self.done) / self.done if self.done else None
+
+    def __str__(self) -> str:
+        """ "120 of 400 crystals (30 %), about 0:03:53 left"."""
+        text, left = (
+            f"{self.done} of {self.total} {self.unit} ({100 * self.done / self.total:.0f} %)",
+            self.seconds_left,
+        )
+        return text if left is None else f"{text}, about {timedelta(seconds=round(left))} left"
+
+
+@contextmanager
+def kept(keep: Callable[[Progress], None]) -> Generator[None]:
+    """While the block runs, a stage in it, give `keep` how far that is, now and then where it got further."""
+    over, began = threading.Event(), time.monotonic()
+
+    def watch(path: Path) -> None:
+        last = None
+        while not over.wait(KEEP_EVERY):
+            done, total, unit = read(path)
+            if total and (done, total) != last:
+                last = done, total
+                with contextlib.suppress(Exception):  # of a full disk or a bucket: nothing depends on it
+                    keep(Progress(done, total, unit, time.monotonic() - began))
+
+    with _progress_file() as path:
+        keeper = threading.Thread(target=watch, args=(path,), name="progress-kept", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
+
+
+@contextmanager
+def _progress_file() -> Generator[Path]:
+    """The file that workers append to: the one there is, or one for the block."""
+    if there := os.environ.get(PROGRESS_FILE):
+        yield Path(there)
+        return
+    with tempfile.TemporaryDirectory(prefix="gnome-") as folder:
+        path = Path(folder, "progress")
+        path.write_bytes(b"")
+        os.environ[PROGRESS_FILE] = str(path)
+        try:
+            yield path
+        finally:
+            del os.environ[PROGRESS_FILE]
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "12 minutes", "3.4 hours"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,7 @@ def config(
 def round_config(
     path: Path | None,
     base: RoundConfig | None = None,
-    snapshot: str | None = None,
+    snapshots: Sequence[str] | None = None,
     chemsys: str | None = None,
     evaluator: str | None = None,
     recompute: bool = False,
@@ -42,13 +43,14 @@ def round_config(
     from pipelines.rounds.config import RoundConfig, load_config, parse_config
 
     settings = load_config(str(path)) if path else base or RoundConfig()
-    if snapshot:
-        settings = settings.model_copy(update={"snapshot": snapshot})
+    if snapshots:
+        given = snapshots[0] if len(snapshots) == 1 else tuple(snapshots)
+        settings = settings.model_copy(update={"snapshot": given})
     if chemsys is not None:
         elements = tuple(symbol.strip() for symbol in chemsys.split("-"))
         settings = settings.model_copy(update={"snapshot_elements": elements})
     if recompute:
-        settings = settings.model_copy(update={"recompute": True})
+        settings = parse_config({**settings.document(), "recompute": True}, "--recompute")
     if evaluator:
         document = settings.document()
         document["evaluation"]["evaluator"] = evaluator

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.hints import say_next, say_next_of_jobs
+from pipelines.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from dft.config import DftConfig
@@ -111,8 +112,14 @@ def fetch(
 
 
 @app.command()
-def status(store: JobsFolderArg) -> None:
+def status(store: JobsFolderArg, as_json: JsonOption = False) -> None:
     """Count jobs by state, and failures by reason."""
+    if as_json:
+        from pipelines.cli.documents import jobs_document
+        from pipelines.cli.json_text import print_json
+
+        print_json(jobs_document(store, [(evaluator, folders) for evaluator, folders, _ in _jobs(store, None)]))
+        return
     from pipelines.cli.dft_text import status_table
     from pipelines.cli.terminal import Terminal
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dft.jobs.folders import JobFolders
+from dft.jobs.survey import counts, survey
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.symmetry import space_group
@@ -50,6 +53,23 @@ def top_document(store: Store, n: int | None) -> Document:
         "store": store.root,
         "discoveries": asdict(headline(found)),
         "crystals": [_discovery(crystal) for crystal in found[:n]],
+    }
+
+
+def jobs_document(store: str, engines: Iterable[tuple[str, JobFolders]]) -> Document:
+    """`gnome dft status`: the jobs of each engine by state, and failures by reason."""
+    return {
+        "store": store,
+        "engines": [
+            {
+                "engine": name,
+                "folder": str(folders.root),
+                "jobs": len(lines),
+                "states": [{"state": s, "reason": r or None, "jobs": n} for s, r, n in counts(lines)],
+            }
+            for name, folders in engines
+            for lines in [list(survey(folders))]
+        ],
     }
 
 
@@ -105,10 +125,11 @@ def entry_document(store: Store, id_: str) -> Document:
 
 def _stage(one: Standing) -> Document:
     if one.commit is None:
-        counts = dict.fromkeys(("in", "out", "rejected", "dead", "seconds"))
-        return {"stage": one.stage, "state": "begun" if one.attempts else "to run", **counts}
-    counts = one.commit.counts.model_dump(by_alias=True)
-    return {"stage": one.stage, "state": "committed", **counts, "seconds": one.seconds}
+        nothing = dict.fromkeys(("in", "out", "rejected", "dead", "seconds"))
+        far = one.progress and {**one.progress._asdict(), "seconds_left": one.progress.seconds_left}
+        return {"stage": one.stage, "state": "begun" if one.attempts else "to run", **nothing, "progress": far}
+    numbers = one.commit.counts.model_dump(by_alias=True)
+    return {"stage": one.stage, "state": "committed", **numbers, "seconds": one.seconds, "progress": None}
 
 
 def _discovery(crystal: StableCrystal) -> Document:

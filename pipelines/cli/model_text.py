@@ -96,12 +96,15 @@ def _cell(value: object) -> str:
 
 
 def print_quality(quality: Quality, n: int, source: str) -> None:
-    """Errors of the median and of single members; calibration of the interquartile range."""
+    """Errors of the median, of what members train on apart from the rest, and of single members; calibration of the
+    interquartile range."""
     from rich.table import Table
 
     console = Terminal()
     table = Table("", "MAE meV/atom", "RMSE meV/atom", "R2", title=f"{n} rows of {source}")
-    rows = [("median", quality.median), *((f"member {k}", metrics) for k, metrics in enumerate(quality.members))]
+    parts = (("median, formulas that train", quality.seen), ("median, formulas that validate", quality.unseen))
+    both = [(name, metrics) for name, metrics in parts if metrics] if quality.seen and quality.unseen else []
+    rows = [("median", quality.median), *both, *((f"member {k}", metrics) for k, metrics in enumerate(quality.members))]
     for name, metrics in rows:
         table.add_row(name, f"{1000 * metrics.mae:.1f}", f"{1000 * metrics.rmse:.1f}", f"{metrics.r2:.4f}")
     console.print(table)

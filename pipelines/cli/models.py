@@ -123,6 +123,7 @@ def predict(
     from gnome_core.ensembles.workflows import predict_rows, snapshot_hull, without_compounds
     from pipelines.cli.model_text import check_framework, tell_left_out, write_predictions
     from pipelines.cli.outputs import check_output, writing
+    from pipelines.cli.terminal import progress_bar
     from pipelines.errors import UserError
     from pipelines.reading.ensembles import open_ensemble
 
@@ -133,7 +134,9 @@ def predict(
     if hull:
         ensemble = dataclasses.replace(ensemble, hull=snapshot_hull(hull))
     rows = read_rows(source, ensemble.framework)
-    table, failed = predict_rows(ensemble, rows, over_volumes)
+    what = "crystals" if ensemble.framework == "structural" else "compositions"
+    with progress_bar("predicting", len(rows), what) as advance:
+        table, failed = predict_rows(ensemble, rows, over_volumes, advance)
     tell_left_out(rows, failed)
     if hull and ensemble.hull is not None and (alone := without_compounds(ensemble.hull, rows.compositions())):
         typer.echo(
@@ -154,8 +157,8 @@ def evaluate(
     store: StoreOption = None,
     framework: FrameworkOption = "structural",
     split: Annotated[
-        str, typer.Option(help="validation | train | all, by GNoME's hash of the formula.")
-    ] = "validation",
+        str, typer.Option(help="all | validation | train: formulas that `gnome train` trains on, or not.")
+    ] = "all",
 ) -> None:
     """Compare an ensemble with the labels of a file: errors, and how far its spread tells them."""
     from pipelines.beam.environment import prepare

@@ -110,7 +110,7 @@ def judge(
     tell_left_out(rows.rows)
     with progress_bar("judging", len(rows.crystals), "crystals") as advance:
         if evaluator in ("structural", "compositional"):
-            found = judge_ensemble(evaluator, rows)
+            found = judge_ensemble(evaluator, rows, advance)
         else:
             from pipelines.cli.relax_text import evaluator_named
 

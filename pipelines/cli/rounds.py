@@ -32,8 +32,11 @@ app = typer.Typer(no_args_is_help=True, help="Run the rounds of a store: run, or
 def init(
     store: StoreArg,
     snapshot: Annotated[
-        str | None,
-        typer.Option(help="embedded | FILE or FOLDER of crystals | gnome-csv:FILE | mp-api | optimade:URL"),
+        list[str] | None,
+        typer.Option(
+            help="embedded | FILE or FOLDER of crystals | gnome-csv:FILE | mp-api or mp-api:Li-P-S-Cl | "
+            "optimade:URL; give it again to add another."
+        ),
     ] = None,
     chemsys: Annotated[
         str | None, typer.Option(help="As Li-P-S-Cl: known crystals of these elements alone, with all subsystems.")
@@ -65,7 +68,7 @@ def init(
     runner_flags(flags)  # complain before anything is made
     if is_local(store):
         check_output(Path(store), folder=True)
-    settings = round_config(config, snapshot=snapshot, chemsys=chemsys, evaluator=evaluator, recompute=recompute)
+    settings = round_config(config, snapshots=snapshot, chemsys=chemsys, evaluator=evaluator, recompute=recompute)
     made = driver.init_store(store, settings)
     try:
         _follow(store, driver.run_stages(made, 0, stages_of(0), flags, run_jobs=not emit_only))

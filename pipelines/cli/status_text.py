@@ -76,21 +76,23 @@ def watch_status(store: Store) -> None:
 
 
 def watched(store: Store) -> Table:
-    """The newest round's stages: committed, running (the newest attempt's age and what it has written), or to run."""
+    """The newest round's stages: committed, running (the newest attempt's age, what it has written, how far it is
+    and when it may end), or to run."""
     from pipelines.rounds.standing import standings
 
     round_ = store.rounds()[-1]
     table = Table(title=f"{store.root}, round {round_}{' (finished)' if store.is_closed(round_) else ''}")
-    for column in ("stage", "state", "in", "out", "rejected", "dead", "seconds", "bytes"):
-        table.add_column(column, justify="left" if column in ("stage", "state") else "right")
+    for column in ("stage", "state", "in", "out", "rejected", "dead", "seconds", "so far", "bytes"):
+        table.add_column(column, justify="left" if column in ("stage", "state", "so far") else "right")
     for one in standings(store, round_):
         written = f"{one.written:,}"
         if one.commit:
             n = one.commit.counts
             counts = [str(rows) for rows in (n.n_in, n.n_out, n.n_rejected, n.n_dead)]
-            table.add_row(one.stage, "committed", *counts, f"{one.seconds:.1f}", written)
+            table.add_row(one.stage, "committed", *counts, f"{one.seconds:.1f}", "", written)
         elif one.attempts:
-            table.add_row(one.stage, f"attempt {one.attempts}", "", "", "", "", f"{one.seconds:.0f}", written)
+            far = str(one.progress or "")
+            table.add_row(one.stage, f"attempt {one.attempts}", "", "", "", "", f"{one.seconds:.0f}", far, written)
         else:
             table.add_row(one.stage, "to run")
     return table

@@ -81,11 +81,11 @@ def judge_evaluator(
     return _judged(rows, formation_energies(results, references), spent, steps, failed)
 
 
-def judge_ensemble(framework: str, rows: Labelled) -> Judged:
+def judge_ensemble(framework: str, rows: Labelled, progress: Callable[[int], None] | None = None) -> Judged:
     """Predict the crystals as given by the ensemble that comes with the package, and compare."""
     ensemble = open_ensemble(None, None, cast(Framework, framework))
     began = time.process_time()
-    predicted, _ = predict_rows(ensemble, read_rows(rows.source, ensemble.framework), "median")
+    predicted, _ = predict_rows(ensemble, read_rows(rows.source, ensemble.framework), "median", progress)
     spent = time.process_time() - began
     by_id = dict(zip(predicted["id"].to_pylist(), predicted["median"].to_pylist(), strict=True))
     e_form = np.array([by_id.get(id_, np.nan) for id_ in rows.ids])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache, wraps
 from threading import Lock
 from typing import ParamSpec, TypeVar
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from dft.tables import RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
+from gnome_core.generation.given import GIVEN_SCHEMA, given_by_key
 from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.references import ElementalReferences
@@ -20,6 +22,7 @@ from pipelines.reading.schemas import PROPOSAL_SCHEMA
 from pipelines.store.records import Commit, stage_key, table_files
 from pipelines.store.store import Store
 
+GIVEN = "given"  # table of a generate stage
 HULL_FILE = "hull_file"  # blob of a hull stage: `Hull.save`
 
 P = ParamSpec("P")
@@ -101,6 +104,18 @@ def parent_table(root: str, round_: int) -> ParentTable:
     """Parents that the hull of `round_` offers to the next round."""
     store = Store(root)
     return ParentTable.from_batch(store.read_table(committed(store, round_, "hull"), "parents", PARENT_SCHEMA))
+
+
+@once_per_commit(lambda root, round_: [(round_ - 1, "hull"), (round_, "generate")])
+def candidate_parents(root: str, round_: int) -> ParentTable:
+    """What the recipes of a round's candidates are expanded with: the last round's parents, and what files gave."""
+    given = given_crystals(Store(root), round_)
+    return replace(parent_table(root, round_ - 1), given=given_by_key(given))
+
+
+def given_crystals(store: Store, round_: int) -> pa.Table:
+    """GIVEN_SCHEMA: the candidates that files gave a round."""
+    return store.read_table(committed(store, round_, "generate"), GIVEN, GIVEN_SCHEMA)
 
 
 @once_per_commit(lambda root, round_: [labels_of(round_), (round_, "hull")])

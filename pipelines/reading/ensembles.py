@@ -40,5 +40,7 @@ def _of_store(root: str, framework: Framework) -> tuple[list[Path], Hull]:
         raise UserError(f"{root} has no trained members yet; `gnome round resume {root}` goes on")
     paths = [Path(local_member(address)) for address in member_addresses(opened, trained, framework)]
     if not paths:
-        raise UserError(f"{root} trains no {framework} members (`framework` of its rounds); ask for the other kind")
+        raise UserError(
+            f"{root} trains no {framework} members (`framework`, `scoring.model` of its rounds); ask for the other kind"
+        )
     return paths, hull_until(root, measured.round)

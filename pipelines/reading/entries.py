@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.generation.generators import installed_generators
+from gnome_core.generation.given import CODE as FROM_FILE
 from gnome_core.generation.recipe import Recipe
 from pipelines.errors import UserError
-from pipelines.reading.committed import all_proposals, entries_until, newest_commit, references
+from pipelines.reading.committed import all_proposals, entries_until, given_crystals, newest_commit, references
 from pipelines.reading.confirmations import confirmed_columns
 from pipelines.reading.known import novelties
 from pipelines.reading.published import published_distances
@@ -71,7 +72,7 @@ class Made(NamedTuple):
     generator: str
     mapping: dict[str, str]  # old symbol -> new symbol; empty without a parent
     n_sites: int | None  # replaced; None = all of the mapped ions
-    cell: str  # what was built where there was no parent
+    cell: str  # what was built where there was no parent, or the file and id of a crystal that was given
 
     def __str__(self) -> str:
         if self.cell:
@@ -86,15 +87,24 @@ def recipes_of_jobs(store: Store, round_: int, jobs: Iterable[str]) -> dict[str,
     proposed = all_proposals(store, round_, ["id", *Recipe._fields])
     rows = proposed.take(pc.index_in(ids, proposed["id"].combine_chunks())).to_pylist()
     names = {generator.code: name for name, generator in installed_generators().items()}
-    return {row["id"]: _made(Recipe(*(row[name] for name in Recipe._fields)), names) for row in rows}
+    given = _given(store, round_) if any(row["generator"] == FROM_FILE for row in rows) else {}
+    return {row["id"]: _made(Recipe(*(row[name] for name in Recipe._fields)), names, given) for row in rows}
 
 
-def _made(recipe: Recipe, names: Mapping[int, str]) -> Made:
-    """names: generator's code -> name, of those that are installed."""
+def _given(store: Store, round_: int) -> dict[int, str]:
+    """Key of every crystal that files gave rounds 1..round_ -> "FILE, ID"."""
+    tables = [given_crystals(store, earlier).select(["key", "source", "id"]) for earlier in range(1, round_ + 1)]
+    return {row["key"]: f"{row['source']}, {row['id']}" for row in pa.concat_tables(tables).to_pylist()}
+
+
+def _made(recipe: Recipe, names: Mapping[int, str], given: Mapping[int, str]) -> Made:
+    """names: generator's code -> name, of those that are installed. given: see `_given`."""
     mapping = {SYMBOLS[old]: SYMBOLS[new] for old, new in recipe.replacements.items()}
     n_sites = sum(byte.bit_count() for byte in recipe.sites) or None
     cell = ""
-    if recipe.atoms:
+    if recipe.generator == FROM_FILE:
+        cell = given[recipe.seed]
+    elif recipe.atoms:
         atoms = "".join(f"{SYMBOLS[z]}{n}" for z, n in recipe.atoms.items())
         cell = f"{atoms}, space group {recipe.space_group}, {recipe.volume_factor:.2f} of the expected volume"
     return Made(names.get(recipe.generator, f"generator {recipe.generator}"), mapping, n_sites, cell)

@@ -97,3 +97,22 @@ MEMBER_SCHEMA = pa.schema(
     ],
     metadata={"schema": "gnome.member", "schema_version": "1", "unit": "eV/atom"},
 )
+
+ORIGIN_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # of the entry, where it became one
+        pa.field("snapshot", pa.string(), nullable=False),  # as `gnome init --snapshot` was given
+        pa.field("given_id", pa.string(), nullable=False),  # in that source
+        pa.field("formula", pa.string(), nullable=False),
+    ],
+    metadata={"schema": "gnome.origin", "schema_version": "1"},
+)
+
+MERGED_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # of a crystal that another source holds too, and lower
+        pa.field("same_as", pa.string(), nullable=False),  # id of the entry that stands for both
+        pa.field("e_form_per_atom", pa.float64(), nullable=False),  # its own, eV/atom
+    ],
+    metadata={"schema": "gnome.merged", "schema_version": "1", "unit": "eV/atom"},
+)

@@ -97,10 +97,8 @@ def _told(round_: int, stages: list[Standing], closed: bool) -> str:
         waiting = [one.stage for one in stages if not one.commit]
         return told + (f"; {waiting[0]} has not begun." if waiting else ".")
     again = f", attempt {running.attempts}" if running.attempts > 1 else ""
-    return (
-        f"{told}; {running.stage} began {duration(running.seconds)} ago{again} and has written "
-        f"{count(running.written)} bytes."
-    )
+    far = f"; {running.progress}" if running.progress else f" and has written {count(running.written)} bytes"
+    return f"{told}; {running.stage} began {duration(running.seconds)} ago{again}{far}."
 
 
 def _document(store: Store, live: Live) -> str:

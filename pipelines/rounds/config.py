@@ -12,7 +12,8 @@ from pydantic import AfterValidator, Field
 from dft.config import DftConfig
 from dft.names import POTENTIAL_KINDS, check_name, is_engine
 from gnome_core.ensembles.config import CascadeConfig
-from gnome_core.generation.config import SHIPPED, GenerationConfig
+from gnome_core.ensembles.plugins import ENSEMBLE, check_model, make_model
+from gnome_core.generation.config import FILE, SHIPPED, GenerationConfig
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
 from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
@@ -31,6 +32,14 @@ SEARCH = "random_search"  # the generator of the compositional framework
 class ScoringConfig(Section):
     """How candidates are scored."""
 
+    model: Annotated[str, AfterValidator(check_model)] = Field(
+        ENSEMBLE,
+        description="ensemble: the networks that rounds train | the name of an installed package's model (entry point "
+        "of gnome.models), which scores crystals in their place; none are trained then, and the cascade has no part",
+    )
+    model_identity: str | None = Field(
+        None, description="what that model says of itself; filled in when a round starts, which goes on with no other"
+    )
     members: int = Field(10, ge=1, le=1000, description="models in the ensemble")
     over_volumes: Literal["minimum", "median"] = Field(
         "median",
@@ -213,7 +222,12 @@ class RoundConfig(Section):
         description="structural: candidates are crystals | compositional: formulas, searched with random structures if "
         "they are near the hull ([compositional]) | both",
     )
-    snapshot: str = Field("embedded", description="known crystals of round 0; what `gnome init --snapshot` was given")
+    snapshot: str | tuple[str, ...] = Field(
+        "embedded",
+        min_length=1,
+        description="known crystals of round 0; what `gnome init --snapshot` was given. A list of several is one "
+        "snapshot: of a structure that more than one holds, the lower stays",
+    )
     snapshot_elements: tuple[str, ...] | None = Field(
         None,
         description="known crystals of these elements alone, compounds of any of them and the elements; empty = all; "
@@ -245,9 +259,20 @@ class RoundConfig(Section):
     )
 
     @property
+    def snapshots(self) -> tuple[str, ...]:
+        """The sources of known crystals."""
+        return (self.snapshot,) if isinstance(self.snapshot, str) else self.snapshot
+
+    @property
     def frameworks(self) -> tuple[Framework, ...]:
         """The frameworks that the round runs."""
         return ("structural", "compositional") if self.framework == "both" else (self.framework,)
+
+    @property
+    def trained(self) -> tuple[Framework, ...]:
+        """The frameworks whose ensembles the round trains: not where a package's model scores crystals."""
+        own = self.scoring.model == ENSEMBLE
+        return tuple(framework for framework in self.frameworks if own or framework != "structural")
 
     @property
     def searches(self) -> bool:
@@ -299,11 +324,21 @@ def _contradictions(config: RoundConfig) -> Iterator[str]:
             "generation.compositions.formulas are searched by random_search, which generation.generators does not "
             "name; add it there, or take the formulas out"
         )
+    if not structural and config.scoring.model != ENSEMBLE:
+        yield (
+            f"scoring.model = {config.scoring.model} scores crystals, and framework = {config.framework} has none to "
+            'score; set framework = "structural" or "both", or leave scoring.model out'
+        )
     evaluation = config.evaluation
     if evaluation.pre_relax == evaluation.evaluator:
         yield (
             f"evaluation.pre_relax = {evaluation.pre_relax} is the evaluator itself, which would relax everything "
             "twice; leave pre_relax out, or name a cheaper one"
+        )
+    if config.recompute and len(config.snapshots) > 1:
+        yield (
+            "recompute = true chooses by the labels of one snapshot, which those of another need not be on a scale "
+            "with; give one, or leave recompute out"
         )
     if config.dft.emit == "flows" and evaluation.evaluator == "espresso":
         yield 'dft.emit = "flows" is for vasp; espresso takes "folders" or "tar"'
@@ -340,17 +375,21 @@ def _of_compositions(config: RoundConfig) -> Iterator[str]:
 
 
 def with_absolute_paths(config: RoundConfig) -> RoundConfig:
-    """The settings with the files that they name found from any folder: snapshot, potentials, known compositions."""
+    """The settings with the files that they name found from any folder: snapshot, potentials, candidates, known
+    compositions."""
     evaluation = config.evaluation
     named = {"evaluator": evaluation.evaluator, "pre_relax": evaluation.pre_relax}
     update = {key: _absolute(name, POTENTIAL_KINDS) for key, name in named.items() if name}
     by = config.confirm.by and _absolute(config.confirm.by, POTENTIAL_KINDS)
-    snapshot = config.snapshot
-    if snapshot != "embedded":
-        snapshot = str(Path(snapshot).absolute()) if Path(snapshot).exists() else _absolute(snapshot, ("gnome-csv",))
+    found = tuple(map(_absolute_snapshot, config.snapshots))
+    snapshot = found[0] if isinstance(config.snapshot, str) else found
     generation = config.generation
     lists = tuple(name if name == SHIPPED else str(Path(name).absolute()) for name in generation.known_lists)
-    generation = generation.model_copy(update={"known": lists or generation.known})
+    generators = tuple(
+        f"{FILE}{Path(name.removeprefix(FILE)).absolute()}" if name.startswith(FILE) else name
+        for name in generation.generators
+    )
+    generation = generation.model_copy(update={"known": lists or generation.known, "generators": generators})
     return config.model_copy(
         update={
             "snapshot": snapshot,
@@ -359,6 +398,20 @@ def with_absolute_paths(config: RoundConfig) -> RoundConfig:
             "evaluation": evaluation.model_copy(update=update),
         }
     )
+
+
+def settled(config: RoundConfig) -> RoundConfig:
+    """What a round starts with: `with_absolute_paths`, and the identity of the model that scores its candidates."""
+    scoring = config.scoring
+    identity = None if scoring.model == ENSEMBLE else make_model(scoring.model).identity
+    own = scoring.model_copy(update={"model_identity": identity})
+    return with_absolute_paths(config).model_copy(update={"scoring": own})
+
+
+def _absolute_snapshot(name: str) -> str:
+    if name == "embedded" or not Path(name).exists():
+        return _absolute(name, ("gnome-csv",))
+    return str(Path(name).absolute())
 
 
 def _absolute(name: str, kinds: Collection[str]) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from pipelines.beam.progress import kept
 from pipelines.beam.runners import Launched, runner_flags
 from pipelines.errors import StoreError, UserError
 from pipelines.logs import FIELDS
-from pipelines.rounds.config import RoundConfig, load_round_config, with_absolute_paths
+from pipelines.rounds.config import RoundConfig, load_round_config, settled
 from pipelines.rounds.job import Job
 from pipelines.rounds.plan import inputs_of, stages_of
 from pipelines.rounds.preflight import check_round
@@ -85,13 +86,14 @@ def _run_stage(
         return Finished(committed, reused=True)
 
     # Files from elsewhere may be as broken as they are.
-    limit = 1.0 if stage in ("snapshot", "evaluate") else config.max_dead_fraction
+    limit = 1.0 if stage in ("snapshot", "generate", "evaluate") else config.max_dead_fraction
     done = store.finished_attempt(round_, stage, job_file)
     if done is None or done[1].counts.n_dead > limit * done[1].counts.n_in:
         attempt = store.launched_attempt(round_, stage, job_file) or store.new_attempt(round_, stage, job_file)
         _crash_point(stage, "before_write")
         start = time.monotonic()
-        manifest = _module(stage).run(Job(store, round_, config, inputs, attempt, flags, run_jobs))
+        with kept(lambda so_far: store.keep_progress(attempt, so_far._asdict())):
+            manifest = _module(stage).run(Job(store, round_, config, inputs, attempt, flags, run_jobs))
         seconds = round(time.monotonic() - start, 2)
         _crash_point(stage, "after_write")
         manifest.counts.check(attempt.path)  # what fails is not finished: else each resume would take it up again
@@ -197,7 +199,7 @@ def start_round(store: Store, config: RoundConfig | None) -> int:
     newest = store.rounds()[-1]
     if not store.is_closed(newest):
         raise UserError(f"round {newest} is not finished; `gnome round resume {store.root}` finishes it")
-    config = with_absolute_paths(config) if config else load_round_config(store, newest)
+    config = settled(config or load_round_config(store, newest))
     check_round(store, newest + 1, config)
     store.start_round(newest + 1, config.document())
     return newest + 1
@@ -211,7 +213,7 @@ def open_or_start_round(store: Store, config: RoundConfig | None) -> int:
     round_ = open_round(store)
     if round_ is None:
         return start_round(store, config)
-    if config is not None and with_absolute_paths(config) != load_round_config(store, round_):
+    if config is not None and settled(config) != load_round_config(store, round_):
         raise UserError(
             f"round {round_} is open, with other settings; `gnome round resume {store.root}` finishes it with its own, "
             f"`gnome round drop {store.root}` gives it up"
@@ -229,9 +231,10 @@ def init_store(root: str, config: RoundConfig) -> Store:
     store = Store(root)
     if store.rounds() and store.is_closed(0):
         raise UserError(f"{root} is a store already; `gnome round run {root}` runs its next round")
-    config = with_absolute_paths(config)
+    config = settled(config)
     check_round(store, 0, config)
-    next(read_snapshot(config.snapshot), None)  # a wrong source must not leave half a store behind
+    for source in config.snapshots:
+        next(read_snapshot(source), None)  # a wrong one must not leave half a store behind
     if store.rounds() and not any(store.commit(0, stage) for stage in stages_of(0)):
         store.restart_round(0, config.document())
     store.start_round(0, config.document())

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 
 from dft.names import is_engine
 from gnome_core.compositions.formulas import NUMBERS
+from gnome_core.ensembles.plugins import ENSEMBLE, make_model
+from gnome_core.generation.config import FILE
 from pipelines.errors import UserError
 from pipelines.rounds.config import RoundConfig
 from pipelines.store.store import Store
@@ -24,6 +26,7 @@ def check_round(store: Store, round_: int, config: RoundConfig) -> None:
     scale = _check_evaluators(config)
     _check_generation(config)
     _check_known(config)
+    _check_model(config, scale)
     if round_ == 0:
         _check_first_members(config)
         _check_snapshot_elements(config)
@@ -70,11 +73,24 @@ def _check_generation(config: RoundConfig) -> None:
     generation = config.candidates()
     installed = installed_generators()
     for name in generation.generators:
-        if name not in installed:
-            raise UserError(f"generation.generators: {name!r} is not installed; there is: {', '.join(installed)}")
+        if name.startswith(FILE):
+            _check_candidates(name.removeprefix(FILE))
+        elif name not in installed or f"{name}:" == FILE:
+            known = ", ".join((*(one for one in installed if f"{one}:" != FILE), f"{FILE}NAME"))
+            raise UserError(f"generation.generators: {name!r} is not installed; there is: {known}")
     if not generation.generators:
         raise UserError(f"generation.generators: name at least one of {', '.join(installed)}")
     _check_symbols("generation.elements", config.generation.elements, "leave the key out for those of the parents")
+
+
+def _check_candidates(file: str) -> None:
+    """A file of candidates is there, and of a known format."""
+    from gnome_core.crystals.readers import SourceError, read_snapshot
+
+    try:
+        next(read_snapshot(file), None)
+    except SourceError as error:
+        raise UserError(f"generation.generators: {error}") from error
 
 
 def _check_symbols(key: str, symbols: Sequence[str] | None, instead: str) -> None:
@@ -93,12 +109,24 @@ def _check_known(config: RoundConfig) -> None:
     compositions_of_files(config.generation.known_lists)
 
 
+def _check_model(config: RoundConfig, scale: str) -> None:
+    """A package's model predicts on the evaluator's scale."""
+    if config.scoring.model == ENSEMBLE:
+        return
+    own = make_model(config.scoring.model).scale
+    if own not in (None, scale):
+        raise UserError(
+            f"scoring.model: {config.scoring.model} predicts on {own}, and evaluation.evaluator computes on {scale}; "
+            "choose one that goes with the other"
+        )
+
+
 def _check_first_members(config: RoundConfig) -> None:
     """Members that start from those of the package need their network."""
     from gnome_core.models.members import load_member, model_of
     from pipelines.reading.members import local_member, shipped_addresses
 
-    for framework in config.frameworks:
+    for framework in config.trained:
         _, model, training = config.ensemble_of(framework)
         if training.starts_fresh(0):
             continue
@@ -121,7 +149,7 @@ def _check_snapshot_elements(config: RoundConfig) -> None:
             f"generation.elements: {', '.join(outside)} is not in snapshot_elements, {', '.join(chosen)}; add it there "
             "(`gnome init --chemsys`), or leave it out"
         )
-    if config.snapshot != "embedded":
+    if config.snapshots != ("embedded",):
         return
     from gnome_core.crystals.readers import embedded_elements
 
@@ -143,14 +171,14 @@ def _check_members(store: Store, round_: int, config: RoundConfig) -> None:
     trained = store.commit(round_ - 1, "train")
     if trained is None:
         return  # the first stage that needs it says so
-    for framework in config.frameworks:
+    for framework in config.trained:
         _, model, training = config.ensemble_of(framework)
         members = member_addresses(store, trained, framework)
         section = "" if framework == "structural" else "compositional."
         if not members:
             raise UserError(
-                f"framework: round {trained.round} trained no {framework} members, for its framework was another; a "
-                "store keeps the framework it was made with: `gnome init` a new one with framework = "
+                f"framework: round {trained.round} trained no {framework} members, for its framework, or its "
+                "scoring.model, was another; go on with that one, or `gnome init` a new store with framework = "
                 f'"{config.framework}"'
             )
         last = load_member(local_member(members[0]))[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pipelines.beam.progress import Progress
 from pipelines.rounds.gc import begun
 from pipelines.rounds.plan import stages_of
 from pipelines.store.records import Attempt, Commit, stage_path
@@ -20,6 +21,7 @@ class Standing:
     attempts: int
     seconds: float  # of the commit, or since the newest attempt began
     written: int  # bytes
+    progress: Progress | None = None  # as its driver last said, of a stage that is not committed
 
 
 def standings(store: Store, round_: int) -> list[Standing]:
@@ -36,4 +38,5 @@ def _standing(store: Store, round_: int, stage: str) -> Standing:
         return Standing(stage, None, 0, 0.0, 0)
     attempt = Attempt(round_, stage, attempts[-1])
     age = (datetime.now(UTC) - begun(attempt)).total_seconds()
-    return Standing(stage, None, len(attempts), age, sum(store.storage.files(attempt.path).values()))
+    written, said = sum(store.storage.files(attempt.path).values()), store.progress(attempt)
+    return Standing(stage, None, len(attempts), age, written, Progress(**said) if said else None)

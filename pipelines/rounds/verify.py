@@ -17,9 +17,9 @@ from pipelines.rounds.toml import parse_settings
 from pipelines.store.digests import json_digest
 from pipelines.store.records import Commit, FileStat, stage_key, table_digests
 from pipelines.store.seals import FORMAT, json_document, sealed, unsealed
-from pipelines.store.store import DONE, JOB, LAUNCHED, MANIFEST, Store
+from pipelines.store.store import DONE, JOB, LAUNCHED, MANIFEST, PROGRESS, Store
 
-ATTEMPT_FILES = {JOB, MANIFEST, DONE, LAUNCHED, "known_compositions"}
+ATTEMPT_FILES = {JOB, MANIFEST, DONE, LAUNCHED, PROGRESS, "known_compositions"}
 ROUND_FILES = {"config.json", "ROUND.json"}
 
 

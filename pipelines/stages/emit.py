@@ -24,7 +24,7 @@ from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.beam.top_rows import KeepTop
 from pipelines.evaluation.jobs import WriteJobs, check_library
 from pipelines.evaluation.pre_relax import pre_relax
-from pipelines.reading.committed import emitted_jobs, parent_table
+from pipelines.reading.committed import candidate_parents, emitted_jobs
 from pipelines.reading.schemas import PACKING_SCHEMA, PROPOSAL_SCHEMA, SELECTED_SCHEMA
 from pipelines.rounds.config import derived_seed
 from pipelines.rounds.job import Job
@@ -105,7 +105,7 @@ class MakeJobs(beam.DoFn):
         self.search, self.relaxation = search, relaxation
 
     def setup(self) -> None:
-        self.parents = parent_table(self.root, self.round - 1)
+        self.parents = candidate_parents(self.root, self.round)
         self.emitted = emitted_jobs(Store(self.root), self.round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:

@@ -4,38 +4,49 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gnome_core.compositions.formulas import SYMBOLS, formula_of_composition
 from gnome_core.compositions.known import composition_hashes
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.generation.config import SUBSTITUTION_RULE, GenerationConfig
 from gnome_core.generation.generators import BATCH_ROWS, Shard, all_shards, installed_generators, shard_recipes
+from gnome_core.generation.given import GIVEN_SCHEMA, Given, given_by_key, read_given
 from gnome_core.generation.oxidation import can_be_neutral
 from gnome_core.generation.recipe import recipe_compositions, recipe_digests
 from gnome_core.selection.draws import draws
 from pipelines.beam import progress, tags
+from pipelines.beam.dead_letters import DeadLetter, write_letters
 from pipelines.beam.distinct_sample import DRAW, SampleDistinct
 from pipelines.beam.metrics import timer
 from pipelines.beam.tables import WriteTable
-from pipelines.reading.committed import parent_table
+from pipelines.reading.committed import GIVEN, parent_table
 from pipelines.reading.known import LISTS_FILE, STORE, compositions_of_files, left_out, mapped_compositions
 from pipelines.reading.schemas import CANDIDATE_SCHEMA
 from pipelines.rounds.config import derived_seed
 from pipelines.rounds.job import Job
-from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.rounds.manifest import FromDriver, WriteManifest, run_job
 from pipelines.store.records import Manifest
+from pipelines.store.store import Store
 
 
 def run(job: Job) -> Manifest:
     config, root, path = job.config, job.store.root, job.attempt.path
     seed = derived_seed(config, "generate", job.round, config.generation.seed)
     generation = config.candidates().model_copy(update={"seed": seed})
-    parents = parent_table(root, job.round - 1)
+    given = read_given(generation.files, generation.elements)
+    parents = replace(parent_table(root, job.round - 1), given=given_by_key(given.table))
     shards = all_shards(parents, generation)
+    letters = [
+        DeadLetter("generate", item.key, item.reason, item.message[:2000], item.payload) for item in given.rejected
+    ]
+    listed = job.store.write_table(f"{path}/given.parquet", GIVEN, given.table) if generation.files else None
+    written = [*([listed] if listed else []), *write_letters(job.store, path, letters)]
     files = compositions_of_files(generation.known_lists)
     known, known_path = left_out(job.store, job.round, generation.known_lists, files), f"{path}/known_compositions"
     job.store.storage.write(known_path, known.to_bytes())
@@ -47,7 +58,9 @@ def run(job: Job) -> Manifest:
             | "Shards" >> beam.Create(shards).with_output_types(Shard)
             | "SpreadShards" >> beam.Reshuffle()
             | "Generate"
-            >> beam.ParDo(GenerateRecipes(root, job.round, generation, config.holdout, known_path))
+            >> beam.ParDo(
+                GenerateRecipes(root, job.round, generation, config.holdout, known_path, listed and listed.path)
+            )
             .with_output_types(pa.RecordBatch, **tags.HINTS)
             .with_outputs(tags.COUNTS, main="rows")
         )
@@ -59,11 +72,13 @@ def run(job: Job) -> Manifest:
         ).with_outputs(tags.COUNTS, main="rows")
         # Candidates of one system stand together: its hull is built once for all of them, and once a part.
         by = ("chemsys", "formula", "digest")
-        written = named.rows | "Write" >> WriteTable(
+        candidates = named.rows | "Write" >> WriteTable(
             root, path, "candidates", CANDIDATE_SCHEMA, by, config.part_files, part_by="digest"
         )
-        counts = [generated[tags.COUNTS], *over_limit, named[tags.COUNTS]]
-        pipeline | "Manifest" >> WriteManifest(root, path, "candidates", [written], counts)
+        read = pipeline | "Read" >> beam.Create(list(_counted(given).items())).with_output_types(tuple[str, int])
+        counts = [read, generated[tags.COUNTS], *over_limit, named[tags.COUNTS]]
+        files = [candidates, pipeline | "Files" >> FromDriver(written)]
+        pipeline | "Manifest" >> WriteManifest(root, path, "candidates", files, counts)
 
     manifest = run_job(job, build, {"parents": len(parents), "shards": len(shards), "known_compositions": len(known)})
     if not len(files):
@@ -71,6 +86,13 @@ def run(job: Job) -> Manifest:
     # The files may change or go; how new an entry is must not.
     blob = job.store.write_blob(f"{path}/known_lists.arrow", LISTS_FILE, files.to_bytes())
     return manifest.model_copy(update={"files": [*manifest.files, blob]})
+
+
+def _counted(given: Given) -> dict[str, int]:
+    """Of the rows of files, those of which no recipe is made."""
+    totals = {tags.IN: len(given.rejected) + given.counts.total()}
+    totals |= Counter(tags.dead(item.reason) for item in given.rejected)
+    return totals | {tags.rejected(reason): n for reason, n in given.counts.items()}
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
@@ -82,14 +104,20 @@ class GenerateRecipes(beam.DoFn):
     would look stable. Tallies, by generator: what its `recipes` counts, and "all/4" and "new/4", the recipes of four
     elements before and after rejection.
 
-    known: store-relative path of the known compositions.
+    known, given: store-relative paths of the known compositions, and of the crystals that files gave.
     """
 
-    def __init__(self, root: str, round_: int, config: GenerationConfig, holdout: str, known: str):
-        self.root, self.round, self.config, self.holdout, self.known_path = root, round_, config, holdout, known
+    def __init__(
+        self, root: str, round_: int, config: GenerationConfig, holdout: str, known: str, given: str | None = None
+    ):
+        self.root, self.round, self.config, self.holdout = root, round_, config, holdout
+        self.known_path, self.given_path = known, given
 
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
+        if self.given_path is not None:
+            table = pq.read_table(pa.BufferReader(Store(self.root).storage.read(self.given_path)))
+            self.parents = replace(self.parents, given=given_by_key(table.cast(GIVEN_SCHEMA)))
         self.known = mapped_compositions(self.root, self.known_path)
 
     def process(self, shard: Shard) -> Iterator:

@@ -15,8 +15,9 @@ from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_to_arrays
 from gnome_core.crystals.crystal import Crystal, invalid_reason
 from gnome_core.ensembles.config import CascadeConfig
+from gnome_core.ensembles.plugins import make_model
 from gnome_core.generation.generators import try_expand
-from gnome_core.generation.recipe import NO_PARENT
+from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
 from gnome_core.models.shipped import Framework
 from gnome_core.selection.selection import acquisition, explorable, explore_budget
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
@@ -25,7 +26,7 @@ from pipelines.beam.metrics import timer
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.beam.top_rows import KeepTop
-from pipelines.reading.committed import hull_until, parent_table
+from pipelines.reading.committed import candidate_parents, hull_until, references
 from pipelines.reading.members import member_addresses, shipped_addresses
 from pipelines.reading.schemas import CANDIDATE_SCHEMA, PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.rounds.config import SelectionConfig
@@ -40,6 +41,7 @@ from pipelines.stages.score_inference import (
     PASSED,
     CompositionalHandler,
     JaxEnsembleHandler,
+    ModelOfPackage,
     ScreeningHandler,
 )
 from pipelines.stages.searched_compositions import NameCompositions, of_framework
@@ -49,7 +51,7 @@ from pipelines.store.records import Manifest
 def run(job: Job) -> Manifest:
     root, path, config = job.store.root, job.attempt.path, job.config
     candidates = job.input("generate")
-    members = {framework: _members(job, framework) for framework in config.frameworks}
+    members = {framework: _members(job, framework) for framework in config.trained}
     progress.expect(candidates.rows("candidates"), "candidates")
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -59,7 +61,9 @@ def run(job: Job) -> Manifest:
             own = read
             if config.searches:
                 own |= f"Only_{framework}" >> beam.Map(of_framework, framework).with_output_types(pa.RecordBatch)
-            if framework == "structural":
+            if framework not in members:
+                found = _score_by_model(job, own)
+            elif framework == "structural":
                 found = _score_crystals(job, own, members[framework])
             else:
                 found = _score_compositions(job, own, members[framework])
@@ -77,7 +81,7 @@ def run(job: Job) -> Manifest:
         ]
         pipeline | "Manifest" >> WriteManifest(root, path, "scored", files, counts, dead)
 
-    return run_job(job, build, {"members": max(map(len, members.values()))})
+    return run_job(job, build, {"members": max(map(len, members.values()), default=0)})
 
 
 class _Scored(NamedTuple):
@@ -103,22 +107,40 @@ def _score_compositions(job: Job, candidates: beam.PCollection, members: list[st
     return _Scored([found.rows], counts, [found[tags.DEAD]], [])
 
 
-def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) -> _Scored:
-    root, last, settings = job.store.root, job.round - 1, job.config.scoring
-    cascade = settings.cascade
-    full = JaxEnsembleHandler(members, settings.over_volumes)
-    hints = network_hints(job.flags)
-    expanded = candidates | "Expand" >> beam.ParDo(ExpandCandidates(root, last)).with_output_types(
+def _score_by_model(job: Job, candidates: beam.PCollection) -> _Scored:
+    """By the model of an installed package: every crystal once, as it was proposed."""
+    scoring = job.config.scoring
+    make_model(scoring.model, scoring.model_identity)  # another one is complained of before any worker begins
+    placed, counts, packing = _placed(job, candidates)
+    handler = ModelOfPackage(scoring.model, scoring.model_identity, references(job.store.root))
+    found = _measured(placed, "Predict", handler, network_hints(job.flags))
+    return _Scored([found.rows], [*counts, found[tags.COUNTS]], [found[tags.DEAD]], [packing])
+
+
+def _placed(job: Job, candidates: beam.PCollection) -> tuple[beam.PCollection, list, beam.PCollection]:
+    """(candidates with their crystals and the hull's energies, counts, packing)."""
+    expanded = candidates | "Expand" >> beam.ParDo(ExpandCandidates(job.store.root, job.round)).with_output_types(
         pa.RecordBatch, **tags.HINTS, **{PACKING: tuple[str, tuple[int, int]]}
     ).with_outputs(tags.COUNTS, PACKING, main="rows")
     packing = expanded[PACKING] | "CountPacking" >> CountPacking()
-    placed = expanded.rows | "Hull" >> _pardo(HullEnergies(root, last)).with_outputs(tags.COUNTS, main="rows")
+    placed = expanded.rows | "Hull" >> _pardo(HullEnergies(job.store.root, job.round - 1)).with_outputs(
+        tags.COUNTS, main="rows"
+    )
+    return placed.rows, [expanded[tags.COUNTS], placed[tags.COUNTS]], packing
+
+
+def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) -> _Scored:
+    settings = job.config.scoring
+    cascade = settings.cascade
+    full = JaxEnsembleHandler(members, settings.over_volumes)
+    hints = network_hints(job.flags)
+    placed, counts, packing = _placed(job, candidates)
     if not cascade.enabled:
-        whole = _measured(placed.rows, "Predict", full, hints)
+        whole = _measured(placed, "Predict", full, hints)
         rows, parts = [whole.rows], [whole]
     else:
         cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, shipped_addresses("compositional"))
-        screened = _measured(placed.rows, "Screen", cheap, hints)
+        screened = _measured(placed, "Screen", cheap, hints)
         # In full: those that may be chosen, and those that chance will choose to compare them with.
         drawn = screened.rows | "Baseline" >> RandomBaseline(
             job.config.selection.random_baseline, baseline_seed(job, "structural")
@@ -137,7 +159,7 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
             pa.RecordBatch
         )
         rows, parts = [others, refined.rows], [screened, refined]
-    counts = [expanded[tags.COUNTS], placed[tags.COUNTS], *(part[tags.COUNTS] for part in parts)]
+    counts += [part[tags.COUNTS] for part in parts]
     return _Scored(rows, counts, [part[tags.DEAD] for part in parts], [packing])
 
 
@@ -160,11 +182,11 @@ class ExpandCandidates(beam.DoFn):
     Compositions of random structures go to the tag PACKING.
     """
 
-    def __init__(self, root: str, parents_round: int):
-        self.root, self.parents_round = root, parents_round
+    def __init__(self, root: str, round_: int):
+        self.root, self.round = root, round_
 
     def setup(self) -> None:
-        self.parents = parent_table(self.root, self.parents_round)
+        self.parents = candidate_parents(self.root, self.round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
         crystals = try_expand(batch, self.parents)
@@ -173,7 +195,7 @@ class ExpandCandidates(beam.DoFn):
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
         for reason in filter(None, reasons):
             yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
-        for row in np.flatnonzero(batch["parent"].to_numpy() == NO_PARENT).tolist():
+        for row in np.flatnonzero(batch["generator"].to_numpy() == RANDOM_SEARCH).tolist():
             begun = batch["formula"][row].as_py(), (1, int(crystals[row] is None))
             yield beam.pvalue.TaggedOutput(PACKING, begun)
         if good:

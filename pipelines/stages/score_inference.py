@@ -20,7 +20,9 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles.bisect import bisect
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import VOLUME_FACTORS, EnsembleModel, OverVolumes
+from gnome_core.ensembles.plugins import EnergyModel, make_model, predicted_by
 from gnome_core.ensembles.screening import screen
+from gnome_core.stability.references import ElementalReferences
 from pipelines.beam import coders  # noqa: F401  registers the Arrow coders
 from pipelines.beam.metrics import timer
 from pipelines.reading.members import local_member
@@ -38,8 +40,21 @@ def _load(members: Sequence[str]) -> EnsembleModel:
     return EnsembleModel.load([local_member(address) for address in members])
 
 
-class EnsembleHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, Any]):
-    """What the handlers share; `members` are .npz files: paths, or addresses of `pipelines.reading.members`."""
+class BatchHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, Any]):
+    """What the handlers share: elements are batches already."""
+
+    def should_skip_batching(self) -> bool:
+        return True
+
+    def get_num_bytes(self, batch: pa.RecordBatch) -> int:
+        return batch.nbytes
+
+    def get_metrics_namespace(self) -> str:
+        return "gnome"
+
+
+class EnsembleHandler(BatchHandler):
+    """`members` are .npz files: paths, or addresses of `pipelines.reading.members`."""
 
     def __init__(self, members: Sequence[str]):
         super().__init__()
@@ -50,14 +65,32 @@ class EnsembleHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, Any]):
         model.warm_up()
         return model
 
-    def should_skip_batching(self) -> bool:
-        return True
 
-    def get_num_bytes(self, batch: pa.RecordBatch) -> int:
-        return batch.nbytes
+class ModelOfPackage(BatchHandler):
+    """Adds what JaxEnsembleHandler adds to batches with CRYSTAL_FIELDS, as the model of an installed package says."""
 
-    def get_metrics_namespace(self) -> str:
-        return "gnome"
+    def __init__(self, name: str, identity: str | None, references: ElementalReferences):
+        super().__init__()
+        self.name, self.identity, self.references = name, identity, references
+
+    def load_model(self) -> Any:
+        return make_model(self.name, self.identity)
+
+    def run_inference(self, batch: pa.RecordBatch, model: EnergyModel, inference_args=None) -> list[pa.RecordBatch]:
+        crystals = crystals_from_batch(batch)
+
+        def predict(rows: Sequence[int]) -> Columns:
+            found = predicted_by(self.name, model, [crystals[row] for row in rows], self.references)
+            return {
+                "median": found.e_form,
+                "iqr": found.spread,
+                "best_volume_factor": np.ones(len(rows)),
+                EVALUATIONS: np.ones(len(rows), int),
+                REFINED: np.ones(len(rows), bool),
+            }
+
+        with timer("predict"):
+            return [_with_predictions(batch, predict)]
 
 
 class JaxEnsembleHandler(EnsembleHandler):

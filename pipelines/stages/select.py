@@ -27,7 +27,7 @@ from pipelines.beam.metrics import timer
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.beam.top_rows import KeepTop, Limit, counted_rows
 from pipelines.errors import UserError
-from pipelines.reading.committed import parent_table, references
+from pipelines.reading.committed import candidate_parents, references
 from pipelines.reading.schemas import SELECTED_SCHEMA
 from pipelines.rounds.config import SelectionConfig
 from pipelines.rounds.job import Job
@@ -47,7 +47,7 @@ def run(job: Job) -> Manifest:
                 rows |= f"Only{label}_{framework}" >> beam.Map(of_framework, framework).with_output_types(
                     pa.RecordBatch
                 )
-            return rows | f"Cost{label}_{framework}" >> beam.ParDo(AddCost(root, job.round - 1)).with_output_types(
+            return rows | f"Cost{label}_{framework}" >> beam.ParDo(AddCost(root, job.round)).with_output_types(
                 pa.RecordBatch
             )
 
@@ -55,7 +55,7 @@ def run(job: Job) -> Manifest:
         for framework in config.frameworks:
             settings = config.selection_of(framework)
             calibration = calibration_of(settings, references(root).scale)
-            choose = Choose(root, job.round - 1, settings, baseline_seed(job, framework), calibration)
+            choose = Choose(root, job.round, settings, baseline_seed(job, framework), calibration)
             # Read twice, rather than kept until it is known what chance has chosen.
             scored = (read("ForChance", framework), read("ForModels", framework))
             chosen, own_counts = scored | f"Choose_{framework}" >> choose
@@ -74,13 +74,13 @@ class Choose(beam.PTransform):
     def __init__(
         self,
         root: str,
-        parents_round: int,
+        round_: int,
         settings: SelectionConfig,
         seed: int,
         calibration: Calibration | None = None,
     ):
         super().__init__()
-        self.root, self.parents_round, self.settings, self.seed = root, parents_round, settings, seed
+        self.root, self.round, self.settings, self.seed = root, round_, settings, seed
         self.calibration = calibration
 
     def expand(self, scored):
@@ -109,7 +109,7 @@ class Choose(beam.PTransform):
             "formula", settings.clustered_per_formula, (VALUE, "digest"), "not_lowest_of_composition", uncounted=RANDOM
         )
         distinct = best | "Cluster" >> beam.ParDo(
-            ClusterPolymorphs(self.root, self.parents_round, settings.per_formula)
+            ClusterPolymorphs(self.root, self.round, settings.per_formula)
         ).with_output_types(pa.RecordBatch, **tags.HINTS).with_outputs(tags.COUNTS, main="rows")
         spread, full = distinct.rows | "BestOfSystem" >> KeepTop(
             "chemsys", settings.per_chemsys, (RANK, "digest"), "chemsys_full", uncounted=RANDOM
@@ -144,11 +144,11 @@ UNCERTAINTY = "uncertainty"  # minus the interquartile range, eV/atom: the most 
 class AddCost(beam.DoFn):
     """Adds `estimated_cost` to candidates."""
 
-    def __init__(self, root: str, parents_round: int):
-        self.root, self.parents_round = root, parents_round
+    def __init__(self, root: str, round_: int):
+        self.root, self.round = root, round_
 
     def setup(self) -> None:
-        self.parents = parent_table(self.root, self.parents_round)
+        self.parents = candidate_parents(self.root, self.round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         cost = dft_cost(recipe_compositions(batch, self.parents))
@@ -239,11 +239,11 @@ class ClusterPolymorphs(beam.DoFn):
     Batches hold whole compositions. Adds cluster_size.
     """
 
-    def __init__(self, root: str, parents_round: int, per_formula: int):
-        self.root, self.parents_round, self.per_formula = root, parents_round, per_formula
+    def __init__(self, root: str, round_: int, per_formula: int):
+        self.root, self.round, self.per_formula = root, round_, per_formula
 
     def setup(self) -> None:
-        self.parents = parent_table(self.root, self.parents_round)
+        self.parents = candidate_parents(self.root, self.round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
         formulas = batch["formula"].to_numpy(zero_copy_only=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import apache_beam as beam
 import pyarrow as pa
@@ -14,9 +14,9 @@ from dft.evaluators.make import make_evaluator
 from dft.jobs.folders import ENDED
 from dft.names import is_engine
 from dft.tables import protocol_json
-from gnome_core.compositions.formulas import NUMBERS, within
+from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
-from gnome_core.crystals.readers import Entry, Rejected, read_snapshot, read_table
+from gnome_core.crystals.readers import Entry, Rejected
 from pipelines.beam import progress, tags
 from pipelines.beam.dead_letters import DeadLetter, write_letters
 from pipelines.beam.options import network_hints
@@ -25,6 +25,7 @@ from pipelines.beam.tables import ReadFiles, WriteTable, write_parts
 from pipelines.errors import JobsPending, UserError
 from pipelines.evaluation.batches import Batches, EvaluateBatch, evaluate_batches, write_batches
 from pipelines.evaluation.jobs import SHARD, ReadJobs, WriteJobs, check_library, job_folders, read_jobs, run_waiting
+from pipelines.reading.schemas import MERGED_SCHEMA
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import FromDriver, WriteManifest, run_job
 from pipelines.stages.snapshot_entries import (
@@ -34,57 +35,66 @@ from pipelines.stages.snapshot_entries import (
     ToSnapshotEntries,
     added_references,
     as_jobs,
+    elements_of,
     letters_of,
     missing_reference,
+    references_of,
+    relabelled,
     results_of_elements,
     unlabelled_crystals,
 )
-from pipelines.stages.snapshot_labelled import checked_entries
-from pipelines.stages.snapshot_recompute import labels_of, missing_elements, table_of_entries, worth_recomputing
+from pipelines.stages.snapshot_merged import REASON as SAME_STRUCTURE
+from pipelines.stages.snapshot_merged import MergeStructures, merge_structures
+from pipelines.stages.snapshot_recompute import in_compounds_only, labels_of, missing_elements, worth_recomputing
+from pipelines.stages.snapshot_sources import Source, origins, read_source, told_apart
+from pipelines.stages.snapshot_survey import survey
 from pipelines.store.records import Manifest
 
 
 def run(job: Job) -> Manifest:
-    settings, source, elements = job.config.evaluation, job.config.snapshot, job.config.snapshot_elements
+    settings, elements = job.config.evaluation, job.config.snapshot_elements
     evaluator = make_evaluator(settings.evaluator, settings.relaxation(), job.config.dft)
-    table = table_of_entries(source, elements)
-    entries = None
-    if table is not None and table["scale"].unique().to_pylist() == [evaluator.scale]:
-        entries, items = checked_entries(table, source, evaluator.scale)
-    else:
-        items = list(read_snapshot(source) if table is None else read_table(table, source))
-    totals = _totals(items)
-    if elements is not None:
-        items, outside = _within(items, elements)
-        if entries is not None:
-            entries = entries.filter(pa.array(within(entries["chemsys"].to_pylist(), elements)))
-        totals[tags.rejected("other_elements")] = outside
+    sources = told_apart([read_source(name, elements, evaluator.scale) for name in job.config.snapshots])
+    items = [item for source in sources for item in source.items]
+    totals = _totals(items, sum(source.outside for source in sources))
     letters = letters_of(items)
     if len(letters) == len(items):
         of_elements = f" of {'-'.join(elements)}" if elements is not None else ""
         raise UserError(
-            f"{source}: no usable crystal{of_elements} among {totals[tags.IN]} rows{_reasons(letters)}; see "
-            "`gnome init --help`"
+            f"{', '.join(job.config.snapshots)}: no usable crystal{of_elements} among {totals[tags.IN]} rows"
+            f"{_reasons(letters)}; see `gnome init --help`"
         )
-    if entries is not None and not job.config.recompute:
-        return _run_labelled(job, entries, letters, totals, evaluator.scale)
-    crystals, repeated = unlabelled_crystals(items, protocol_json(evaluator.protocol))
-    totals[tags.rejected("same_crystal")] = repeated
-    kept = ENTRY_SCHEMA.empty_table()
+    given = [source.entries for source in sources if source.entries is not None]
+    kept = pa.concat_tables([ENTRY_SCHEMA.empty_table(), *given]).combine_chunks()
+    unlabelled = [source for source in sources if source.entries is None]
+    asked = items if job.config.recompute else [item for source in unlabelled for item in source.crystals]
+    crystals, repeated = unlabelled_crystals(asked, protocol_json(evaluator.protocol))
+    if repeated:
+        totals[tags.rejected("same_crystal")] = repeated
     if job.config.recompute:
-        labels = None if table is None else {item.id: item.e_form_per_atom for item in items if isinstance(item, Entry)}
-        crystals, kept = _chosen(job, crystals, entries, labels, totals)
+        (source,) = sources
+        labels = {entry.id: entry.e_form_per_atom for entry in source.crystals} if source.tabled else None
+        crystals, kept = _chosen(job, crystals, source.entries, labels, totals)
+    wanted = in_compounds_only(crystals, kept)
     if is_engine(settings.evaluator):
-        more = missing_elements(crystals, UNLABELLED_SCHEMA, protocol_json(evaluator.protocol))
+        more = missing_elements(wanted, UNLABELLED_SCHEMA, protocol_json(evaluator.protocol))
         totals[tags.IN] += len(more)
         crystals = pa.concat_tables([crystals, more]).combine_chunks()
-    manifest = _run_evaluated(job, evaluator, crystals, kept, letters, totals)
-    return manifest if entries is not None else _with_energies(manifest, items)
+        wanted = in_compounds_only(crystals, kept)
+    added = added_references(wanted, evaluator.scale)
+    _check_references(job, [crystals, kept, added], evaluator.scale)
+    for line in survey(sources, crystals, kept, added, evaluator, elements):
+        progress.tell(line)
+    places = origins(sources) if len(sources) > 1 else None
+    if not len(crystals):
+        return _run_labelled(job, kept, added, letters, totals, places)
+    manifest = _run_evaluated(job, evaluator, crystals, kept, added, letters, totals, places)
+    return _with_energies(manifest, unlabelled) if unlabelled else manifest
 
 
-def _with_energies(manifest: Manifest, items: Sequence[Entry | Rejected]) -> Manifest:
+def _with_energies(manifest: Manifest, sources: Sequence[Source]) -> Manifest:
     """The manifest with how many crystals came with energies: labels kept beside ours, or others on an untold scale."""
-    entries = [item for item in items if isinstance(item, Entry)]
+    entries = [entry for source in sources for entry in source.crystals]
     found = {
         "labels_kept": sum(entry.e_form_per_atom is not None for entry in entries),
         "energies_unused": sum(bool(entry.unused_energies) for entry in entries),
@@ -92,28 +102,30 @@ def _with_energies(manifest: Manifest, items: Sequence[Entry | Rejected]) -> Man
     return manifest.model_copy(update={"metrics": {**manifest.metrics, **found}})
 
 
-def _within(items: Sequence[Entry | Rejected], elements: Collection[str]) -> tuple[list[Entry | Rejected], int]:
-    """(what was rejected and the crystals of these elements alone, how many others there were)."""
-    allowed = {NUMBERS[symbol] for symbol in elements}
-    kept = [item for item in items if isinstance(item, Rejected) or allowed.issuperset(item.crystal.numbers.tolist())]
-    return kept, len(items) - len(kept)
-
-
-def _check_references(job: Job, tables: Sequence[pa.Table], scale: str) -> set[int]:
-    """The elements of which the tables hold a crystal. Raises UserError for one asked for that they do not."""
-    elements = {row[0] for table in tables for row in table["numbers"].to_pylist() if len(set(row)) == 1}
+def _check_references(job: Job, tables: Sequence[pa.Table], scale: str) -> None:
+    """There is a crystal of every element that is asked for, and of those of some compound. Raises UserError."""
+    numbers = [set(row) for table in tables for row in table["numbers"].to_pylist()]
+    elements = {z for row in numbers if len(row) == 1 for z in row}
+    sources = ", ".join(job.config.snapshots)
     missing = [symbol for symbol in job.config.snapshot_elements or () if NUMBERS[symbol] not in elements]
     if missing:
         raise UserError(
-            f"snapshot_elements: neither {job.config.snapshot} nor the package has a crystal of {', '.join(missing)} "
-            f"alone on {scale}, which formation energies are measured against; add one to the snapshot, or leave the "
-            "element out"
+            f"snapshot_elements: neither {sources} nor the package has a crystal of {', '.join(missing)} alone on "
+            f"{scale}, which formation energies are measured against; add one to the snapshot, or leave the element out"
         )
-    return elements
+    compounds = [row for row in numbers if len(row) > 1]
+    if compounds and not any(elements.issuperset(row) for row in compounds):
+        missing = [SYMBOLS[z] for z in sorted(set().union(*compounds) - elements)]
+        raise UserError(
+            f"{sources}: formation energies of its compounds are measured against the elements, and neither it nor the "
+            f"package has a crystal of {', '.join(missing)} alone on {scale}; add them, with `--snapshot FILE` once "
+            "more, say"
+        )
 
 
-def _totals(items: Sequence[Entry | Rejected]) -> dict[str, int]:
-    return {tags.IN: len(items)} | Counter(tags.dead(item.reason) for item in items if isinstance(item, Rejected))
+def _totals(items: Sequence[Entry | Rejected], outside: int) -> dict[str, int]:
+    totals = {tags.IN: len(items) + outside, tags.rejected("other_elements"): outside}
+    return totals | Counter(tags.dead(item.reason) for item in items if isinstance(item, Rejected))
 
 
 def _reasons(letters: Sequence[DeadLetter]) -> str:
@@ -122,17 +134,27 @@ def _reasons(letters: Sequence[DeadLetter]) -> str:
 
 
 def _run_labelled(
-    job: Job, entries: pa.Table, letters: Sequence[DeadLetter], totals: dict[str, int], scale: str
+    job: Job,
+    entries: pa.Table,
+    added: pa.Table,
+    letters: Sequence[DeadLetter],
+    totals: dict[str, int],
+    places: pa.Table | None,
 ) -> Manifest:
     """Nothing is left to compute: the driver, which has read and checked every row, writes them too."""
     store, path = job.store, job.attempt.path
-    added = added_references(entries, scale)
-    elements = _check_references(job, [entries, added], scale)
-    numbers = entries["numbers"].to_pylist()
-    reasons = [missing_reference(row, elements) for row in numbers]
+    numbers = [*entries["numbers"].to_pylist(), *added["numbers"].to_pylist()]
+    elements = {row[0] for row in numbers if len(set(row)) == 1}
+    reasons = [missing_reference(row, elements) for row in entries["numbers"].to_pylist()]
     kept = entries.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
     totals |= Counter(tags.rejected(reason) for reason in reasons if reason)
-    written = [
+    written = []
+    if places is not None:
+        kept, merged = merge_structures(_against_one(kept, added), places)
+        totals[tags.rejected(SAME_STRUCTURE)] = len(merged)
+        written += write_parts(store, path, "origins", places, ("id",), 1)
+        written += write_parts(store, path, "merged", merged, ("id",), 1)
+    written += [
         *write_parts(store, path, "entries", kept, ("id",), job.config.part_files),
         *write_parts(store, path, "references", added, ("id",), 1),
         *write_letters(store, path, letters),
@@ -144,6 +166,15 @@ def _run_labelled(
         pipeline | "Manifest" >> WriteManifest(store.root, path, "entries", [files], [counts])
 
     return run_job(job, build, {"evaluated": 0, "references_added": len(added)})
+
+
+def _against_one(entries: pa.Table, added: pa.Table) -> pa.Table:
+    """The entries of several sources, each of which measured from elements of its own, against the lowest of all."""
+    elemental = [batch for table in (entries, added) for batch in elements_of(table).to_batches()]
+    if not len(entries):
+        return entries
+    references = references_of([], elemental, entries["scale"][0].as_py())
+    return pa.Table.from_batches(list(relabelled(entries.combine_chunks().to_batches(), references)))
 
 
 def _chosen(
@@ -170,19 +201,21 @@ def _run_evaluated(
     evaluator: Evaluator,
     crystals: pa.Table,
     kept: pa.Table,
+    added: pa.Table,
     letters: Sequence[DeadLetter],
     totals: dict[str, int],
+    places: pa.Table | None,
 ) -> Manifest:
     store, root, path = job.store, job.store.root, job.attempt.path
     settings, dft = job.config.evaluation, job.config.dft
     scale, protocol = evaluator.scale, protocol_json(evaluator.protocol)
-    added = added_references(crystals, scale)
-    _check_references(job, [crystals, kept, added], scale)
     batches = write_batches(store, path, crystals, settings.batch_size)
     before = store.write_table(f"{path}/before.parquet", "before", kept)
     if is_engine(settings.evaluator):
         _run_jobs(job, crystals, batches)
     written = [batches.file, before, *write_letters(store, path, letters)]
+    placed = None if places is None else store.write_table(f"{path}/origins.parquet", "origins", places)
+    written += [placed] if placed else []
     progress.expect(len(crystals), "crystals")
     snapshot = Snapshot(root, batches.file.path, before.path, added, scale)
 
@@ -206,14 +239,23 @@ def _run_evaluated(
         again = (
             pipeline
             | "Kept" >> ReadFiles(root, [before])
-            | "KeepEntries" >> beam.ParDo(KeepEntries(snapshot), elements)
+            | "KeepEntries"
+            >> beam.ParDo(KeepEntries(snapshot), elements)
+            .with_output_types(pa.RecordBatch, **tags.HINTS)
+            .with_outputs(tags.COUNTS, main="rows")
         )
-        entries = (made.rows, again) | "Entries" >> beam.Flatten()
+        counts += [made[tags.COUNTS], again[tags.COUNTS]]
+        entries, merged = (made.rows, again.rows) | "Entries" >> beam.Flatten(), []
+        if placed:
+            entries, others, same = entries | "MergeStructures" >> MergeStructures(root, placed.path)
+            counts.append(same)
+            merged = [others | "WriteMerged" >> WriteTable(root, path, "merged", MERGED_SCHEMA, ("id",), 1)]
         files = [
             entries | "Write" >> WriteTable(root, path, "entries", ENTRY_SCHEMA, ("id",), job.config.part_files),
             pipeline | "Files" >> FromDriver([*written, *write_parts(store, path, "references", added, ("id",), 1)]),
+            *merged,
         ]
-        pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, [*counts, made[tags.COUNTS]], dead)
+        pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, counts, dead)
 
     return run_job(job, build, {"evaluated": len(crystals), "references_added": len(added)})
 

@@ -63,13 +63,11 @@ def unlabelled_crystals(items: Iterable[Entry | Rejected], protocol: str) -> tup
     return pa.Table.from_batches([batch]), repeated
 
 
-def added_references(crystals: pa.Table, scale: str) -> pa.Table:
-    """Elemental entries shipped with the package, for the elements that `crystals` hold in compounds only.
+def added_references(wanted: Collection[int], scale: str) -> pa.Table:
+    """Elemental entries shipped with the package, of the elements `wanted`.
 
     Elements that the package has no entry of on `scale` stay without reference.
     """
-    held = [set(numbers) for numbers in crystals["numbers"].to_pylist()]
-    wanted = set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
     if not wanted:
         return ENTRY_SCHEMA.empty_table()
     shipped = as_entries(elemental_entries(scale))
@@ -77,6 +75,12 @@ def added_references(crystals: pa.Table, scale: str) -> pa.Table:
     # Ids of their own, which no snapshot uses.
     ids = pa.array([f"element-{symbol}" for symbol in shipped["chemsys"].to_pylist()], pa.string())
     return shipped.set_column(0, ENTRY_SCHEMA.field("id"), ids)
+
+
+def elements_of(entries: pa.Table) -> pa.Table:
+    """The entries of one element each."""
+    alone = [len(set(numbers)) == 1 for numbers in entries["numbers"].to_pylist()]
+    return entries.filter(pa.array(alone, pa.bool_()))
 
 
 def missing_reference(numbers: Iterable[int], elements: Collection[int]) -> str | None:
@@ -143,9 +147,7 @@ class Snapshot:
 
     def elemental(self) -> list[pa.RecordBatch]:
         """Entries that references are chosen from beside the results."""
-        before = self._read(self.before, ENTRY_SCHEMA)
-        elements = [len(set(numbers)) == 1 for numbers in before["numbers"].to_pylist()]
-        return [*self.added.to_batches(), *before.filter(pa.array(elements, pa.bool_())).to_batches()]
+        return [*self.added.to_batches(), *elements_of(self._read(self.before, ENTRY_SCHEMA)).to_batches()]
 
     def _read(self, path: str, schema: pa.Schema) -> pa.Table:
         table = pq.read_table(pa.BufferReader(Store(self.root).storage.read(path)))
@@ -213,7 +215,8 @@ class ToSnapshotEntries(beam.DoFn):
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class KeepEntries(beam.DoFn):
-    """Entries that were not evaluated again, their formation energies against the references found now."""
+    """Entries that were not evaluated again, their formation energies against the references found now; those without
+    are rejected."""
 
     def __init__(self, snapshot: Snapshot):
         self.snapshot = snapshot
@@ -221,10 +224,15 @@ class KeepEntries(beam.DoFn):
     def setup(self) -> None:
         self.again, self.elemental = self.snapshot.asked()["entry"].combine_chunks(), self.snapshot.elemental()
 
-    def process(self, entries: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def process(self, entries: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator:
         untouched = entries.filter(pc.invert(pc.is_in(entries["id"], self.again)))
-        if untouched.num_rows:
-            yield from relabelled([untouched], references_of(elements, self.elemental, self.snapshot.scale))
+        references = references_of(elements, self.elemental, self.snapshot.scale)
+        reasons = [missing_reference(numbers, references.elements) for numbers in untouched["numbers"].to_pylist()]
+        for reason in filter(None, reasons):
+            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        kept = untouched.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
+        if kept.num_rows:
+            yield from relabelled([kept], references)
 
 
 def relabelled(batches: Iterable[pa.RecordBatch], references: ElementalReferences) -> Iterator[pa.RecordBatch]:

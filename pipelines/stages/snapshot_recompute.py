@@ -79,10 +79,14 @@ def worth_recomputing(numbers: list[list[int]], e_form: np.ndarray, elements: Co
     return chosen & (~elemental | kept | np.isnan(e_form))
 
 
-def missing_elements(crystals: pa.Table, schema: pa.Schema, protocol: str) -> pa.Table:
-    """Crystals shipped with the package of the elements that `crystals` hold in compounds only, to be evaluated."""
-    held = [set(numbers) for numbers in crystals["numbers"].to_pylist()]
-    wanted = set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
+def in_compounds_only(*tables: pa.Table) -> set[int]:
+    """The elements that crystals of the tables hold and that none of them is of alone."""
+    held = [set(numbers) for table in tables for numbers in table["numbers"].to_pylist()]
+    return set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
+
+
+def missing_elements(wanted: Collection[int], schema: pa.Schema, protocol: str) -> pa.Table:
+    """Crystals shipped with the package of the elements `wanted`, to be evaluated."""
     shipped = elemental_entries()
     shipped = shipped.filter(pa.array([numbers[0] in wanted for numbers in shipped["numbers"].to_pylist()], pa.bool_()))
     found = crystals_from_batch(shipped)

@@ -50,7 +50,7 @@ from pipelines.store.store import Store
 
 def run(job: Job) -> Manifest:
     root, path, config = job.store.root, job.attempt.path, job.config
-    tasks = [task for framework in config.frameworks for task in _tasks(job, framework)]
+    tasks = [task for framework in config.trained for task in _tasks(job, framework)]
     inputs = json_digest({key: commit.digest for key, commit in job.inputs.items()})
     progress.expect(
         sum(len(task.members) * config.ensemble_of(task.framework)[2].of_round(job.round).epochs for task in tasks),
@@ -75,7 +75,7 @@ def run(job: Job) -> Manifest:
 
     counts = labelled(root, job.round, config, "compositional").counts if config.searches else {}
     manifest = run_job(job, build, dict(counts))
-    blobs = [_calibration(job, framework, manifest) for framework in config.frameworks]
+    blobs = [_calibration(job, framework, manifest) for framework in config.trained]
     return manifest.model_copy(update={"files": [*manifest.files, *blobs]})
 
 
@@ -208,7 +208,8 @@ def shipped_candidates(root: str) -> pa.Table:
 
 def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) -> Dataset:
     """What a framework's members of a round learn from."""
-    withhold = withholds(config.holdout, Store(root).round_config(0)["snapshot"])
+    snapshot = Store(root).round_config(0)["snapshot"]
+    withhold = withholds(config.holdout, *([snapshot] if isinstance(snapshot, str) else snapshot))
     if framework == "structural":
         return dataset(root, round_, withhold, config.model.cutoff, config.shipped_candidates)
     return composition_dataset(root, round_, withhold, config.compositional.least_converged)

@@ -32,6 +32,7 @@ ROW_GROUP = 2_000  # rows of a row group, which is also the batch that stages wo
 STAMP = "%Y%m%dT%H%M%S.%f"  # begins an attempt's id
 # Of an attempt: what is asked; what the job's last step writes; what its driver writes then; that it has none.
 JOB, MANIFEST, DONE, LAUNCHED = "JOB.json", "MANIFEST.json", "DONE.json", "LAUNCHED.json"
+PROGRESS = "PROGRESS.json"  # how far it is, for people
 RESTORE = "restore it from a copy"
 
 T = TypeVar("T")
@@ -145,6 +146,17 @@ class Store:
     def mark_launched(self, attempt: Attempt) -> None:
         """Say that the attempt's job runs without its driver, so that a later driver may take its manifest."""
         self.storage.write(f"{attempt.path}/{LAUNCHED}", b"{}\n")
+
+    def keep_progress(self, attempt: Attempt, document: dict) -> None:
+        """Say how far an attempt is, for whoever looks at the store; nothing depends on it."""
+        self.storage.write(f"{attempt.path}/{PROGRESS}", _json_bytes(document))
+
+    def progress(self, attempt: Attempt) -> dict | None:
+        """What `keep_progress` was last told; None where it said nothing that can be read."""
+        try:
+            return json_document(self.storage.read(f"{attempt.path}/{PROGRESS}"), PROGRESS)
+        except (FileNotFoundError, StoreError):
+            return None
 
     def launched_attempt(self, round_: int, stage: str, job: JobFile) -> Attempt | None:
         """The newest launched attempt at exactly this job whose job has written its manifest, and whole files."""

@@ -227,6 +227,9 @@ def _prose(value: Any) -> list[str]:
 # Title, where it is found, the module and name of its schema.
 TABLES = (
     ("Entries", "`snapshot/entries`, `ingest/entries`; `gnome export`", "gnome_core.crystals.arrow", "ENTRY_SCHEMA"),
+    ("Origins", "`snapshot/origins`, of several snapshots", "pipelines.reading.schemas", "ORIGIN_SCHEMA"),
+    ("Merged crystals", "`snapshot/merged`, of several snapshots", "pipelines.reading.schemas", "MERGED_SCHEMA"),
+    ("Candidates of files", "`generate/given`", "gnome_core.generation.given", "GIVEN_SCHEMA"),
     ("Candidates", "`generate/candidates`", "pipelines.reading.schemas", "CANDIDATE_SCHEMA"),
     ("Scored candidates", "`score/scored`", "pipelines.reading.schemas", "SCORED_SCHEMA"),
     ("Selected candidates", "`select/selected`", "pipelines.reading.schemas", "SELECTED_SCHEMA"),

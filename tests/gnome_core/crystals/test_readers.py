@@ -343,7 +343,7 @@ def test_gnome_rows_without_sound_structures_are_rejected(tmp_path):
 # ---------------------------------------------------------------- Materials Project
 
 
-def fake_mp_api(monkeypatch, documents):
+def fake_mp_api(monkeypatch, documents, systems=None):
     class MPRester:
         def __init__(self, key):
             assert key == "secret"
@@ -356,8 +356,9 @@ def fake_mp_api(monkeypatch, documents):
         def __exit__(self, *error):
             return None
 
-        def search(self, deprecated, fields):
+        def search(self, deprecated, fields, chemsys=None):
             assert deprecated is False
+            assert chemsys == systems
             assert set(fields) == {"material_id", "structure", "formation_energy_per_atom"}
             return documents
 
@@ -385,6 +386,14 @@ def test_materials_project_documents_become_entries(monkeypatch):
     assert (entry.id, entry.source, entry.e_form_per_atom) == ("mp-0", "mp", -1.5)
     assert_same_crystal(entry.crystal, crystal)
     assert [(r.key, r.reason) for r in rejected] == [("mp-1", "partial_occupancy"), ("mp-2", "missing_structure")]
+
+
+def test_a_system_of_the_materials_project_is_asked_for_with_all_within_it(monkeypatch):
+    fake_mp_api(monkeypatch, [], ["Cl", "Li", "S", "Cl-Li", "Cl-S", "Li-S", "Cl-Li-S"])
+    monkeypatch.setenv("MP_API_KEY", "secret")
+    assert list(read_snapshot("mp-api:Li-S-Cl")) == []
+    with pytest.raises(SourceError, match="mp-api:Li-Sj: no such element 'Sj'; write mp-api:Li-P-S-Cl"):
+        list(read_snapshot("mp-api:Li-Sj"))
 
 
 def test_materials_project_without_package_or_key_says_what_to_do(monkeypatch):

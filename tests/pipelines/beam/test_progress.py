@@ -57,3 +57,41 @@ def test_a_line_of_progress_says_when_it_will_end():
     line = progress.progress_line("r0001/evaluate", 100.0, 120, 400, "crystals")
     assert line == "r0001/evaluate    0:01:40 so far, 120 of 400 crystals (30 %), about 0:03:53 left"
     assert progress.progress_line("r0001/score", 5.0, 0, 7, "shards").endswith("0 of 7 shards (0 %)")
+
+
+def test_a_stage_is_kept_as_it_gets_further_and_never_fails_for_it(monkeypatch):
+    monkeypatch.setattr(progress, "KEEP_EVERY", 0.02)
+    monkeypatch.delenv(progress.PROGRESS_FILE, raising=False)
+    told: list[progress.Progress] = []
+
+    def keep(so_far: progress.Progress) -> None:
+        told.append(so_far)
+        raise OSError("disk full")
+
+    with progress.kept(keep):
+        time.sleep(0.1)
+        assert told == [], "it has said nothing yet"
+        for done in (10, 30):
+            progress.expect(40, "crystals")
+            progress.advance(done)
+            deadline = time.monotonic() + 20
+            while not told or told[-1].done < done:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+    assert [(so_far.total, so_far.unit) for so_far in told] == [(40, "crystals")] * len(told)
+    assert (told[-1].done, len(told)) == (40, len({so_far.done for so_far in told}))
+    assert progress.PROGRESS_FILE not in os.environ
+
+
+def test_the_time_left_is_told_once_something_is_done():
+    assert str(progress.Progress(120, 400, "crystals", 100.0)) == "120 of 400 crystals (30 %), about 0:03:53 left"
+    assert str(progress.Progress(0, 400, "crystals", 100.0)) == "0 of 400 crystals (0 %)"
+
+
+def test_lines_go_to_whoever_watches():
+    log = io.StringIO()
+    progress.tell("nobody hears")
+    with progress.shown(Console(file=log)):
+        progress.tell("3 crystals")
+    progress.tell("nobody hears")
+    assert log.getvalue() == "3 crystals\n"

@@ -1,9 +1,11 @@
 """`gnome dft` on a folder of unpacked jobs, as on a cluster without the store, with a program that only plays back."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from dft.jobs.folders import Job, JobFolders, State
 from dft.tables import job_digest, protocol_json
 from gnome_core.crystals.crystal import Crystal
 from tests.dft.fake_pw import write_program
+from tests.pipelines.cli.json_page import check
 
 GNOME = str(Path(sys.executable).with_name("gnome"))
 FCC = np.ones((3, 3)) - np.eye(3)
@@ -135,6 +138,22 @@ def test_unknown_protocols_and_folders_without_jobs(tmp_path):
     empty = gnome("status", str(tmp_path))
     assert empty.returncode == 2
     assert "has no first-principles jobs" in empty.stderr
+
+
+def test_status_as_json_counts_by_state_and_reason(emitted):
+    folders, _ = emitted
+    first, second, _ = folders.ids()
+    attempt = folders[first].claim()
+    assert attempt is not None
+    folders[second].request()
+    result = gnome("status", str(folders.root), "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    check("dft status STORE", document)
+    (engine,) = document["engines"]
+    assert (engine["engine"], engine["folder"], engine["jobs"]) == ("espresso", str(folders.root), 3)
+    assert {row["state"]: row["jobs"] for row in engine["states"]} == dict(Counter(states(folders)))
+    assert {row["reason"] for row in engine["states"]} == {None}
 
 
 def test_unreadable_documents_are_one_broken_job_each(emitted):

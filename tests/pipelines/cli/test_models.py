@@ -158,15 +158,23 @@ def test_what_a_folder_holds_beside_crystals_is_named_in_any_surroundings(tiny, 
     assert "nothing in it can be predicted" in none.stderr
 
 
-def test_evaluation_leaves_training_formulas_out(trained, tiny):
+def test_evaluation_is_of_the_whole_file_and_tells_training_formulas_apart(trained, tiny):
     snapshot = str(tiny / "snapshot.parquet")
     rows = read_rows(snapshot, "structural")
     n_validation = sum(not is_train(formula) for formula in rows.formulas)
-    result = gnome("evaluate", snapshot, "--model", str(trained / "structural"))
-    assert result.returncode == 0, result.stderr
-    assert f"{n_validation} rows of" in " ".join(result.stdout.split())
-    assert "interquartile range" in result.stdout
-    assert gnome("evaluate", snapshot, "--model", str(trained / "compositional"), "--split", "all").returncode == 0
+    whole = gnome("evaluate", snapshot, "--model", str(trained / "structural"))
+    assert whole.returncode == 0, whole.stderr
+    assert f"{len(rows)} rows of" in " ".join(whole.stdout.split())
+    assert "interquartile range" in whole.stdout
+    part = gnome("evaluate", snapshot, "--model", str(trained / "structural"), "--split", "validation")
+    assert f"{n_validation} rows of" in " ".join(part.stdout.split())
+    lines, alone = (
+        {line.split("│")[1].strip(): line.split("│")[2:5] for line in said.splitlines() if line.startswith("│")}
+        for said in (whole.stdout, part.stdout)
+    )
+    assert lines["median, formulas that validate"] == alone["median"]
+    assert "median, formulas that train" in lines
+    assert "median, formulas that train" not in alone
 
 
 def test_shipped_members_are_whole_and_small():

@@ -274,12 +274,14 @@ def test_ids_cannot_leave_their_folder(id_, tmp_path, store):
 def test_status_shows_a_running_attempt(store):
     from rich.console import Console
 
+    from pipelines.beam.progress import Progress
+    from pipelines.cli.documents import status_document
     from pipelines.cli.status_text import watched
 
     round_ = driver.start_round(store, None)
     attempt = store.new_attempt(round_, "generate", driver.JobFile(stage="generate", inputs={}, config="", code=""))
     store.storage.write(f"{attempt.path}/candidates/part-0.parquet", b"x" * 1234)
-    console = Console(width=160)
+    console = Console(width=200)
     with console.capture() as capture:
         console.print(watched(store))
     lines = {line.split()[1]: line for line in capture.get().splitlines() if line.startswith("│")}
@@ -287,6 +289,13 @@ def test_status_shows_a_running_attempt(store):
     written = int(lines["generate"].replace(",", "").split()[-2])
     assert written > 1234
     assert "to run" in lines["score"]
+    store.keep_progress(attempt, Progress(30, 120, "shards", 60.0)._asdict())
+    with console.capture() as capture:
+        console.print(watched(store))
+    assert "30 of 120 shards (25 %), about 0:03:00 left" in capture.get()
+    (stage,) = [one for one in status_document(store)["rounds"][-1]["stages"] if one["stage"] == "generate"]
+    assert stage["progress"] == {"done": 30, "total": 120, "unit": "shards", "seconds": 60.0, "seconds_left": 180.0}
+    assert list(verify(store)) == []
 
 
 def test_logs_are_json_lines_without_secrets(store, tmp_path):
