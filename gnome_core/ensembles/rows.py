@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_gr
 from gnome_core.models.shipped import Framework
 from gnome_core.units import PLAUSIBLE_E_FORM
 
+Split = Literal["train", "validation", "all"]
 MAX_EXAMPLES = 5  # rows that are left out and named
 
 
@@ -156,12 +158,10 @@ def labelled_rows(source: str, framework: Framework, holdout: str) -> Rows:
     return replace(kept, examples=tuple(examples[:MAX_EXAMPLES]))
 
 
-def split_rows(rows: Rows, split: str) -> Rows:
-    """The rows that train, those that do not ("validation"), or all. Raises GnomeError for another word or no rows."""
+def split_rows(rows: Rows, split: Split) -> Rows:
+    """The rows that train, those that do not ("validation"), or all. Raises GnomeError where there are none."""
     train = np.array([is_train(formula) for formula in rows.formulas], bool)
-    masks = {"train": train, "validation": ~train, "all": np.ones(len(rows), bool)}
-    if split not in masks:
-        raise GnomeError(f"--split {split}: must be one of {', '.join(masks)}")
+    masks: dict[Split, np.ndarray] = {"train": train, "validation": ~train, "all": np.ones(len(rows), bool)}
     chosen = rows.take(masks[split])
     if not len(chosen):
         raise GnomeError(f"no labelled row of the {split} split; give a file with formation energies, or --split all")

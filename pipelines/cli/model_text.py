@@ -12,7 +12,7 @@ import pyarrow as pa
 import typer
 
 from gnome_core.crystals.writers import write_parquet
-from gnome_core.ensembles.rows import MAX_EXAMPLES, Rows
+from gnome_core.ensembles.rows import MAX_EXAMPLES, Rows, Split
 from gnome_core.ensembles.workflows import Quality
 from gnome_core.models.shipped import Framework
 from gnome_core.spreadsheets import write_csv
@@ -27,6 +27,13 @@ def check_framework(name: str) -> Framework:
     if name not in get_args(Framework):
         raise UserError(f"--framework {name}: must be one of {', '.join(get_args(Framework))}")
     return cast(Framework, name)
+
+
+def check_split(name: str) -> Split:
+    """Raises UserError for a name that is none."""
+    if name not in get_args(Split):
+        raise UserError(f"--split {name}: must be one of {', '.join(get_args(Split))}")
+    return cast(Split, name)
 
 
 def tell_left_out(rows: Rows, failed: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -14,6 +14,7 @@ from pipelines.rounds.plan import stages_of
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 EMT = """
 from ase.calculators.emt import EMT
 
