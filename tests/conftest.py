@@ -49,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def quickly_compiled() -> Generator[None]:
     """Programs without most of XLA's optimisations, for small networks that are compared with themselves: compiling
-    takes half the time, and is most of theirs. Also in the processes that tests start."""
+    takes half the time, and is most of theirs. Also in the processes that tests start. Not for modules that may be the
+    first to ask for a store of the whole run: others compare theirs with it, bit by bit."""
     import jax
 
     jax.config.update("jax_disable_most_optimizations", True)

@@ -38,7 +38,6 @@ from pipelines.store.store import Store
 from tests.pipelines.conftest import digests, killed_at
 from tools.soak import ROUND_TOML
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 STRUCTURES, LEAST = 3, 2
 BOTH_TOML = (
     ROUND_TOML.replace("seed = 3", 'seed = 3\nframework = "both"').replace("fmax = 0.3", "fmax = 3.0")
