@@ -21,25 +21,27 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 check_programs()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Files that take a minute or more, the longest first: one that began last would be waited for by idle cores.
+# Files that take most of a minute or more, the longest first: one that began last would be waited for by idle cores.
 LONGEST = (
-    "dft/test_standin_round.py",
     "pipelines/rounds/test_driver.py",
-    "pipelines/cli/test_interrupts.py",
-    "gnome_core/training/potential/test_loop.py",
+    "dft/test_standin_round.py",
     "pipelines/rounds/test_soak.py",
-    "pipelines/cli/test_potential.py",
-    "gnome_core/potentials/test_md.py",
-    "gnome_core/training/members/test_loop.py",
-    "gnome_core/models/test_nequip.py",
-    "pipelines/cli/test_models.py",
-    "pipelines/rounds/test_first_principles.py",
-    "gnome_core/potentials/test_relax.py",
-    "pipelines/test_analyses.py",
-    "pipelines/stages/test_generate.py",
+    "pipelines/cli/test_interrupts.py",
+    "pipelines/store/test_bucket.py",
     "dft/vasp/test_vasp.py",
+    "gnome_core/potentials/test_md.py",
+    "gnome_core/training/potential/test_loop.py",
+    "gnome_core/training/members/test_loop.py",
+    "pipelines/stages/test_generate.py",
+    "pipelines/evaluation/test_confirming.py",
     "dft/espresso/test_espresso.py",
+    "pipelines/test_analyses.py",
+    "pipelines/cli/test_relax.py",
+    "pipelines/cli/test_app.py",
+    "pipelines/cli/test_potential.py",
+    "gnome_core/models/test_nequip.py",
     "gnome_core/potentials/test_shipped.py",
+    "gnome_core/potentials/test_nequix.py",
 )
 
 
@@ -51,7 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def quickly_compiled() -> Generator[None]:
     """Programs without most of XLA's optimisations, for small networks that are compared with themselves: compiling
-    takes half the time, and is most of theirs. Also in the processes that tests start."""
+    takes half the time, and is most of theirs. Also in the processes that tests start. Not for modules that may be the
+    first to ask for a store of the whole run: others compare theirs with it, bit by bit."""
     import jax
 
     jax.config.update("jax_disable_most_optimizations", True)

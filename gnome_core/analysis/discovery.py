@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from scipy.special import ndtri
 
 from gnome_core.analysis.result import Analysis
 from gnome_core.selection.selection import NORMAL_IQR
@@ -132,17 +133,15 @@ def iqr_calibration(true: np.ndarray, median: np.ndarray, iqr: np.ndarray, bins:
 
     Rows with a NaN are left out; fewer rows than bins give fewer bins.
     """
-    from scipy.stats import norm, rankdata
-
     true, median = _same_length(true, median)
     true, iqr = _same_length(true, iqr)
     finite = ~(np.isnan(true) | np.isnan(median) | np.isnan(iqr))
     error, iqr = np.abs(median - true)[finite], iqr[finite]
     levels = np.linspace(0.1, 0.9, 9)
-    half_width = norm.ppf(0.5 + levels / 2)[:, None] * iqr / NORMAL_IQR
+    half_width = ndtri(0.5 + levels / 2)[:, None] * iqr / NORMAL_IQR
     coverage = (error <= half_width).mean(axis=1) if len(error) else np.full(len(levels), np.nan)
     groups = [g for g in np.array_split(np.argsort(iqr, kind="stable"), bins) if len(g)]
-    ranks = np.stack([rankdata(error), rankdata(iqr)]) if len(error) else np.zeros((2, 0))
+    ranks = np.stack([_ranks(error), _ranks(iqr)]) if len(error) else np.zeros((2, 0))
     varied = len(error) > 1 and (ranks.std(axis=1) > 0).all()
     return Calibration(
         levels=levels,
@@ -153,6 +152,12 @@ def iqr_calibration(true: np.ndarray, median: np.ndarray, iqr: np.ndarray, bins:
         bin_count=np.array([len(g) for g in groups], np.int64),
         rank_correlation=float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if varied else np.nan,
     )
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """(n,) from 1 on; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def analyse(jobs: pa.Table) -> Analysis:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_gr
 from gnome_core.models.shipped import Framework
 from gnome_core.units import PLAUSIBLE_E_FORM
 
+Split = Literal["train", "validation", "all"]
 MAX_EXAMPLES = 5  # rows that are left out and named
 
 
@@ -175,12 +177,10 @@ def joined(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def split_rows(rows: Rows, split: str) -> Rows:
-    """The rows that train, those that do not ("validation"), or all. Raises GnomeError for another word or no rows."""
+def split_rows(rows: Rows, split: Split) -> Rows:
+    """The rows that train, those that do not ("validation"), or all. Raises GnomeError where there are none."""
     train = np.array([is_train(formula) for formula in rows.formulas], bool)
-    masks = {"train": train, "validation": ~train, "all": np.ones(len(rows), bool)}
-    if split not in masks:
-        raise GnomeError(f"--split {split}: must be one of {', '.join(masks)}")
+    masks: dict[Split, np.ndarray] = {"train": train, "validation": ~train, "all": np.ones(len(rows), bool)}
     chosen = rows.take(masks[split])
     if not len(chosen):
         raise GnomeError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, QhullError
 
 # Facets of m points in k elements grow like m^(k/2): past these sizes one linear program a query is cheaper.
@@ -140,6 +139,8 @@ def solve(fractions: np.ndarray, energies: np.ndarray, query: np.ndarray) -> tup
 
     Minimise energies . w subject to fractions^T w = query, w >= 0. Exact for any number of elements.
     """
+    from scipy.optimize import linprog  # loads for half a second, and few hulls need it
+
     result = linprog(
         energies,
         A_eq=fractions.T,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linprog
 
 from gnome_core.stability.hull import Hull
 
@@ -26,6 +25,8 @@ def chemical_potential_window(hull: Hull, entry: int, element: int) -> Window:
     potential; the window is the range over all of them, found by two linear programs (as in Ong et al., Chem. Mater.
     20, 1798, 2008). Raises ValueError where the entry lacks the element, MissingReference for missing references.
     """
+    from scipy.optimize import linprog
+
     system, composition = hull.system_of(entry)
     if element not in system.elements:
         raise ValueError(f"entry {hull.ids[entry]} holds no element {element}, so no reservoir of it limits it")

@@ -166,11 +166,12 @@ def evaluate(
     prepare(verbose=False)
     from gnome_core.ensembles.rows import labelled_rows, split_rows
     from gnome_core.ensembles.workflows import evaluate_rows
-    from pipelines.cli.model_text import check_framework, print_quality, tell_left_out
+    from pipelines.cli.model_text import check_framework, check_split, print_quality, tell_left_out
     from pipelines.reading.ensembles import open_ensemble
 
+    wanted = check_split(split)
     ensemble = open_ensemble(model, store, check_framework(framework))
     labelled = labelled_rows(source, ensemble.framework, "none")
     tell_left_out(labelled)
-    rows = split_rows(labelled, split)
+    rows = split_rows(labelled, wanted)
     print_quality(evaluate_rows(ensemble, rows), len(rows), source)

@@ -1,4 +1,4 @@
-"""A round whose jobs the stand-in runs, a third of them with faults, by the commands of a user; killed on the way."""
+"""A round whose jobs the stand-in runs, one of them with each fault, by the commands of a user; killed on the way."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import cycle
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -25,7 +24,7 @@ from pipelines.report.collect import collect
 from pipelines.rounds.config import load_round_config
 from pipelines.store.store import Store
 from tests.dft.toy import START
-from tests.pipelines.conftest import gnome
+from tests.pipelines.conftest import gnome, gnome_process
 
 ROUND_TOML = """
 seed = 3
@@ -39,8 +38,8 @@ steps = 1
 [scoring]
 members = 2
 [selection]
-budget = 16
-random_baseline = 14
+budget = 8
+random_baseline = 6
 threshold = 1.0
 per_formula = 4
 clustered_per_formula = 4
@@ -85,10 +84,10 @@ def proposed(standin, tmp_path_factory) -> Path:
         ("init", str(folder / "store"), *source, *config, "--recompute"),
         ("round", "propose", str(folder / "store")),
     ):
-        done = gnome(*command, **standin.environment)
+        done = gnome_process(*command, **standin.environment)
         assert done.returncode == 0, done.stderr
     jobs = proposals(str(folder / "store"), 1)["id"].to_pylist()
-    faults = dict(zip(jobs[::3], cycle([*FATAL, *MENDED]), strict=False))
+    faults = dict(zip(jobs, [*FATAL, *MENDED], strict=False))
     (folder / "faults.json").write_text(json.dumps(faults))
     return folder
 
@@ -98,7 +97,7 @@ def folders_of(store: Path) -> JobFolders:
 
 
 def run(store: Path, standin, faults: Path, *jobs: str) -> subprocess.CompletedProcess[str]:
-    return gnome("dft", "run", str(store), *jobs, STANDIN_FAULTS=str(faults), **standin.environment)
+    return gnome_process("dft", "run", str(store), *jobs, STANDIN_FAULTS=str(faults), **standin.environment)
 
 
 def results_of(store: Path, jobs: list[str], dft: DftConfig) -> dict[str, list]:
@@ -115,7 +114,7 @@ def straight(proposed, standin) -> Path:
     store = proposed / "straight"
     shutil.copytree(proposed / "store", store)
     assert run(store, standin, proposed / "faults.json").returncode == 0
-    learned = gnome("round", "learn", str(store), **standin.environment)
+    learned = gnome_process("round", "learn", str(store), **standin.environment)
     assert learned.returncode == 0, learned.stderr
     return store
 
@@ -124,8 +123,7 @@ def test_every_job_ends_converged_or_failed_with_its_reason_and_counts_add_up(st
     faults = json.loads((proposed / "faults.json").read_text())
     store, folders = Store(str(straight)), folders_of(straight)
     jobs = proposals(str(straight), 1)["id"].to_pylist()
-    assert len(jobs) >= 20
-    assert len(faults) >= len(jobs) / 3
+    assert len(jobs) >= len(faults) + 3
     assert set(faults.values()) == {*FATAL, *MENDED}
     for id_ in jobs:
         ending = folders[id_].ending
@@ -160,12 +158,12 @@ def test_every_job_ends_converged_or_failed_with_its_reason_and_counts_add_up(st
 def test_killed_while_running_and_run_again_it_is_the_same(straight, proposed, standin):
     store = proposed / "killed"
     shutil.copytree(proposed / "store", store)
-    folders, jobs = folders_of(store), proposals(str(store), 1)["id"].to_pylist()[:12]
+    folders, jobs = folders_of(store), proposals(str(store), 1)["id"].to_pylist()[:8]
     command = [str(Path(sys.executable).with_name("gnome")), "dft", "run", str(store), *jobs]
     environment = {**os.environ, **standin.environment, "STANDIN_FAULTS": str(proposed / "faults.json")}
     runner = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while sum(folders[id_].ending is not None for id_ in jobs) < 4 and time.monotonic() < deadline:
+    while sum(folders[id_].ending is not None for id_ in jobs) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     runner.send_signal(signal.SIGKILL)
     runner.wait()
@@ -199,7 +197,7 @@ def test_the_commands_that_look_after_jobs(straight, tmp_path, standin):
     report = gnome("dft", "report", store, "-o", str(tmp_path / "jobs.csv"))
     assert report.returncode == 0
     assert len((tmp_path / "jobs.csv").read_text().splitlines()) == len(folders.ids()) + 1
-    checked = gnome("dft", "preflight", store, **standin.environment)
+    checked = gnome_process("dft", "preflight", store, **standin.environment)
     assert "the program is there" in checked.stdout
     assert "0 problems" in checked.stdout
 
@@ -207,6 +205,6 @@ def test_the_commands_that_look_after_jobs(straight, tmp_path, standin):
     assert "0 of 0" in gnome("dft", "retry", store, "--reason", "not_converged").stdout
     assert "1 of 1 jobs" in gnome("dft", "retry", store, failed[:12]).stdout
     assert folders[failed].state is State.EMITTED
-    assert gnome("dft", "run", store, **standin.environment).returncode == 0
+    assert gnome_process("dft", "run", store, **standin.environment).returncode == 0
     assert folders[failed].state is State.CONVERGED
     assert [attempt.state for attempt in folders[failed].attempts] == [State.FAILED, State.CONVERGED]

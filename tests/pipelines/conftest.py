@@ -6,20 +6,49 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NoReturn
+from unittest.mock import patch
 
 import pytest
 
+from pipelines.beam import apart
+from pipelines.beam.environment import TUNABLES
+from pipelines.cli.app import main
 from pipelines.rounds import driver
-from pipelines.rounds.plan import stages_of
+from pipelines.rounds.plan import PROPOSE, stages_of
 from pipelines.store.store import Store
 from tools.soak import write_inputs
 
 
-def gnome(*arguments: str, crash_at: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+def gnome(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which has imported and compiled what a new one would begin with."""
+
+    def leave(code: int | str | None) -> NoReturn:
+        raise SystemExit(code)
+
+    with (
+        TemporaryFile("w+", encoding="utf-8") as out,
+        TemporaryFile("w+", encoding="utf-8") as err,
+        patch.dict(os.environ, {TUNABLES: ""}),  # without, a command that computes begins anew
+        patch.object(sys, "argv", ["gnome", *arguments]),
+        patch.object(apart, "leave", leave),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        os.environ.pop("COLUMNS", None)  # wherever the tests are run
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        said = [stream.seek(0) or stream.read() for stream in (out, err)]
+    return subprocess.CompletedProcess(["gnome", *arguments], code or 0, *said)
+
+
+def gnome_process(*arguments: str, crash_at: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as users do, or until it is killed at `crash_at`; `variables` of the environment win."""
-    own = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # wherever the tests are run
+    own = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     environment = {**own, "GNOME_CRASH_AT": crash_at, "OMP_NUM_THREADS": "1", **variables}
     command = [str(Path(sys.executable).with_name("gnome")), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
@@ -82,7 +111,7 @@ def initialised(tmp_path_factory, tiny) -> Path:
     """A store after `gnome init`; copy it before changing it."""
 
     def make(store: Path) -> None:
-        result = gnome(
+        result = gnome_process(
             "init", str(store), "--snapshot", str(tiny / "snapshot.parquet"), "--config", str(tiny / "round.toml")
         )
         assert result.returncode == 0, result.stderr
@@ -101,6 +130,18 @@ def scored(tmp_path_factory, initialised) -> Path:
             pass
 
     return made_once(tmp_path_factory, "scored", make)
+
+
+@pytest.fixture(scope="session")
+def proposed(tmp_path_factory, scored) -> Path:
+    """A store whose round 1 has proposed; copy it before changing it."""
+
+    def make(path: Path) -> None:
+        shutil.copytree(scored, path)
+        for _ in driver.run_stages(Store(str(path)), 1, PROPOSE):
+            pass
+
+    return made_once(tmp_path_factory, "proposed", make)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def batch_of(*crystals: Crystal, cutoff: float = 5.0, spare: tuple[int, int, int
 
 @cache
 def random_variables(config: NequIPConfig, seed: int = 1) -> dict:
-    variables = NequIP(config).init(jax.random.key(seed), batch_of(SKEWED, cutoff=config.cutoff))
+    variables = jax.jit(NequIP(config).init)(jax.random.key(seed), batch_of(SKEWED, cutoff=config.cutoff))
     variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), dict(variables))
     return {**variables, "statistics": {"scale": jnp.float64(1.5), "neighbors": jnp.float64(20.0)}}
 

@@ -30,7 +30,7 @@ def _double_precision():
 @pytest.fixture(scope="module")
 def variables():
     with jax.enable_x64(True):
-        made = NETWORK.init(jax.random.key(1), batch_of(SKEWED))
+        made = jax.jit(NETWORK.init)(jax.random.key(1), batch_of(SKEWED))
         return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), dict(made))
 
 

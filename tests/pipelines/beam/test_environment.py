@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.beam import environment
 from pipelines.errors import UserError
-from tests.pipelines.conftest import gnome
+from tests.pipelines.conftest import gnome_process
 
 
 @pytest.mark.parametrize("package", ["jax", "jaxlib"])
@@ -25,7 +25,7 @@ def test_double_precision_that_only_this_process_would_have_is_refused(value, mo
 
 
 def test_the_command_line_says_so_in_one_line(tmp_path):
-    ended = gnome("init", str(tmp_path / "store"), JAX_ENABLE_X64="1")
+    ended = gnome_process("init", str(tmp_path / "store"), JAX_ENABLE_X64="1")
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "store").exists()

@@ -17,6 +17,7 @@ from gnome_core.potentials.frames import BadFrames
 from gnome_core.training.epochs import TrainingDiverged
 from pipelines.cli import app
 from pipelines.errors import StoreError
+from tests.pipelines.conftest import gnome as gnome_here
 
 GNOME = str(Path(sys.executable).with_name("gnome"))
 
@@ -87,7 +88,7 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path, mon
     silicon = Crystal(2.7 * (np.ones((3, 3)) - np.eye(3)), [[0, 0, 0], [0.25] * 3], [14, 14])
     (tmp_path / "bare.cif").write_text(format_cif(silicon, "silicon"))  # neither has energies
     write(tmp_path / "bare.extxyz", to_atoms(silicon))
-    result = gnome(*arguments)
+    result = gnome_here(*arguments)
     assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("gnome: ")]
     assert len(lines) == 1

@@ -19,13 +19,14 @@ from dft.tables import job_digest, protocol_json
 from gnome_core.crystals.crystal import Crystal
 from tests.dft.fake_pw import write_program
 from tests.pipelines.cli.json_page import check
+from tests.pipelines.conftest import gnome
 
 GNOME = str(Path(sys.executable).with_name("gnome"))
 FCC = np.ones((3, 3)) - np.eye(3)
 
 
-def gnome(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([GNOME, "dft", *arguments], capture_output=True, text=True, timeout=120)
+def dft(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return gnome("dft", *arguments)
 
 
 @pytest.fixture
@@ -65,11 +66,11 @@ def test_an_interrupted_run_ends_its_programs_and_the_next_one_finishes(emitted)
     assert State.STALE in states(folders)
     left = subprocess.run(["pgrep", "-f", str(folders.root.parent / "bin" / "pw.x")], capture_output=True)
     assert left.stdout == b"", "no program is left behind"
-    done = gnome("run", *arguments)
+    done = dft("run", *arguments)
     assert done.returncode == 0, done.stderr
     assert states(folders) == [State.CONVERGED] * 3
     assert "3 converged" in done.stderr
-    again = gnome("run", *arguments)
+    again = dft("run", *arguments)
     assert again.returncode == 0
     assert {len(folders[id_].attempts) for id_ in folders.ids()} <= {1, 2}
 
@@ -77,12 +78,12 @@ def test_an_interrupted_run_ends_its_programs_and_the_next_one_finishes(emitted)
 def test_named_jobs_only(emitted, tmp_path):
     folders, arguments = emitted
     first, second, third = folders.ids()
-    assert gnome("run", arguments[0], first[:12], *arguments[1:]).returncode == 0
+    assert dft("run", arguments[0], first[:12], *arguments[1:]).returncode == 0
     assert states(folders) == [State.CONVERGED, State.EMITTED, State.EMITTED]
     (tmp_path / "some.txt").write_text(f"{third}\n")
-    assert gnome("run", *arguments, "--jobs-file", str(tmp_path / "some.txt")).returncode == 0
+    assert dft("run", *arguments, "--jobs-file", str(tmp_path / "some.txt")).returncode == 0
     assert states(folders) == [State.CONVERGED, State.EMITTED, State.CONVERGED]
-    dry = gnome("submit", *arguments, "--dry-run", "--tasks", "5")
+    dry = dft("submit", *arguments, "--dry-run", "--tasks", "5")
     assert "an array of 1 tasks for 1 jobs" in dry.stdout
     assert second in next(folders.root.glob("slurm/*/jobs.txt")).read_text()
 
@@ -104,7 +105,7 @@ def test_mistakes_are_one_line(emitted, change, command, message):
     if change == "potential":
         (binaries / "O.upf").unlink()
     name, *rest = command
-    result = gnome(name, arguments[0], *rest, *arguments[1:])
+    result = dft(name, arguments[0], *rest, *arguments[1:])
     said = result.stdout + result.stderr
     assert len([line for line in said.splitlines() if message in line]) == 1, said
     assert "Traceback" not in said
@@ -116,7 +117,7 @@ def test_a_job_without_its_potential_fails_and_the_others_run(emitted):
     first = folders.ids()[0]
     path = folders[first].folder / "job.json"
     path.write_text(path.read_text().replace('"numbers": [12, 8]', '"numbers": [12, 16]'))
-    result = gnome("run", *arguments)
+    result = dft("run", *arguments)
     assert result.returncode == 0
     assert folders[first].ending.reason == "missing_potential"
     assert "lacks the pseudopotential of S" in result.stderr
@@ -125,7 +126,7 @@ def test_a_job_without_its_potential_fails_and_the_others_run(emitted):
 
 @pytest.mark.parametrize("name", ["pbe", "aimd", "espresso"])
 def test_protocols_are_printed_with_their_pins(name):
-    result = gnome("protocol", name)
+    result = dft("protocol", name)
     assert result.returncode == 0
     assert f"{name}: inputs " in result.stdout
     assert "as pinned" in result.stdout
@@ -134,8 +135,8 @@ def test_protocols_are_printed_with_their_pins(name):
 
 
 def test_unknown_protocols_and_folders_without_jobs(tmp_path):
-    assert "there is: pbe, bands, r2scan, aimd, espresso" in gnome("protocol", "scan").stderr
-    empty = gnome("status", str(tmp_path))
+    assert "there is: pbe, bands, r2scan, aimd, espresso" in dft("protocol", "scan").stderr
+    empty = dft("status", str(tmp_path))
     assert empty.returncode == 2
     assert "has no first-principles jobs" in empty.stderr
 
@@ -160,7 +161,7 @@ def test_unreadable_documents_are_one_broken_job_each(emitted):
     """As a power cut leaves what was never synced: empty files. All commands go on with the other jobs."""
     folders, arguments = emitted
     first, second, third = folders.ids()
-    assert gnome("run", arguments[0], first, *arguments[1:]).returncode == 0
+    assert dft("run", arguments[0], first, *arguments[1:]).returncode == 0
     end = folders[first].folder / "attempts/01/end.json"
     end.write_bytes(b"")
     folders[second].claim()
@@ -169,11 +170,11 @@ def test_unreadable_documents_are_one_broken_job_each(emitted):
     for name in ("status", "preflight", "report", "run", "report", "submit"):
         options = ["--dry-run"] if name == "submit" else []
         rest = arguments[1:] if name in ("preflight", "run", "submit") else []
-        result = gnome(name, arguments[0], *options, *rest)
+        result = dft(name, arguments[0], *options, *rest)
         assert "Traceback" not in result.stdout + result.stderr, result.stderr
         assert result.returncode == 0, result.stderr
     table = folders.root.parent / "jobs.csv"
-    assert gnome("report", arguments[0], "-o", str(table)).returncode == 0
+    assert dft("report", arguments[0], "-o", str(table)).returncode == 0
     assert states(folders) == [State.FAILED, State.CONVERGED, State.FAILED]
     broken = {first: ("damaged_record", str(end)), third: ("damaged_job", f"{folders[third].folder}/job.json")}
     lines = {line.split(",")[1]: line for line in table.read_text().splitlines()}

@@ -14,7 +14,7 @@ import pytest
 from pipelines.rounds.plan import stages_of
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
-from tests.pipelines.conftest import digests, gnome
+from tests.pipelines.conftest import digests, gnome_process
 
 MULTI = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
@@ -50,8 +50,8 @@ def interrupted(store: Path, command: str, stage: str, after: float, *options: s
 @pytest.mark.parametrize(
     ("begun", "options", "stages"),
     [
-        ("initialised", (), {"generate": 0.3, "score": 1.0, "train": 0.5}),
-        ("scored", MULTI, {"select": 0.5, "evaluate": 5.0}),  # with that, every stage runs on two workers
+        ("initialised", (), {"score": 1.0, "train": 0.5}),
+        ("proposed", MULTI, {"evaluate": 5.0}),  # with that, every stage runs on two workers
     ],
     ids=["local", "multi"],
 )
@@ -72,7 +72,7 @@ def test_an_interrupt_is_one_line_and_the_round_goes_on_to_the_same_rows(
             f"r0001/{s}" for s in stages_of(1)[: stages_of(1).index(found[1])]
         ], ended.stdout
         assert list(verify(Store(str(path)))) == []
-    resumed = gnome("round", "resume", str(path), *options)
+    resumed = gnome_process("round", "resume", str(path), *options)
     assert resumed.returncode == 0, resumed.stderr
     ran = [line.split()[0] for line in resumed.stdout.splitlines() if " in " in line]
     assert ran == [f"r0001/{s}" for s in stages_of(1)]

@@ -14,8 +14,9 @@ from gnome_core.ensembles.ensemble import EnsembleModel
 from gnome_core.ensembles.rows import read_rows
 from gnome_core.models.members import load_member
 from gnome_core.models.shipped import pretrained_members
-from tests.pipelines.conftest import gnome
+from tests.pipelines.conftest import gnome, gnome_process
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 SMALL = """
 [scoring]
 members = 2
@@ -144,7 +145,7 @@ def test_what_a_folder_holds_beside_crystals_is_named_in_any_surroundings(tiny, 
     for name in "abcdefg":
         (folder / f"{name}.cif").write_text(half)
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/nonexistent"}
-    made = gnome("predict", str(folder), "-o", str(folder / "öut.csv"), **ascii_only)
+    made = gnome_process("predict", str(folder), "-o", str(folder / "öut.csv"), **ascii_only)
     assert made.returncode == 0, made.stderr
     assert "7 rows left out: partial_occupancy" in made.stderr
     assert "e.cif: site 1" in made.stderr

@@ -9,7 +9,7 @@ import pytest
 from gnome_core.crystals.crystal import Crystal
 from tests.gnome_core.potentials.samples import FCC
 from tests.pipelines.cli.conftest import POLONIDE, write_cifs
-from tests.pipelines.conftest import gnome
+from tests.pipelines.conftest import gnome, gnome_process
 
 pytest.importorskip("phonopy")
 CRYSTALS = {
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 def test_every_crystal_has_its_phonons_or_says_why_not(folder, tmp_path):
     output, bands = tmp_path / "out.parquet", tmp_path / "bands"
-    result = gnome("phonons", str(folder), "-o", str(output), "--supercell", "3", "--bands", str(bands))
+    result = gnome_process("phonons", str(folder), "-o", str(output), "--supercell", "3", "--bands", str(bands))
     assert result.returncode == 0, result.stderr
     assert "of 1 crystals dynamically stable (no mode below -0.1 THz) by embedded, 1 without an answer" in result.stdout
     assert "no phonons: unknown_element 1" in result.stderr
@@ -68,7 +68,7 @@ def test_mistakes_are_told_before_the_work(folder, tmp_path, monkeypatch, argume
 
 def test_without_phonopy_the_extra_is_named(folder, tmp_path):
     (tmp_path / "phonopy.py").write_text("raise ImportError")
-    result = gnome(
+    result = gnome_process(
         "phonons",
         str(folder),
         "-o",

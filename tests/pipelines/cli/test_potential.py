@@ -1,7 +1,5 @@
 """`gnome potential` from end to end on silicon and its Stillinger-Weber teacher."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from pipelines.potentials.read_frames import LABELS, read_frames
 from pipelines.rounds.manifest import read_manifest
 from pipelines.store.store import Store
 from tests.gnome_core.potentials.samples import COPPER, FCC
+from tests.pipelines.conftest import gnome
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 SILICON = Crystal(5.43 * FCC, [[0, 0, 0], [0.25] * 3], [14, 14])
@@ -157,10 +156,7 @@ def test_mistakes_are_one_clear_error(folder, arguments, message, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     (folder / "vacant.cif").write_text(VACANT)
     (folder / "junk.dat").write_text("junk\n")
-    result = subprocess.run(
-        [str(Path(sys.executable).with_name("gnome")), "potential", *(a.format(folder) for a in arguments)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    result = gnome("potential", *(a.format(folder) for a in arguments))
     assert result.returncode == 2, result.stderr
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("gnome: ")]
     assert message in line

@@ -11,7 +11,7 @@ from gnome_core.crystals.crystal import Crystal
 from tests.gnome_core.potentials.samples import FCC
 from tests.pipelines.cli.conftest import POLONIDE, write_cifs
 from tests.pipelines.cli.json_page import check
-from tests.pipelines.conftest import gnome
+from tests.pipelines.conftest import gnome, gnome_process
 
 SALT = Crystal(5.9 * FCC, [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17])
 SALT_AND_POLONIUM = {
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def test_crystals_are_relaxed_and_what_is_not_says_why(folder, tmp_path):
-    result = gnome("relax", str(folder), "-o", str(tmp_path / "out.parquet"), "--hull", "mp")
+    result = gnome_process("relax", str(folder), "-o", str(tmp_path / "out.parquet"), "--hull", "mp")
     assert result.returncode == 0, result.stderr
     assert "1 of 2 crystals relaxed by embedded" in result.stdout
     assert "not relaxed: unknown_element 1" in result.stderr

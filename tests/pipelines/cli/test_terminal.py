@@ -84,7 +84,7 @@ def test_an_entry_is_shown_under_its_own_name(tmp_path, monkeypatch, capsys):
 def test_crystals_in_files_with_brackets_are_predicted_and_left_out_by_name(tmp_path):
     """From end to end: a name that is markup, one that is broken markup, one in a folder with a bracket."""
     from gnome_core.crystals.cif import format_cif
-    from tests.pipelines.conftest import gnome
+    from tests.pipelines.conftest import gnome_process
 
     salt = format_cif(Crystal([[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]], [[0] * 3, [0.5] * 3], [11, 17]), "x")
     (tmp_path / "c" / "p[").mkdir(parents=True)
@@ -92,6 +92,6 @@ def test_crystals_in_files_with_brackets_are_predicted_and_left_out_by_name(tmp_
         path = tmp_path / "c" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(salt)
-    result = gnome("predict", str(tmp_path / "c"), COLUMNS="200")
+    result = gnome_process("predict", str(tmp_path / "c"), COLUMNS="200")
     assert result.returncode == 0, result.stderr
     assert all(name in result.stdout for name in ("NaCl[relaxed]", "b]"))

@@ -24,7 +24,7 @@ from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 from tests.dft.conftest import Standin, standin  # noqa: F401  a fixture
 from tests.gnome_core.analysis.samples import any_cell, entries_of
-from tests.pipelines.conftest import gnome
+from tests.pipelines.conftest import gnome, gnome_process
 from tests.pipelines.rounds.test_ase_round import LATTICE
 
 # Elements lie at -3, and every two unlike neighbours gain or lose: by one judge all compounds form, by the other none.
@@ -157,7 +157,7 @@ def test_by_jobs_of_a_first_principles_engine(two_rounds, tmp_path, monkeypatch,
     assert {folders[id_].state for id_ in folders.ids()} == {State.EMITTED}
     assert outcome(opened, asked).tables["crystals"]["why"].to_pylist() == ["pending"]
     command = ("confirm", str(path), "--by", "vasp", "--top", "1", "--window", "0", "--config", str(config))
-    done = gnome(*command, **standin.environment)
+    done = gnome_process(*command, **standin.environment)
     assert "WARNING" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert "times two atoms of silicon" in done.stdout

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.models.config import NequIPConfig
@@ -19,6 +20,8 @@ from pipelines.potentials import superionic_screen as screen
 from pipelines.potentials.conductivity import CONDUCTIVITY_SCHEMA, MDTask, RunMD, run_tasks
 from pipelines.reading.gaps import read_gaps
 from tests.gnome_core.potentials.samples import ROCKSALT
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def entries() -> pa.Table:

@@ -12,7 +12,7 @@ from gnome_core.analysis.result import Analysis
 from pipelines.reading.analyses import StoredAnalysis
 from pipelines.reading.discoveries import ProvenanceStep
 from pipelines.reading.outcomes import JOBS
-from pipelines.report.summary import curses, element_residuals, headline, novel_shares, origins, summarize
+from pipelines.report.summary import _share, curses, element_residuals, headline, novel_shares, origins, summarize
 
 # model, random, predicted, iqr, e_form, e_above_hull
 ROWS = [
@@ -54,6 +54,9 @@ def test_errors_are_median_minus_evaluation(summary):
 def test_the_interval_is_wilsons(summary):
     # Wilson (1927) for 2 of 3 at 95 %.
     assert (summary.model.low, summary.model.high) == pytest.approx((0.2077, 0.9385), abs=1e-4)
+    z2 = 1.96**2
+    for found, expected in ((_share(0, 5), (0, z2 / (5 + z2))), (_share(3, 3), (3 / (3 + z2), 1))):
+        assert (found.low, found.high) == pytest.approx(expected, abs=1e-4)
 
 
 def test_origins_follow_every_chain_to_its_root(report_data):

@@ -35,11 +35,11 @@ from pipelines.reading.schemas import (
 from pipelines.report.collect import collect
 from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
-from pipelines.rounds.plan import PROPOSE, stages_of
+from pipelines.rounds.plan import stages_of
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 from tests.gnome_core.crystals.test_readers import broken_cifs
-from tests.pipelines.conftest import digests, gnome, killed_at
+from tests.pipelines.conftest import digests, gnome, gnome_process, killed_at
 
 POINTS = ("before_write", "after_write", "after_job", "after_commit")
 
@@ -153,24 +153,14 @@ def test_command_line_reads_the_store(two_rounds, tmp_path):
     assert gnome("show", str(two_rounds), "no-such-id").returncode == 2
 
 
-@pytest.fixture(scope="module")
-def proposed(scored, tmp_path_factory) -> Path:
-    """A store whose round 1 has proposed."""
-    path = tmp_path_factory.mktemp("proposed") / "store"
-    shutil.copytree(scored, path)
-    for _ in driver.run_stages(Store(str(path)), 1, PROPOSE):
-        pass
-    return path
-
-
 def test_a_round_killed_again_and_again_resumes_to_the_same_rows(proposed, two_rounds, tmp_path):
     path = tmp_path / "store"
     shutil.copytree(proposed, path)
     store, command = Store(str(path)), "run"
-    for stage, point in (("evaluate", "after_write"), ("evaluate", "after_commit"), ("train", "after_write")):
-        killed = gnome("round", command, str(path), crash_at=f"{stage}:{point}")
+    for stage in ("evaluate", "train"):
+        killed = gnome_process("round", command, str(path), crash_at=f"{stage}:after_write")
         assert killed.returncode == -9
-        assert (store.commit(1, stage) is not None) == (point == "after_commit")
+        assert store.commit(1, stage) is None
         assert not store.is_closed(1)
         command = "resume"
     resumed = gnome("round", "resume", str(path))
@@ -206,19 +196,20 @@ def test_every_stage_resumes_after_a_crash(round_, stage, point, two_rounds, tmp
     assert list(verify(store)) == []
 
 
-def test_kept_compiled_programs_give_the_same_results(proposed, two_rounds, tmp_path):
+def test_kept_compiled_programs_give_the_same_results(proposed, tmp_path):
     """The evaluator's programs compiled afresh, and the same read from the cache, by processes of their own."""
-    expected = digests(Store(str(two_rounds)))["1/evaluate"]
-    written = []
+    results, written = [], []
     for turn in ("cold", "warm"):
         shutil.copytree(proposed, tmp_path / turn)
         cache = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        cache["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # takes half the time
         # Else what is kept depends on the time that compiling took.
         cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        killed = gnome("round", "learn", str(tmp_path / turn), crash_at="evaluate:after_commit", **cache)
+        killed = gnome_process("round", "learn", str(tmp_path / turn), crash_at="evaluate:after_commit", **cache)
         assert killed.returncode == -9, killed.stderr
-        assert digests(Store(str(tmp_path / turn)))["1/evaluate"] == expected
+        results.append(digests(Store(str(tmp_path / turn)))["1/evaluate"])
         written.append({path.name for path in (tmp_path / "cache").rglob(f"*{SUFFIX}")})
+    assert results[0] == results[1]
     assert written[0]
     assert written[0] == written[1], "the second process compiled nothing"
 

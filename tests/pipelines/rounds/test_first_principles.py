@@ -31,6 +31,8 @@ from pipelines.stages.snapshot_recompute import worth_recomputing
 from pipelines.store.store import Store
 from tests.dft.toy import Toy
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def energy(crystal) -> float:
     """Mixed cells lie 0.3 eV/atom below the elements, less where atoms are few of a kind; +0.001 a cubic Å."""

@@ -15,7 +15,7 @@ def test_random_kills_lose_and_repeat_nothing(scored, two_rounds, tmp_path):
     """From the third stage on: a worker takes seconds to start, and the first two are as in any other round."""
     store = tmp_path / "store"
     shutil.copytree(scored, store)
-    done = soak.soak(store, kills=3, seconds=120, longest=12, seed=5)
+    done = soak.soak(store, kills=2, seconds=120, longest=12, seed=5)
     assert done.n_kills > 0
     outcome = soak.compare(store, two_rounds, rounds=1)
     assert outcome["rows"] > 0

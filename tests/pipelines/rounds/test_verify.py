@@ -24,7 +24,7 @@ from pipelines.rounds.verify import migrate, verify
 from pipelines.store.records import Attempt, Commit, FileStat
 from pipelines.store.seals import sealed
 from pipelines.store.store import Store
-from tests.pipelines.conftest import digests, gnome
+from tests.pipelines.conftest import digests, gnome, gnome_process
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_logs_are_json_lines_without_secrets(store, tmp_path):
     log = tmp_path / "log.jsonl"
     round_ = driver.start_round(store, None)
     secret = {"MY_API_KEY": "hunter2-hunter2", "GNOME_CRASH_AT": ""}
-    result = gnome("--log-json", str(log), "round", "propose", store.root, **secret)
+    result = gnome_process("--log-json", str(log), "round", "propose", store.root, **secret)
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     committed = {line["stage"]: line for line in lines if line["message"] == "committed"}

@@ -340,7 +340,7 @@ COMMANDS = [
 ]
 
 
-def test_every_command_that_takes_a_store_takes_a_bucket(cloud_round, tmp_path, monkeypatch):
+def test_every_command_that_takes_a_store_takes_a_bucket(cloud_round, quickly_compiled, tmp_path, monkeypatch):
     fake, store = cloud_round
     (tmp_path / "p.toml").write_text(POTENTIAL_TOML)
     monkeypatch.setattr("pipelines.beam.environment.prepare", lambda verbose: None)  # it starts the process anew
