@@ -147,7 +147,7 @@ def test_status_as_json_counts_by_state_and_reason(emitted):
     attempt = folders[first].claim()
     assert attempt is not None
     folders[second].request()
-    result = gnome("status", str(folders.root), "--json")
+    result = dft("status", str(folders.root), "--json")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     check("dft status STORE", document)

@@ -19,7 +19,7 @@ def test_withheld_systems_of_the_embedded_snapshot_are_for_hulls_alone(tiny, tmp
     """Al-Li is withheld. Settings without a holdout train on it where a user's own file holds it."""
     pq.write_table(embedded_entries({"Al", "Li"}), tmp_path / "own.parquet")
     learned = {}
-    for name, snapshot in (("embedded", None), ("own", str(tmp_path / "own.parquet"))):
+    for name, snapshot in (("embedded", "embedded"), ("own", str(tmp_path / "own.parquet"))):
         config = round_config(tiny / "round.toml", snapshots=[snapshot], chemsys="Li-Al")
         assert config.holdout == "none"
         store = driver.init_store(str(tmp_path / name), config)
