@@ -173,7 +173,7 @@ def test_evaluation_is_of_the_whole_file_and_tells_training_formulas_apart(train
         {line.split("│")[1].strip(): line.split("│")[2:5] for line in said.splitlines() if line.startswith("│")}
         for said in (whole.stdout, part.stdout)
     )
-    assert lines["median, formulas that validate"] == alone["median"]
+    assert lines["median, formulas that validate"][:2] == alone["median"][:2], "MAE and RMSE"
     assert "median, formulas that train" in lines
     assert "median, formulas that train" not in alone
 
