@@ -45,6 +45,21 @@ def oxidation_states(key: Composition) -> dict[int, int]:
     return charges
 
 
+def stoichiometry(counts: np.ndarray) -> tuple[int, ...]:
+    """Atoms of each element in the formula unit, ascending: (1, 2, 4) of MgAl2O4. counts: (k,) atoms in a cell."""
+    return tuple(np.sort(counts // np.gcd.reduce(counts)).tolist())
+
+
+@lru_cache(maxsize=1 << 14)
+def _merged(counts: tuple[int, ...]) -> frozenset[tuple[int, ...]]:
+    """The stoichiometries of all ways to take elements of a stoichiometry together."""
+    ways: set[tuple[int, ...]] = {()}
+    for n in counts:
+        joined = {(*way[:i], way[i] + n, *way[i + 1 :]) for way in ways for i in range(len(way))}
+        ways = joined | {(*way, n) for way in ways}
+    return frozenset(stoichiometry(np.array(way)) for way in ways)
+
+
 @dataclass(frozen=True, eq=False)
 class ParentTable:
     """Parents by row number, which is what recipes refer to. A worker loads it once per process.
@@ -116,6 +131,15 @@ class ParentTable:
     def elements(self) -> list[int]:
         """Atomic numbers present in any parent, ascending."""
         return np.unique(np.concatenate([c.numbers for c in self.crystals])).tolist() if self.crystals else []
+
+    @cached_property
+    def by_stoichiometry(self) -> dict[tuple[int, ...], list[int]]:
+        """`stoichiometry` -> rows, ascending, of the parents that have it once some of their ions are one element."""
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for row, counts in enumerate(self.element_slots[1]):
+            for merged in _merged(stoichiometry(counts[counts > 0])):
+                rows.setdefault(merged, []).append(row)
+        return rows
 
     @cached_property
     def element_slots(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -53,6 +53,16 @@ def representatives(labels: np.ndarray, energies: np.ndarray) -> np.ndarray:
     return order[first]
 
 
+def distinct_structures(crystals: Sequence[Crystal], held: Sequence[Crystal] = ()) -> np.ndarray:
+    """(n,) int64 labels of the structures, numbered by their first crystals; -1 where one of `held` is the same.
+
+    Which are the same: see `cluster_structures`.
+    """
+    labels = cluster_structures([*held, *crystals], np.arange(len(held) + len(crystals), dtype=np.float64))
+    n_held = labels[: len(held)].max(initial=-1) + 1
+    return np.maximum(labels[len(held) :] - n_held, -1)
+
+
 def _root(parent: list[int], position: int) -> int:
     while parent[position] != position:
         parent[position] = parent[parent[position]]

@@ -90,9 +90,9 @@ def origins_document(store: Store) -> Document:
 
 ENTRY = (
     "id", "job", "formula", "chemsys", "round", "source", "scale", "energy_per_atom", "correction_per_atom",
-    "e_form_per_atom", "e_above_hull", "e_above_hull_others", "phase_separation_energy", "on_hull", "e_above_mp_hull",
-    "e_above_mp_hull_uncertainty", "p_stable", "confirmed", "confirmed_by", "confirmed_why", "novelty",
-    "novelty_source",
+    "e_form_per_atom", "e_above_hull", "e_above_hull_others", "phase_separation_energy", "on_hull", "ground_state",
+    "e_above_ground_state", "e_above_mp_hull", "e_above_mp_hull_uncertainty", "p_stable", "confirmed", "confirmed_by",
+    "confirmed_why", "novelty", "novelty_source",
 )  # fmt: skip
 
 
@@ -111,6 +111,7 @@ def entry_document(store: Store, id_: str) -> Document:
             "symbols": [SYMBOLS[z] for z in crystal.numbers],
         },
         "stable_phases": [phase._asdict() for phase in found.phases],
+        "polymorphs": list(found.polymorphs),
         "reaction": found.reaction,
         "verdicts": [{"check": step.key, **verdict._asdict()} for step, verdict in found.verdicts],
         "ancestry": [

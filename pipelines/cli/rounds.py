@@ -186,8 +186,9 @@ app.command()(drop)
 
 @app.command()
 def plan(store: StoreArg) -> None:
-    """Show which stages the next `run` will run and what they read."""
+    """Show which stages the next `run` will run and what they read, and how many evaluations it may ask for."""
     from pipelines.rounds import driver
+    from pipelines.rounds.config import load_round_config
     from pipelines.rounds.plan import inputs_of, stages_of
     from pipelines.store.records import stage_key
     from pipelines.store.store import Store
@@ -200,6 +201,9 @@ def plan(store: StoreArg) -> None:
         state = "committed" if opened.commit(round_, stage) else "to run"
         reads = ", ".join(stage_key(*key) for key in inputs_of(round_, stage)) or "the snapshot"
         typer.echo(f"{stage_key(round_, stage):16} {state:10} reads {reads}")
+    if round_ and (asked := load_round_config(opened, opened.rounds()[-1]).most_evaluations()):
+        parts = ", ".join(f"{n} {what}" for what, n in asked.items())
+        typer.echo(f"at most {sum(asked.values())} evaluations: {parts}")
 
 
 @app.command()

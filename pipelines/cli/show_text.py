@@ -7,6 +7,8 @@ from pipelines.reading.entries import measured_entries
 from pipelines.reading.explained import explained
 from pipelines.store.store import Store
 
+MOST_POLYMORPHS = 8
+
 
 def print_entry(store: Store, id_: str) -> None:
     """Print one entry's energies, what it decomposes into without it, and its ancestry."""
@@ -40,6 +42,11 @@ def print_entry(store: Store, id_: str) -> None:
     elif found.reaction:
         depth = row["phase_separation_energy"]
         console.print(f"competes with      {found.reaction}  ({depth:+.4f} eV/atom)")
+    for other in found.polymorphs[:MOST_POLYMORPHS]:
+        higher = other["e_above_ground_state"] - row["e_above_ground_state"]
+        console.print(f"polymorph          {other['id']}  {higher:+.4f} eV/atom")
+    if (more := len(found.polymorphs) - MOST_POLYMORPHS) > 0:
+        console.print(f"                   and {more} more")
     for step in found.chain:
         if step["round"] == 0:
             console.print(f"from {step['id']}  {step['formula']}  (snapshot)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -34,6 +35,7 @@ def newest_hull(store: Store) -> tuple[pa.Table, int]:
 def measured_entries(store: Store) -> pa.Table:
     """All entries of the newest hull, sorted by id: ENTRY_SCHEMA, the energy columns of HULL_SCHEMA, and
 
+    ground_state: id of the lowest entry of the composition; e_above_ground_state: eV/atom above it;
     novelty, novelty_source: strings, see `gnome_core.matching.novelty.Novelty`;
     e_above_mp_hull, e_above_mp_hull_uncertainty: eV/atom, of entries of rounds, see `PublishedDistances`; else null;
     p_stable: the chance of being truly at or below that hull, from a judge that is calibrated; else null;
@@ -42,10 +44,23 @@ def measured_entries(store: Store) -> pa.Table:
     hull, round_ = newest_hull(store)
     hull = hull.sort_by("id")
     entries = entries_until(store, round_).sort_by("id")
-    beside = _beside_others(store, entries) | confirmed_columns(store, entries["id"], round_)
+    beside = ground_states(entries) | _beside_others(store, entries) | confirmed_columns(store, entries["id"], round_)
     for name, column in (*((name, hull[name]) for name in HULL_COLUMNS), *beside.items()):
         entries = entries.append_column(name, column)
     return entries
+
+
+def ground_states(entries: pa.Table) -> dict[str, pa.Array]:
+    """`ground_state` and `e_above_ground_state` of entries sorted by id; of equal energies the first is the lowest."""
+    energies, formulas = entries["e_form_per_atom"].to_numpy(), np.array(entries["formula"].to_pylist(), object)
+    _, composition = np.unique(formulas, return_inverse=True)
+    order = np.lexsort((np.arange(len(entries)), energies, composition))
+    _, first = np.unique(composition[order], return_index=True)
+    lowest = order[first][composition]
+    return {
+        "ground_state": entries["id"].take(pa.array(lowest)).combine_chunks(),
+        "e_above_ground_state": pa.array(energies - energies[lowest]),
+    }
 
 
 def _beside_others(store: Store, entries: pa.Table) -> dict[str, pa.Array]:

@@ -16,6 +16,8 @@ from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import Made, ancestries, newest_hull, recipes_of_jobs
 from pipelines.store.store import Store
 
+POLYMORPH = ["id", "e_above_ground_state"]
+
 
 class Phase(NamedTuple):
     id: str
@@ -29,6 +31,7 @@ class Explained:
 
     reaction: above the hull, what it decomposes into; on it, what it competes with ("" for an element). chain: rows of
     `ancestries`, from the entry to its root. made: job -> how, of those in the chain that rounds found.
+    polymorphs: POLYMORPH of the other entries of its composition, the lowest first.
     """
 
     row: Mapping[str, Any]
@@ -37,6 +40,7 @@ class Explained:
     chain: tuple[Mapping[str, Any], ...]
     made: Mapping[str, Made]
     verdicts: tuple[tuple[Step, Verdict], ...]
+    polymorphs: tuple[Mapping[str, Any], ...]
 
 
 def explained(store: Store, entries: pa.Table, id_: str) -> Explained:
@@ -60,6 +64,8 @@ def explained(store: Store, entries: pa.Table, id_: str) -> Explained:
         (hull.ids[p.entry].as_py(), p.atom_fraction) for p in hull.decomposition(hull.compositions([position])[0])
     ]
     chain = ancestries(entries, [row["id"]])[0]
+    same = entries.filter(pc.equal(entries["formula"], row["formula"]))
+    same = same.filter(pc.not_equal(same["id"], row["id"])).sort_by([(name, "ascending") for name in POLYMORPH[::-1]])
     return Explained(
         row=row,
         phases=tuple(Phase(id_, formulas[id_], fraction) for id_, fraction in products),
@@ -67,4 +73,5 @@ def explained(store: Store, entries: pa.Table, id_: str) -> Explained:
         chain=tuple(chain),
         made=recipes_of_jobs(store, round_, (step["job"] for step in chain if step["round"] > 0)),
         verdicts=tuple(certificate(entries, row["id"]) if row["round"] > 0 and row["on_hull"] else ()),
+        polymorphs=tuple(same.select(POLYMORPH).to_pylist()),
     )

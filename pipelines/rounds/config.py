@@ -64,6 +64,16 @@ class SelectionConfig(Section):
         10, ge=0, le=1_000_000_000, description="candidates chosen at random, to compare hit rates with"
     )
     per_formula: int = Field(1, ge=1, le=1_000_000, description="structures of one composition that may be evaluated")
+    polymorphs: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="further structures of each composition that the models chose, evaluated beyond the budget to find "
+        "its ground state: of all that substitution makes of any parent the lowest predicted, none of them twice",
+    )
+    random_polymorphs: int = Field(
+        0, ge=0, le=1_000_000, description="random structures besides, as generation.random_search makes them"
+    )
     cost_budget: float | None = Field(
         None,
         gt=0,
@@ -307,6 +317,18 @@ class RoundConfig(Section):
             return self.scoring.members, self.model, self.training
         return self.compositional.members, self.compositional.model, self.compositional.training
 
+    def most_evaluations(self) -> dict[str, int]:
+        """The evaluations that a round may ask for, by what for."""
+        own, searched = self.selection, self.compositional
+        asked = {}
+        if "structural" in self.frameworks:
+            asked |= {"chosen": own.budget, "random": own.random_baseline}
+            asked["polymorphs"] = own.budget * (own.polymorphs + own.random_polymorphs)
+        if self.searches:
+            compositions = searched.budget + searched.random_baseline
+            asked["random structures"] = compositions * self.generation.random_search.structures
+        return {what: n for what, n in asked.items() if n}
+
     def document(self) -> dict:
         """The settings as plain JSON values."""
         return self.model_dump(mode="json")
@@ -350,6 +372,16 @@ def _of_structures(config: RoundConfig) -> Iterator[str]:
         yield (
             f"selection.per_formula = {selection.per_formula} asks for more structures of a composition than "
             f"selection.clustered_per_formula = {selection.clustered_per_formula} keeps; raise the latter"
+        )
+    if selection.cost_budget is not None and selection.polymorphs + selection.random_polymorphs:
+        yield (
+            "selection.cost_budget does not reckon with the structures of selection.polymorphs and random_polymorphs; "
+            "leave it out, or them"
+        )
+    if selection.random_polymorphs and config.searches:
+        yield (
+            'selection.random_polymorphs: with framework = "both" random structures are those of the compositional '
+            "framework; leave it out, or set compositional.budget"
         )
     if config.scoring.over_volumes == "minimum" and training.volume_jitter > 0:
         yield (

@@ -71,7 +71,9 @@ def run(job: Job) -> Manifest:
             counts += found.counts
             dead += found.dead
             packing += found.packing
-        scored = rows | "All" >> beam.Flatten() | "Columns" >> _pardo(ToScored()).with_outputs(tags.COUNTS, main="rows")
+        scored = (
+            rows | "All" >> beam.Flatten() | "Columns" >> row_wise(ToScored()).with_outputs(tags.COUNTS, main="rows")
+        )
         counts.append(scored[tags.COUNTS])
         files = [
             scored.rows | "Write" >> WriteTable(root, path, "scored", SCORED_SCHEMA, ("digest",), config.part_files),
@@ -98,23 +100,30 @@ def _members(job: Job, framework: Framework) -> list[str]:
 
 
 def _score_compositions(job: Job, candidates: beam.PCollection, members: list[str]) -> _Scored:
-    named = candidates | "Compositions" >> _pardo(NameCompositions()).with_outputs(tags.COUNTS, main="rows")
-    placed = named.rows | "CompositionHull" >> _pardo(HullEnergies(job.store.root, job.round - 1)).with_outputs(
+    named = candidates | "Compositions" >> row_wise(NameCompositions()).with_outputs(tags.COUNTS, main="rows")
+    placed = named.rows | "CompositionHull" >> row_wise(HullEnergies(job.store.root, job.round - 1)).with_outputs(
         tags.COUNTS, main="rows"
     )
-    found = _measured(placed.rows, "PredictCompositions", CompositionalHandler(members), network_hints(job.flags))
+    found = measured(placed.rows, "PredictCompositions", CompositionalHandler(members), network_hints(job.flags))
     counts = [named[tags.COUNTS], placed[tags.COUNTS], found[tags.COUNTS]]
     return _Scored([found.rows], counts, [found[tags.DEAD]], [])
 
 
 def _score_by_model(job: Job, candidates: beam.PCollection) -> _Scored:
     """By the model of an installed package: every crystal once, as it was proposed."""
-    scoring = job.config.scoring
-    make_model(scoring.model, scoring.model_identity)  # another one is complained of before any worker begins
     placed, counts, packing = _placed(job, candidates)
-    handler = ModelOfPackage(scoring.model, scoring.model_identity, references(job.store.root))
-    found = _measured(placed, "Predict", handler, network_hints(job.flags))
+    handler = whole_model(job, [])
+    found = measured(placed, "Predict", handler, network_hints(job.flags))
     return _Scored([found.rows], [*counts, found[tags.COUNTS]], [found[tags.DEAD]], [packing])
+
+
+def whole_model(job: Job, members: list[str]) -> JaxEnsembleHandler | ModelOfPackage:
+    """What predicts crystals in full: all members at 20 volumes, or the model of an installed package."""
+    scoring = job.config.scoring
+    if "structural" in job.config.trained:
+        return JaxEnsembleHandler(members, scoring.over_volumes)
+    make_model(scoring.model, scoring.model_identity)  # another one is complained of before any worker begins
+    return ModelOfPackage(scoring.model, scoring.model_identity, references(job.store.root))
 
 
 def _placed(job: Job, candidates: beam.PCollection) -> tuple[beam.PCollection, list, beam.PCollection]:
@@ -123,7 +132,7 @@ def _placed(job: Job, candidates: beam.PCollection) -> tuple[beam.PCollection, l
         pa.RecordBatch, **tags.HINTS, **{PACKING: tuple[str, tuple[int, int]]}
     ).with_outputs(tags.COUNTS, PACKING, main="rows")
     packing = expanded[PACKING] | "CountPacking" >> CountPacking()
-    placed = expanded.rows | "Hull" >> _pardo(HullEnergies(job.store.root, job.round - 1)).with_outputs(
+    placed = expanded.rows | "Hull" >> row_wise(HullEnergies(job.store.root, job.round - 1)).with_outputs(
         tags.COUNTS, main="rows"
     )
     return placed.rows, [expanded[tags.COUNTS], placed[tags.COUNTS]], packing
@@ -132,15 +141,15 @@ def _placed(job: Job, candidates: beam.PCollection) -> tuple[beam.PCollection, l
 def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) -> _Scored:
     settings = job.config.scoring
     cascade = settings.cascade
-    full = JaxEnsembleHandler(members, settings.over_volumes)
+    full = whole_model(job, members)
     hints = network_hints(job.flags)
     placed, counts, packing = _placed(job, candidates)
     if not cascade.enabled:
-        whole = _measured(placed, "Predict", full, hints)
+        whole = measured(placed, "Predict", full, hints)
         rows, parts = [whole.rows], [whole]
     else:
         cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, shipped_addresses("compositional"))
-        screened = _measured(placed, "Screen", cheap, hints)
+        screened = measured(placed, "Screen", cheap, hints)
         # In full: those that may be chosen, and those that chance will choose to compare them with.
         drawn = screened.rows | "Baseline" >> RandomBaseline(
             job.config.selection.random_baseline, baseline_seed(job, "structural")
@@ -154,7 +163,7 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
             | "Worthy" >> beam.Flatten()
             | "Once" >> KeepTop("digest", 1, ("digest",), "", buckets=job.config.part_files)
         )
-        refined = _measured(worthy, "Predict", full, hints, counted=False)
+        refined = measured(worthy, "Predict", full, hints, counted=False)
         others = screened.rows | "NotRefined" >> beam.Map(not_refined, beam.pvalue.AsList(worthy)).with_output_types(
             pa.RecordBatch
         )
@@ -163,16 +172,21 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
     return _Scored(rows, counts, [part[tags.DEAD] for part in parts], [packing])
 
 
-def _pardo(step: beam.DoFn) -> beam.ParDo:
+def row_wise(step: beam.DoFn) -> beam.ParDo:
     return beam.ParDo(step).with_output_types(pa.RecordBatch, **tags.HINTS)
 
 
-def _measured(
-    batches: beam.PCollection, label: str, handler, hints: dict[str, str], counted: bool = True
+def measured(
+    batches: beam.PCollection, label: str, handler, hints: dict[str, str], counted: bool = True, stage: str = "score"
 ) -> beam.pvalue.DoOutputsTuple:
-    """Batches with the handler's predictions and e_above_hull; failures on the tags DEAD and COUNTS."""
+    """Batches with the handler's predictions and e_above_hull; failures on the tags DEAD and COUNTS.
+
+    stage: that asks. counted: whether these rows are its progress.
+    """
     predicted = batches | label >> RunInference(handler).with_output_types(pa.RecordBatch).with_resource_hints(**hints)
-    return predicted | f"{label}Measured" >> _pardo(Measured(counted)).with_outputs(tags.COUNTS, tags.DEAD, main="rows")
+    return predicted | f"{label}Measured" >> row_wise(Measured(counted, stage)).with_outputs(
+        tags.COUNTS, tags.DEAD, main="rows"
+    )
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
@@ -236,18 +250,20 @@ class HullEnergies(beam.DoFn):
 class Measured(beam.DoFn):
     """Predicted batches with e_above_hull, which keep their crystals; rows without prediction become dead letters.
 
-    advances: whether these rows are the stage's progress, or have been before.
+    advances: whether these rows are the progress of `stage`, or have been before.
     """
 
-    def __init__(self, advances: bool):
-        self.advances = advances
+    def __init__(self, advances: bool, stage: str):
+        self.advances, self.stage = advances, stage
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
         if self.advances:
             progress.advance(batch.num_rows)
         failed = np.flatnonzero(batch[ERROR].is_valid())
         letters = [
-            dead_letter("score", batch["id"][row].as_py(), ValueError(batch[ERROR][row].as_py()), batch.slice(row, 1))
+            dead_letter(
+                self.stage, batch["id"][row].as_py(), ValueError(batch[ERROR][row].as_py()), batch.slice(row, 1)
+            )
             for row in failed.tolist()
         ]
         if letters:

@@ -1,4 +1,4 @@
-"""select: scored candidates -> the few to evaluate, by the models' ranking and at random."""
+"""select: scored candidates -> the few to evaluate, by the models' ranking and at random, with polymorphs if asked."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from pipelines.reading.schemas import SELECTED_SCHEMA
 from pipelines.rounds.config import SelectionConfig
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import WriteManifest, run_job
+from pipelines.stages.polymorphs import Polymorphs
 from pipelines.stages.random_baseline import RandomBaseline, baseline_seed
 from pipelines.stages.searched_compositions import of_framework
 from pipelines.store.records import Manifest
@@ -51,7 +52,7 @@ def run(job: Job) -> Manifest:
                 pa.RecordBatch
             )
 
-        rows, counts = [], []
+        rows, counts, dead = [], [], []
         for framework in config.frameworks:
             settings = config.selection_of(framework)
             calibration = calibration_of(settings, references(root).scale)
@@ -61,9 +62,13 @@ def run(job: Job) -> Manifest:
             chosen, own_counts = scored | f"Choose_{framework}" >> choose
             rows.append(chosen)
             counts += own_counts
+            if settings.polymorphs or settings.random_polymorphs:  # of the structural framework alone
+                others, own_counts, dead = chosen | "Polymorphs" >> Polymorphs(job)
+                rows += others
+                counts += own_counts
         selected = rows | "Selected" >> beam.Flatten()
         files = selected | "Write" >> WriteTable(root, path, "selected", SELECTED_SCHEMA, ("digest",), 1)
-        pipeline | "Manifest" >> WriteManifest(root, path, "selected", [files], counts)
+        pipeline | "Manifest" >> WriteManifest(root, path, "selected", [files], counts, dead)
 
     return run_job(job, build, {})
 

@@ -9,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.matching.clusters import cluster_structures, representatives
+from gnome_core.matching.clusters import cluster_structures, distinct_structures, representatives
 from gnome_core.matching.novelty import KnownStructures
 
 MP_STRUCTURES = Path(__file__).parents[4] / "shared" / "data" / "mp_structures.parquet"
@@ -96,3 +96,12 @@ def test_known_structures_finds_the_first_match():
     assert known.find(CESIUM_CHLORIDE.scaled_to_volume(25.0)) == 0
     assert known.find(Crystal(np.diag([3.0, 3.0, 5.5]), CESIUM_CHLORIDE.frac_coords, [12, 8])) is None
     assert KnownStructures([]).find(ROCKSALT) is None
+
+
+def test_distinct_structures_are_numbered_by_their_first_and_held_ones_left_out():
+    rng = np.random.default_rng(3)
+    crystals = [CESIUM_CHLORIDE, ROCKSALT, rattled(CESIUM_CHLORIDE, rng, 0.02), PRIMITIVE_ROCKSALT]
+    assert distinct_structures(crystals).tolist() == [0, 1, 0, 1]
+    assert distinct_structures(crystals, [rattled(ROCKSALT, rng, 0.02)]).tolist() == [0, -1, 0, -1]
+    assert distinct_structures(crystals, [CESIUM_CHLORIDE, ROCKSALT]).tolist() == [-1] * 4
+    assert distinct_structures([], [CESIUM_CHLORIDE]).tolist() == []

@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from gnome_core.compositions.formula_parser import composition_of
@@ -10,7 +11,7 @@ from gnome_core.compositions.known import composition_hashes, shipped_compositio
 from gnome_core.stability.published import as_published, published_hull
 from pipelines.cli.export_files import export_entries
 from pipelines.reading.committed import references
-from pipelines.reading.entries import measured_entries
+from pipelines.reading.entries import ground_states, measured_entries
 from pipelines.store.store import Store
 from tests.pipelines.conftest import gnome
 
@@ -86,3 +87,16 @@ def test_show_names_what_an_entry_competes_with(two_rounds):
     above = next((row for row in entries if row["e_above_hull"] > 0.01), None)
     if above is not None:
         assert "decomposes" in gnome("show", str(two_rounds), above["id"]).stdout
+
+
+def test_the_lowest_of_a_composition_is_the_ground_state_of_all():
+    entries = pa.table(
+        {
+            "id": ["a", "b", "c", "d", "e"],
+            "formula": ["MgO", "SiO2", "MgO", "SiO2", "SiO2"],
+            "e_form_per_atom": [-2.9, -3.1, -3.0, -3.2, -3.2],
+        }
+    )
+    found = ground_states(entries)
+    assert found["ground_state"].to_pylist() == ["c", "d", "c", "d", "d"]
+    assert found["e_above_ground_state"].to_pylist() == pytest.approx([0.1, 0.1, 0, 0, 0])

@@ -60,6 +60,8 @@ def test_mistakes_name_file_key_and_remedy(values, message):
             {"selection": {"per_formula": 5, "clustered_per_formula": 3}},
             "selection.clustered_per_formula = 3 keeps; raise",
         ),
+        ({"selection": {"polymorphs": 2, "cost_budget": 9.0}}, "leave it out, or them"),
+        ({"framework": "both", "selection": {"random_polymorphs": 1}}, "set compositional.budget"),
         ({"scoring": {"over_volumes": "minimum"}}, 'set over_volumes = "median", or volume_jitter = 0'),
         ({"training": {"devices": 64}}, "raise the batch, or take fewer devices"),
         (
@@ -93,6 +95,15 @@ def test_settings_that_do_not_go_together_are_one_line_with_a_remedy(values, mes
 )
 def test_settings_that_go_together_are_taken(values):
     parse_config(values, "round.toml")
+
+
+def test_what_a_round_may_evaluate_is_known_before_it_starts():
+    selection = {"budget": 10, "random_baseline": 3, "polymorphs": 4, "random_polymorphs": 2}
+    asked = parse_config({"selection": selection}, "round.toml").most_evaluations()
+    assert asked == {"chosen": 10, "random": 3, "polymorphs": 60}
+    assert RoundConfig().most_evaluations() == {"chosen": 100, "random": 10}
+    values = {"framework": "compositional", "compositional": {"budget": 5}}
+    assert parse_config(values, "round.toml").most_evaluations() == {"random structures": 500}
 
 
 def sections(model: BaseModel, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], BaseModel]]:

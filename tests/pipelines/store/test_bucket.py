@@ -313,7 +313,7 @@ def test_an_open_round_of_a_bucket_is_dropped(cloud_round):
 # Each in turn, on one store: STORE is its address, OUT a folder. With what it says.
 COMMANDS = [
     ("round status STORE", "r0001/train"),
-    ("round plan STORE", "r0002/generate"),
+    ("round plan STORE", "at most 5 evaluations: 3 chosen, 2 random"),
     ("dead STORE", "no dead rows"),
     ("show STORE", "on the hull"),
     ("top STORE", "on the hull"),
