@@ -12,15 +12,17 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnome_core.analysis.confirmation import name_of
 from gnome_core.analysis.result import Analysis, Track, untracked
 from gnome_core.compositions.dense import MissingReference
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.crystals.readers import Entry, Rejected, read_snapshot
 from gnome_core.crystals.sources.tables import read_table, texts
 from gnome_core.crystals.sources.values import as_number
 from gnome_core.stability.hull import Hull
 from pipelines.errors import UserError
-from pipelines.reading.analyses import keep_analysis
+from pipelines.reading.analyses import keep_analysis, kept_analyses, load_analysis
 from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
 from pipelines.reading.gaps import read_gaps
@@ -40,7 +42,8 @@ class Options:
     gaps: Path | None = None  # table of band gaps: id or formula, band_gap (eV)
     classifier: Path | None = None  # written by `gnome fit-superionic`; None: the one that is shipped
     cifs: Path | None = None  # folder of experimental CIF files
-    results: Path | None = None  # r2SCAN entries
+    since: int | None = None  # the year from which on they count as new
+    results: Path | None = None  # r2SCAN entries; None: what `gnome confirm --by chgnet-r2scan` said
     against: str | None = None  # another store, or a table of entries
     without: tuple[str, ...] = ()  # steps of the certificate that are left out
 
@@ -108,6 +111,12 @@ def _displaced(inputs: Inputs, options: Options, track: Track) -> Analysis:
     return analyse(inputs.hulls, inputs.hull)
 
 
+def _phase_separation(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.phase_separation import analyse
+
+    return analyse(inputs.hulls[0], inputs.hulls[inputs.round])
+
+
 def _prototypes(inputs: Inputs, options: Options, track: Track) -> Analysis:
     from gnome_core.analysis.prototypes import analyse
 
@@ -150,14 +159,18 @@ def _experimental(inputs: Inputs, options: Options, track: Track) -> Analysis:
     from gnome_core.analysis.experimental import analyse
 
     entries = inputs.entries if options.all_stable else new_on_hull(inputs.entries)
-    return analyse(entries, _given(options.cifs, "--cifs FOLDER"), track)
+    return analyse(entries, _given(options.cifs, "--cifs FOLDER"), track, since=options.since)
 
 
 def _r2scan(inputs: Inputs, options: Options, track: Track) -> Analysis:
     from gnome_core.analysis.r2scan import analyse
 
     entries = inputs.entries if options.all_stable else new_on_hull(inputs.entries)
-    path = _given(options.results, "--results FILE")
+    if options.results is None:
+        analysis = analyse(entries, _by_potential(inputs))
+        note = f"Energies of the potential {R2SCAN_JUDGE}, which learnt r2SCAN, and none of DFT."
+        return replace(analysis, notes=(note, *analysis.notes))
+    path = options.results
     results = _read_table(path, R2SCAN_COLUMNS)
     ids, energies = texts(results, "id"), [as_number(cell) for cell in results["e_form_per_atom"].to_pylist()]
     if None in ids or None in energies:
@@ -168,23 +181,61 @@ def _r2scan(inputs: Inputs, options: Options, track: Track) -> Analysis:
     return analyse(entries, results)
 
 
+def _by_potential(inputs: Inputs) -> pa.Table:
+    """R2SCAN_COLUMNS of what the potential that learnt r2SCAN said of the newest hull's discoveries, of their
+    competitors and, at zero, of their elements. Raises UserError where it was not asked."""
+    name = name_of(R2SCAN_JUDGE)
+    stored = load_analysis(inputs.store, name) if name in kept_analyses(inputs.store) else None
+    if stored is None or stored.round != inputs.round:
+        raise UserError(
+            f"{inputs.store.root} has no r2SCAN energies of the hull of round {inputs.round}; give --results FILE, or "
+            f"`gnome confirm {inputs.store.root} --by {R2SCAN_JUDGE}` first, which computes them by a potential"
+        )
+    phases = stored.analysis.tables["phases"]
+    phases = phases.filter(phases["e_form"].is_valid())
+    rows = pc.index_in(phases["id"].combine_chunks(), inputs.entries["id"].combine_chunks())
+    numbers = inputs.entries["numbers"].take(rows).to_pylist()
+    elements = sorted({z for row in numbers for z in row})
+    ids = [*phases["id"].to_pylist(), *(f"reference-{SYMBOLS[z]}" for z in elements)]
+    energies = [*phases["e_form"].to_pylist(), *(0.0 for _ in elements)]
+    numbers += [[z] for z in elements]
+    columns = (ids, pa.array(numbers, pa.list_(pa.uint8())), energies, [R2SCAN_JUDGE] * len(ids))
+    return pa.table(dict(zip(R2SCAN_COLUMNS, columns, strict=True)))
+
+
 def _novelty(inputs: Inputs, options: Options, track: Track) -> Analysis:
     from gnome_core.analysis.novelty import analyse
 
-    against = _given(options.against, "--against STORE_OR_TABLE")
     entries = inputs.entries if options.all_stable else new_on_hull(inputs.entries)
+    known, notes = _others(options)
+    analysis = analyse(entries, known, track)
+    return replace(analysis, notes=(*analysis.notes, *notes))
+
+
+def _additions(inputs: Inputs, options: Options, track: Track) -> Analysis:
+    from gnome_core.analysis.additions import analyse
+
+    theirs, notes = _others(options)
+    if "on_hull" in theirs.column_names:  # another store: what it calls stable
+        theirs = theirs.filter(theirs["on_hull"])
+    analysis = analyse(inputs.entries, inputs.hulls[0], theirs, track)
+    return replace(analysis, notes=(*analysis.notes, *notes))
+
+
+def _others(options: Options) -> tuple[pa.Table, list[str]]:
+    """The crystals of --against: entries of another store, or those of a file; what must be said of them."""
+    against = _given(options.against, "--against STORE_OR_TABLE")
     if against.startswith("gs://") or Path(against, "rounds").is_dir():
-        return analyse(entries, measured_entries(Store.open(against)), track)
+        return measured_entries(Store.open(against)), []
     items = list(read_snapshot(against))
     known = [item for item in items if isinstance(item, Entry)]
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), [item.id for item in known], [item.crystal for item in known])
-    analysis = analyse(entries, pa.Table.from_batches([batch]), track)
-    if broken := [item.message for item in items if isinstance(item, Rejected)]:
-        note = f"{len(broken)} rows were left out, whose crystals may seem new; the first: {broken[0]}"
-        analysis = replace(analysis, notes=(*analysis.notes, note))
-    return analysis
+    broken = [item.message for item in items if isinstance(item, Rejected)]
+    left_out = f"{len(broken)} rows of {against} could not be read and were left out" if broken else ""
+    return pa.Table.from_batches([batch]), [f"{left_out}; the first: {broken[0]}"] if broken else []
 
 
+R2SCAN_JUDGE = "chgnet-r2scan"
 R2SCAN_COLUMNS = ("id", "numbers", "e_form_per_atom", "scale")
 # Those that need nothing but the store, and those that need a file beside it.
 FROM_STORE: Mapping[str, Callable[[Inputs, Options, Track], Analysis]] = {
@@ -192,13 +243,14 @@ FROM_STORE: Mapping[str, Callable[[Inputs, Options, Track], Analysis]] = {
     "discovery": _discovery,
     "growth": _growth,
     "displaced": _displaced,
+    "phase-separation": _phase_separation,
     "prototypes": _prototypes,
     "layered": _layered,
     "li-conductors": _li_conductors,
     "li-mn-oxides": _li_mn_oxides,
     "scaling": _scaling,
 }
-WITH_FILES = {"experimental": _experimental, "r2scan": _r2scan, "novelty": _novelty}
+WITH_FILES = {"experimental": _experimental, "r2scan": _r2scan, "novelty": _novelty, "additions": _additions}
 ANALYSES = {**FROM_STORE, **WITH_FILES}
 
 

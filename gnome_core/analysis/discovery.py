@@ -16,6 +16,9 @@ from gnome_core.analysis.result import Analysis
 from gnome_core.selection.selection import NORMAL_IQR
 from gnome_core.stability.hull import ON_HULL
 
+MANY_ELEMENTS = 5  # and more: where GNoME saw its models' choices work although few such crystals were trained on
+MANY = "five and more elements"
+
 
 @dataclass(frozen=True)
 class DiscoveryMetrics:
@@ -177,6 +180,9 @@ def analyse(jobs: pa.Table) -> Analysis:
     groups = [("all", "", np.ones(len(jobs), bool))]
     groups += [("round", str(r), round_ == r) for r in np.unique(round_)]
     groups += [("elements", str(k), elements == k) for k in np.unique(elements)]
+    many = elements >= MANY_ELEMENTS
+    if many.any():
+        groups.append((MANY, "", many))
     groups += [
         ("round, elements", f"{r}, {k}", (round_ == r) & (elements == k))
         for r in np.unique(round_)
@@ -201,6 +207,7 @@ def analyse(jobs: pa.Table) -> Analysis:
             "F1": overall["f1"],
             "acceleration (precision over prevalence)": overall["daf"],
             "MAE (eV/atom)": overall["mae"],
+            **{f"hit rate, {row['group']}": row["hit_rate_model"] for row in table.to_pylist() if row["group"] == MANY},
         },
         (
             "Stable: evaluated at or below the hull as it was before the round (within 0.05 meV/atom). A failed "

@@ -1,8 +1,8 @@
 """The compositional energy model of GNoME: a graph network whose nodes are the elements of a composition.
 
-Merchant et al., Nature 624, 80 (2023), Methods: nodes weighted by their ratio, edges between all pairs of nodes, the
-energy of the composition's best structure out. (The released code passes no messages for want of positions; this
-follows the paper.)
+Merchant et al., Nature 624, 80 (2023), Methods: one-hot nodes multiplied by their ratio, edges between all pairs of
+nodes, the energy of the composition's best structure out. (The released code passes no messages for want of positions;
+this follows the paper.) By default Gaussians of the ratio are added in place of the product.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ class CompositionalGNN(nn.Module):
     def __call__(self, graph: GraphBatch) -> jax.Array:
         config = self.config
         fraction = graph.nodes.multiplicities / rows(graph.globals, graph.nodes.graphs)
-        centres = jnp.linspace(0.0, 1.0, config.n_basis)
-        ratio = gaussians(fraction, centres, 1.0 / config.n_basis)
         nodes = ElementEmbedding(config.width, config.element_properties, name="embedding")(graph.nodes.numbers)
-        nodes += linear(config.width, name="ratio")(ratio)
+        if config.ratio == "weight":
+            nodes *= fraction[:, None]
+        else:
+            centres = jnp.linspace(0.0, 1.0, config.n_basis)
+            nodes += linear(config.width, name="ratio")(gaussians(fraction, centres, 1.0 / config.n_basis))
         return energy_of_graphs(self, graph, None, nodes)

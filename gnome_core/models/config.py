@@ -41,6 +41,11 @@ class CompositionalConfig(Section):
 
     width: int = Field(128, ge=1, le=8192, description="features of edges, nodes and the global state")
     steps: int = Field(3, ge=1, le=8, description="message-passing steps")
+    ratio: Literal["gaussians", "weight"] = Field(
+        "gaussians",
+        description="how an element's atomic fraction enters its node: gaussians of it are added to the element's "
+        "vector; weight: the element's vector is multiplied by it (the paper's)",
+    )
     n_basis: int = Field(20, ge=2, le=1024, description="Gaussian functions of an element's atomic fraction")
     trainable_swish: bool = Field(False, description="one trainable slope per feature")
     element_properties: bool = Field(True, description="periodic-table properties beside one-hot elements")

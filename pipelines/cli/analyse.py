@@ -60,7 +60,7 @@ def discovery(context: typer.Context, export: ExportOption = None, format: Forma
 
 @app.command()
 def growth(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
-    """Stable crystals by round and number of elements."""
+    """Stable crystals by round and number of elements, against the snapshot's hull and on the newest."""
     _run(context, ["growth"], export, format)
 
 
@@ -68,6 +68,12 @@ def growth(context: typer.Context, export: ExportOption = None, format: FormatOp
 def displaced(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
     """Snapshot entries that new crystals pushed off the hull."""
     _run(context, ["displaced"], export, format)
+
+
+@app.command("phase-separation")
+def phase_separation(context: typer.Context, export: ExportOption = None, format: FormatOption = "csv") -> None:
+    """How deep new crystals lie below their competitors, beside the snapshot's stable ones, by number of elements."""
+    _run(context, ["phase-separation"], export, format)
 
 
 @app.command()
@@ -128,18 +134,27 @@ def scaling(context: typer.Context, export: ExportOption = None, format: FormatO
 def experimental(
     context: typer.Context,
     cifs: Annotated[Path, typer.Option(help="Folder of CIF files.")],
+    since: Annotated[
+        int | None, typer.Option(min=1800, max=2200, help="Year from which on files count as new, by their dates.")
+    ] = None,
     all: AllOption = False,
     export: ExportOption = None,
     format: FormatOption = "csv",
 ) -> None:
     """Stable crystals that a folder of experimental CIF files holds too."""
-    _run(context, ["experimental"], export, format, cifs=cifs, all_stable=all)
+    _run(context, ["experimental"], export, format, cifs=cifs, since=since, all_stable=all)
 
 
 @app.command()
 def r2scan(
     context: typer.Context,
-    results: Annotated[Path, typer.Option(help="Table of r2SCAN entries: id, numbers, e_form_per_atom, scale.")],
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of r2SCAN entries: id, numbers, e_form_per_atom, scale; else what `gnome confirm --by "
+            "chgnet-r2scan` computed."
+        ),
+    ] = None,
     all: AllOption = False,
     export: ExportOption = None,
     format: FormatOption = "csv",
@@ -158,6 +173,17 @@ def novelty(
 ) -> None:
     """Which stable crystals another collection does not hold."""
     _run(context, ["novelty"], export, format, against=against, all_stable=all)
+
+
+@app.command()
+def additions(
+    context: typer.Context,
+    against: Annotated[str, typer.Option(help="A table of later crystals, or another store's stable ones.")],
+    export: ExportOption = None,
+    format: FormatOption = "csv",
+) -> None:
+    """Which compositions another collection has beyond the snapshot, and which of them the rounds found."""
+    _run(context, ["additions"], export, format, against=against)
 
 
 def fit_superionic(

@@ -1,4 +1,4 @@
-"""`gnome potential`: get, train, test, label, md, screen."""
+"""`gnome potential`: get, train, test, label, md, screen, classify."""
 
 from __future__ import annotations
 
@@ -110,15 +110,43 @@ def get(
     say_next(("init", "STORE", "--evaluator", name))
 
 
-@app.command()
-def test(potential: Annotated[str, typer.Argument(metavar="POTENTIAL", help=POTENTIALS)], frames: FramesArg) -> None:
-    """Compare a potential with the labels of frames."""
+@app.command("test")
+def compare(
+    potential: Annotated[str, typer.Argument(metavar="POTENTIAL", help=POTENTIALS)],
+    frames: FramesArg,
+    dynamics: Annotated[
+        bool,
+        typer.Option(
+            "--dynamics",
+            help="Also run the frame of the smallest forces: 1 ps without a thermostat, 5 ps up to 2,000 K.",
+        ),
+    ] = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Compare a potential with the labels of frames: errors, softening, and how its dynamics keeps up."""
     _set_up()
     from gnome_core.potentials.by_name import make_potential
     from gnome_core.potentials.errors import potential_errors
+    from gnome_core.potentials.nequip_potential import TrainedPotential
+    from pipelines.errors import UserError
     from pipelines.potentials.read_frames import read_frames
 
-    _print_errors(potential_errors(make_potential(potential), read_frames(frames)))
+    made = make_potential(potential)
+    if dynamics and not isinstance(made, TrainedPotential):
+        raise UserError(f"{potential}: molecular dynamics needs a trained potential (pretrained, FILE.npz)")
+    labelled = read_frames(frames)
+    errors = potential_errors(made, labelled)
+    _print_errors(errors)
+    if "force_slope" in errors:
+        typer.echo(f"softening: predicted forces are {errors['force_slope']:.3f} of the labels' (slope; 1 is right)")
+    if dynamics and isinstance(made, TrainedPotential):
+        from gnome_core.potentials.endurance import endurance
+
+        calmest = min(range(len(labelled)), key=lambda i: abs(labelled.forces[i]).max())
+        ran = endurance(labelled.crystals[calmest], made, seed)
+        typer.echo(f"drift without a thermostat: {ran.drift:+.3f} meV/atom/ps, {ran.n_atoms} atoms at 300 K")
+        lived = "all of it" if ran.stopped is None else ran.stopped
+        typer.echo(f"up to 2,000 K: {ran.hot_time:.2f} of {ran.hot_planned:g} ps, {lived}")
 
 
 @app.command()
@@ -280,6 +308,52 @@ def screen(
             sigma = "-" if row["conductivity"] is None else f"{row['conductivity']:.3g} mS/cm"
             typer.echo(printable(f"{formulas[row['id']]:16} {row['ion']:3} {sigma:>14}  {verdict(row)}"))
     typer.echo(out / "screen.html")
+
+
+@app.command()
+def classify(
+    table: Annotated[
+        Path,
+        typer.Argument(metavar="TABLE", help="CSV or Parquet: id, a crystal, conductivity (mS/cm at 1,000 K); ion."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of trajectories and of the tables.")],
+    potential: PotentialOption = "pretrained",
+    config: PotentialConfigOption = None,
+    skip: Annotated[float, typer.Option(min=0, help="ps left out at the start of each run.")] = 10.0,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Call materials superionic or not by a potential's dynamics at 1,000 K, beside references such as AIMD's."""
+    flags = _set_up(beam_options)
+    from rich.console import Console
+
+    from gnome_core.crystals.writers import write_parquet
+    from gnome_core.spreadsheets import write_csv
+    from pipelines.beam.progress import shown
+    from pipelines.cli.outputs import check_output, writing
+    from pipelines.cli.terminal import printable
+    from pipelines.potentials.classification import agreement, read_references
+    from pipelines.potentials.config import load_potential_config
+    from pipelines.potentials.superionic_screen import CLASSIFIED_AT
+    from pipelines.potentials.superionic_screen import screen as run
+
+    settings = load_potential_config(str(config) if config else None)
+    references = read_references(table)
+    check_output(output, folder=True)
+    with shown(Console(stderr=True)) as begin:
+        begin("classify")
+        results = run(references, str(output), potential, settings.md, [CLASSIFIED_AT], skip, settings.seed, flags)
+    analysis = agreement(references, results)
+    materials = analysis.tables["materials"]
+    with writing(output):
+        write_csv(materials, output / "classification.csv")
+        write_parquet(materials, output / "classification.parquet")
+    for row in materials.to_pylist():
+        sigma = "-" if row["conductivity"] is None else f"{row['conductivity']:.3g}"
+        told = f"{row['formula']:16} {row['ion']:3} {row['reference_conductivity']:>10.3g} {sigma:>10} mS/cm"
+        typer.echo(printable(f"{told}  {row['verdict']}"))
+    for label, value in analysis.summary.items():
+        typer.echo(f"{label:45} {'-' if value is None else f'{value:.3g}' if isinstance(value, float) else value}")
+    typer.echo(output / "classification.csv")
 
 
 def _set_up(beam_options: list[str] | None = None) -> list[str]:

@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 import pyarrow.compute as pc
 
 from gnome_core.analysis.confirmation import PREFIX
+from gnome_core.analysis.phase_separation import NEW as NEW_CRYSTALS
+from gnome_core.analysis.phase_separation import SNAPSHOT
 from gnome_core.analysis.result import Analysis
 from gnome_core.matching.novelty import NEW as UNKNOWN
 from pipelines.report.labels import formula_html
@@ -85,6 +87,22 @@ def _displaced(analysis: Analysis) -> list[Picture]:
         _add_histogram(figure, 1000 * rows["e_above_hull"].to_numpy(), edges, f"round {round_}", round_color(round_))
     figure.update_layout(barmode="stack")
     return [("How far above the hull displaced entries are now, by the round that displaced them", figure)]
+
+
+def _phase_separation(analysis: Analysis) -> list[Picture]:
+    """One picture a number of elements that both have, shares of crystals rather than counts."""
+    crystals, drawn = analysis.tables["crystals"], []
+    for k in sorted(set(crystals["elements"].to_pylist())):
+        own = crystals.filter(pc.equal(crystals["elements"], k))
+        figure = new_figure("phase-separation energy (meV/atom)", "share of crystals (%)", barmode="overlay")
+        edges = np.histogram_bin_edges(1000 * own["phase_separation_energy"].to_numpy(), bins=40)
+        for of, name, color in ((SNAPSHOT, "snapshot", KNOWN), (NEW_CRYSTALS, "new", NEW)):
+            energies = 1000 * own.filter(pc.equal(own["of"], of))["phase_separation_energy"].to_numpy()
+            if len(energies):
+                _add_histogram(figure, energies, edges, f"{name} ({len(energies)})", color, share=True)
+        figure.update_traces(opacity=0.65)
+        drawn.append((f"Phase-separation energies of stable crystals of {k} elements", figure))
+    return drawn
 
 
 def _prototypes(analysis: Analysis) -> list[Picture]:
@@ -252,6 +270,22 @@ def _novelty(analysis: Analysis) -> list[Picture]:
     return [("What the other collection does not hold", _whole_numbers(figure, "y", max(counts)))]
 
 
+def _additions(analysis: Analysis) -> list[Picture]:
+    table = analysis.tables["counts"]
+    figure = new_figure("number of elements", "compositions", barmode="group")
+    for column, name, color in (
+        ("snapshot", "stable in the snapshot", KNOWN),
+        ("new_stable", "new and stable here", MODEL),
+        ("added", "added by the other collection", RANDOM),
+        ("found", "of these found here", NEW),
+        ("same_structure", "with the same structure", PRECISION),
+    ):
+        figure.add_bar(x=table["elements"].to_pylist(), y=table[column].to_pylist(), name=name, marker_color=color)
+    figure.update_xaxes(type="category")
+    most = max(max(table[name].to_pylist()) for name in table.column_names[1:])
+    return [("Compositions here and in the other collection", _whole_numbers(figure, "y", most))]
+
+
 def _replay(analysis: Analysis) -> list[Picture]:
     """Stable crystals found against evaluations and against estimated cost: mean of the campaigns, and their range."""
     rows = analysis.tables["curves"].to_pylist()
@@ -292,9 +326,12 @@ def _replay(analysis: Analysis) -> list[Picture]:
     return drawn
 
 
-def _add_histogram(figure: go.Figure, values: np.ndarray, edges: np.ndarray, name: str, color: str) -> None:
-    """Bars of the counts between the edges; drawn as bars, for the page's plotly.js has no histograms."""
-    counts, _ = np.histogram(values, edges)
+def _add_histogram(
+    figure: go.Figure, values: np.ndarray, edges: np.ndarray, name: str, color: str, share: bool = False
+) -> None:
+    """Bars of the counts between the edges, or their shares in %; drawn as bars, for the page's plotly.js has no
+    histograms."""
+    counts = np.histogram(values, edges)[0] * (100 / len(values) if share else 1)
     middles = (edges[1:] + edges[:-1]) / 2
     figure.add_bar(x=middles.tolist(), y=counts.tolist(), width=np.diff(edges).tolist(), name=name, marker_color=color)
 
@@ -311,6 +348,7 @@ FIGURES: Mapping[str, Callable[[Analysis], list[Picture]]] = {
     "discovery": _discovery,
     "growth": _growth,
     "displaced": _displaced,
+    "phase-separation": _phase_separation,
     "prototypes": _prototypes,
     "layered": _layered,
     "li-conductors": _li_conductors,
@@ -319,5 +357,6 @@ FIGURES: Mapping[str, Callable[[Analysis], list[Picture]]] = {
     "experimental": _experimental,
     "r2scan": _r2scan,
     "novelty": _novelty,
+    "additions": _additions,
     "replay": _replay,
 }

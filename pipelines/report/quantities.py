@@ -28,7 +28,7 @@ _NAMES = (
     (re.compile(r"e_form_per_atom|predicted_e_form|e_form|energy_per_atom"), FORMATION),
     (
         re.compile(
-            r"e_above_\w+|\w*mae|\w*rmse|mean absolute error|phase_separation_energy|fitted"
+            r"e_above_\w+|\w*mae|\w*rmse|mean absolute error|phase_separation_energy\w*|fitted"
             r"|error at ten times the newest size"
         ),
         DIFFERENCE,

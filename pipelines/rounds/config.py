@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # settings are read in a moment, without pyarrow
     from pipelines.store.store import Store
 
 SEARCH = "random_search"  # the generator of the compositional framework
+LEAST_SEARCHED = 100  # compositions that were searched, below which they alone teach nothing
 
 
 class ScoringConfig(Section):
@@ -96,7 +97,10 @@ class SelectionConfig(Section):
         10, ge=1, le=1_000_000_000, description="candidates of one chemical system that may be evaluated"
     )
     parents_within: float = Field(
-        0.1, ge=0, le=1e6, description="eV/atom above the hull up to which an entry is a parent"
+        0.1,
+        ge=0,
+        le=1e6,
+        description="eV/atom above the hull up to which an entry is a parent; 0 = the stable ones alone (the paper's)",
     )
 
 
@@ -208,6 +212,11 @@ class CompositionalSettings(Section):
         ge=1,
         le=1_000_000,
         description="converged random structures that a composition's lowest energy needs to be a label",
+    )
+    snapshot_labels: bool = Field(
+        True,
+        description="whether compositions of the snapshot, and of crystals made from parents, are labels; false: those "
+        f"that were searched alone (the paper's), once there are {LEAST_SEARCHED} of them",
     )
     model: CompositionalConfig = Field(CompositionalConfig(), description="the compositional network")
     training: MemberTrainingConfig = Field(

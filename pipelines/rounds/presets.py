@@ -23,7 +23,7 @@ class Preset:
 _BALANCED = {"oxidation_rule": True}
 # Of both frameworks.
 _NETWORK = PAPER.model_dump(exclude_defaults=True)
-_TRAINING = {"first": "scratch", **PAPER_TRAINING.model_dump(exclude_unset=True)}
+_TRAINING = {"first": "scratch", "init": "scratch", **PAPER_TRAINING.model_dump(exclude_unset=True)}
 
 PRESETS = {
     "tiny": Preset(
@@ -72,7 +72,12 @@ PRESETS = {
                 "max_candidates": 1_000_000_000,
                 "cascade": {"enabled": False},
             },
-            "selection": {"threshold": 0.05, "clustered_per_formula": 100, "budget": 10_000},
+            "selection": {
+                "threshold": 0.05,
+                "clustered_per_formula": 100,
+                "budget": 10_000,
+                "parents_within": 0.0,
+            },
             "evaluation": {"evaluator": "vasp"},
             "training": _TRAINING,
             "compositional": {
@@ -80,7 +85,8 @@ PRESETS = {
                 "threshold": 0.05,
                 "budget": 10_000,
                 "least_converged": 10,
-                "model": _NETWORK,
+                "snapshot_labels": False,
+                "model": {**_NETWORK, "ratio": "weight"},
                 "training": _TRAINING,
             },
         },

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
-from gnome_core.stability.hull import Hull
+from gnome_core.stability.hull import ON_HULL, Hull
 from pipelines.beam import tags
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.reading.committed import HULL_FILE, committed, hull_until, labels_of, once_per_commit
@@ -102,7 +102,8 @@ def _committed_hull(store: Store, round_: int) -> tuple[Hull, np.ndarray]:
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class MeasureEntries(beam.DoFn):
-    """ENTRY_SCHEMA -> HULL_SCHEMA; entries at most `parents_within` eV/atom above the hull go to the tag PARENTS."""
+    """ENTRY_SCHEMA -> HULL_SCHEMA; entries at most `parents_within` eV/atom above the hull, and all that count as on
+    it, go to the tag PARENTS."""
 
     def __init__(self, root: str, round_: int, parents_within: float):
         self.root, self.round, self.parents_within = root, round_, parents_within
@@ -123,7 +124,7 @@ class MeasureEntries(beam.DoFn):
             "on_hull": columns.on_hull[rows],
         }
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, entries.num_rows))
-        near = entries.filter(pa.array(above <= self.parents_within))
+        near = entries.filter(pa.array(above <= max(self.parents_within, ON_HULL)))
         if near.num_rows:
             yield beam.pvalue.TaggedOutput(PARENTS, ParentTable.from_entries(near).to_batch())
         yield pa.RecordBatch.from_arrays([pa.array(measured[n]) for n in HULL_SCHEMA.names], schema=HULL_SCHEMA)

@@ -23,6 +23,7 @@ from gnome_core.generation.recipe import RECIPE_SCHEMA, cell_atoms, recipe_diges
 from gnome_core.models.shipped import Framework
 from pipelines.beam import tags
 from pipelines.reading.schemas import CONVERGENCE_SCHEMA
+from pipelines.rounds.config import LEAST_SEARCHED
 
 CONVERGENCE = "convergence"  # side output: (formula, (runs, converged, lowest energy))
 
@@ -141,4 +142,20 @@ def composition_labels(entries: pa.Table, jobs: pa.Table, least_converged: int) 
         energies[lowest],
         np.array([formula not in rows for formula in formulas], bool),
         len(runs) - len(enough),
+    )
+
+
+def labels_used(labels: CompositionLabels, snapshot_labels: bool) -> CompositionLabels:
+    """What the ensemble learns from: all, or, without snapshot_labels, those that were searched alone.
+
+    As long as fewer than LEAST_SEARCHED were searched, all: a first round has no others.
+    """
+    if snapshot_labels or labels.searched.sum() < LEAST_SEARCHED:
+        return labels
+    rows = np.flatnonzero(labels.searched)
+    return labels._replace(
+        formulas=[labels.formulas[row] for row in rows],
+        compositions=labels.compositions[rows],
+        e_form=labels.e_form[rows],
+        searched=labels.searched[rows],
     )

@@ -41,7 +41,7 @@ from pipelines.reading.schemas import MEMBER_SCHEMA
 from pipelines.rounds.config import MemberTrainingConfig, RoundConfig, derived_seed
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import WriteManifest, run_job
-from pipelines.stages.searched_compositions import composition_labels
+from pipelines.stages.searched_compositions import composition_labels, labels_used
 from pipelines.stages.train_folder import training_folder
 from pipelines.store.digests import json_digest
 from pipelines.store.records import FileStat, Manifest
@@ -144,15 +144,15 @@ class Dataset:
 
 
 @once_per_commit(lambda root, round_, *_: [labels_of(round_)])
-def composition_dataset(root: str, round_: int, withhold: bool, least_converged: int) -> Dataset:
+def composition_dataset(root: str, round_: int, withhold: bool, least_converged: int, snapshot_labels: bool) -> Dataset:
     """The lowest energies of all compositions labelled up to a round, less those of the withheld systems if `withhold`.
 
-    Those of random structures count where at least `least_converged` converged.
+    Those of random structures count where at least `least_converged` converged. snapshot_labels: see `labels_used`.
     """
     store = Store(root)
     entries = entries_until(store, round_, ["formula", "chemsys", "numbers", "e_form_per_atom", "job"])
     jobs = all_proposals(store, round_, ["id", "generator"])
-    labels = composition_labels(_kept(entries, withhold), jobs, least_converged)
+    labels = labels_used(composition_labels(_kept(entries, withhold), jobs, least_converged), snapshot_labels)
     counts = {
         "composition_labels": len(labels.formulas),
         "composition_labels_searched": int(labels.searched.sum()),
@@ -212,7 +212,8 @@ def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) 
     withhold = withholds(config.holdout, *([snapshot] if isinstance(snapshot, str) else snapshot))
     if framework == "structural":
         return dataset(root, round_, withhold, config.model.cutoff, config.shipped_candidates)
-    return composition_dataset(root, round_, withhold, config.compositional.least_converged)
+    own = config.compositional
+    return composition_dataset(root, round_, withhold, own.least_converged, own.snapshot_labels)
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)

@@ -4,15 +4,21 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from gnome_core.analysis import confirmation
+from gnome_core.analysis.confirmation import Opinion
 from gnome_core.analysis.credibility import STEPS
 from gnome_core.analysis.result import Analysis
 from pipelines.analyses import ANALYSES, FROM_STORE, Inputs, Options, run_analysis
+from pipelines.errors import UserError
 from pipelines.reading.analyses import keep_analysis, kept_analyses, load_analyses, load_analysis
-from pipelines.reading.entries import measured_entries
+from pipelines.reading.committed import references
+from pipelines.reading.entries import measured_entries, newest_hull
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 from tests.gnome_core.analysis.test_lithium import measurements
@@ -114,6 +120,39 @@ def test_novelty_against_a_table_and_against_the_store_itself(store, tmp_path):
     assert itself.returncode == 0, itself.stderr
     novelty = load_analysis(Store(str(store)), "novelty").analysis
     assert novelty.summary["known structure"] == novelty.summary["crystals"] > 0
+
+
+def test_r2scan_by_the_potential_where_no_results_are_given(store, tmp_path):
+    opened = Store(str(store))
+    with pytest.raises(UserError, match=r"`gnome confirm .* --by chgnet-r2scan` first"):
+        run_analysis(Inputs(opened), "r2scan", Options())
+    entries, round_ = measured_entries(opened), newest_hull(opened)[1]
+    near = entries.filter(pc.less_equal(entries["e_above_hull"], 0.05))
+    chosen = np.flatnonzero(pc.and_(pc.greater(near["round"], 0), near["on_hull"]).to_numpy())
+    assert len(chosen)
+    # What the judge says is the store's own energies, but of one discovery, which it puts far too high.
+    energies = np.add(near["energy_per_atom"].to_numpy(), near["correction_per_atom"].to_numpy())
+    energies[chosen[0]] += 5.0
+    opinion = Opinion("chgnet-r2scan", references(str(store)), energies, ["done"] * len(near), [""] * len(near))
+    keep_analysis(opened, confirmation.analyse(near, chosen, np.ones(len(near), bool), opinion), round_)
+    analysis = run_analysis(Inputs(opened), "r2scan", Options())
+    assert analysis.summary["stable crystals with results"] == len(chosen)
+    assert analysis.summary["still stable"] == len(chosen) - 1
+    assert "chgnet-r2scan, which learnt r2SCAN, and none of DFT" in analysis.notes[0]
+
+
+def test_additions_of_a_table_and_of_another_store(store, tmp_path):
+    entries = measured_entries(Store(str(store)))
+    new = entries.filter(pc.greater(entries["round"], 0))
+    pq.write_table(new.slice(0, 2), tmp_path / "later.parquet")
+    done = gnome("analyse", str(store), "additions", "--against", str(tmp_path / "later.parquet"))
+    assert done.returncode == 0, done.stderr
+    kept = load_analysis(Store(str(store)), "additions").analysis
+    snapshot = set(entries.filter(pc.equal(entries["round"], 0))["formula"].to_pylist())
+    beyond = set(new.slice(0, 2)["formula"].to_pylist()) - snapshot
+    assert kept.summary["of these found by the rounds"] == kept.summary["of these the same structure"] == len(beyond)
+    itself = run_analysis(Inputs(Store(str(store))), "additions", Options(against=str(store)))
+    assert itself.summary["their crystals"] == sum(entries["on_hull"].to_pylist())
 
 
 def test_r2scan_results_and_band_gaps_from_tables(store, tmp_path):

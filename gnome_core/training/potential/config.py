@@ -32,7 +32,12 @@ class PotentialTrainingConfig(Section):
     plateau_epochs: int = Field(10, ge=1, le=100_000, description="epochs of patience of the plateau schedule")
     loss: Literal["huber", "l2"] = Field("huber", description="huber: see `huber_delta`; l2: half the squared error")
     energy_weight: float = Field(1.0, ge=0, le=1e6, description="of the loss on eV/atom")
-    force_weight: float = Field(1.0, ge=0, le=1e6, description="of the loss on eV/Å, mean over components")
+    force_weight: float = Field(1.0, ge=0, le=1e6, description="of the loss on eV/Å; see `force_loss`")
+    force_loss: Literal["mean", "sum"] = Field(
+        "mean",
+        description="mean: over all force components of a batch; sum: over those of a frame, then the mean over frames "
+        "(the paper's; of n atoms it weighs 3n times as much)",
+    )
     stress_weight: float = Field(
         0.0, ge=0, le=1e6, description="of the loss on the virial, eV/atom, mean over components"
     )
@@ -53,6 +58,11 @@ class PotentialTrainingConfig(Section):
         "frames, then trained with the network; references: its reference phase and one constant for all atoms, both "
         "fixed, so that the network learns formation energies",
     )
+    scale: Literal["forces", "energies"] = Field(
+        "forces",
+        description="what the network's energies of atoms are multiplied by. forces: the root mean square of the force "
+        "components; energies: the standard deviation of the energies per atom above the shifts (the paper's)",
+    )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the frames that validates, whole relaxations")
     validate_every: int = Field(5, ge=1, le=100_000, description="epochs")
     checkpoint_every: int = Field(
@@ -67,7 +77,9 @@ class PotentialTrainingConfig(Section):
 
 
 # Nature 624, 80 (2023), Methods: Huber losses with delta 0.01, Adam at 2e-3, after 23 million steps 2e-4, after 11
-# million more 5e-5, for 2.43 million more; batches of 16 first frames and 16 of all, formation energies.
+# million more 5e-5, for 2.43 million more; batches of 16 first frames and 16 of all, formation energies; force losses
+# summed over atoms (its Eq. 1), outputs scaled and shifted by deviation and mean of the energies per atom. Steps fall
+# at these shares of whatever number of epochs.
 PAPER_POTENTIAL = PotentialTrainingConfig(
     batch_size=32,
     learning_rate=2e-3,
@@ -75,6 +87,8 @@ PAPER_POTENTIAL = PotentialTrainingConfig(
     drops=(23 / 36.43, 34 / 36.43),
     factor=(0.1, 0.25),
     force_weight=0.05,
+    force_loss="sum",
+    scale="energies",
     huber_delta=0.01,
     ema_decay=0.0,
     first_frames=0.5,

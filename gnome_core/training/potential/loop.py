@@ -175,8 +175,10 @@ def _set_up(
     network = NequIP(model)
     shifts = starting_shifts(train, model.levels, training, references)
     data = FrameGraphs(train, model.cutoff, shifts, training.batch_size)
-    variables = start[0] if start is not None else _initial_variables(network, data, seed)
-    residual = data.energy * data.n_atoms - _network_energies(network, variables, data)
+    variables = start[0] if start is not None else _initial_variables(network, data, seed, training)
+    residual = data.energy * data.n_atoms
+    if start is not None or training.scale == "forces":  # the paper's constant is the mean of the labels alone
+        residual = residual - _network_energies(network, variables, data)
     shifts = explain_the_rest(train, shifts, residual, training)
     # An element, or a level of theory, that only validating frames have has no energy zero.
     val = val.take(
@@ -231,15 +233,17 @@ def _export(of: _PotentialTraining, trained: Trained[PotentialState], path: Path
     return PotentialResult(str(path), record.n_train, record.n_val, errors, trained.epochs, curve)
 
 
-def _initial_variables(network: NequIP, data: FrameGraphs, seed: int) -> dict:
+def _initial_variables(network: NequIP, data: FrameGraphs, seed: int, training: PotentialTrainingConfig) -> dict:
     batch, _, _ = next(data.batches([0]))
     key = jax.random.key(int(np.random.default_rng([seed, 1]).integers(2**31)))
     params = jax.jit(network.init)(key, batch)["params"]
     edges = sum(int((np.linalg.norm(g.vectors, axis=-1) < network.config.cutoff).sum()) for g in data.graphs)
-    # Energies of the size of the forces: both then start at the size of their labels.
-    rms = float(np.sqrt(np.mean(np.concatenate([f.ravel() for f in data.frames.forces]) ** 2)))
+    if training.scale == "energies":
+        scale = float(data.energy.std())
+    else:  # energies of the size of the forces: both then start at the size of their labels
+        scale = float(np.sqrt(np.mean(np.concatenate([f.ravel() for f in data.frames.forces]) ** 2)))
     statistics = {
-        "scale": jnp.float32(rms or 1.0),
+        "scale": jnp.float32(scale or 1.0),
         "neighbors": jnp.float32(network.config.neighbors or max(edges / data.n_atoms.sum(), 1.0)),
     }
     return {"params": params, "statistics": statistics}

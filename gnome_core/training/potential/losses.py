@@ -28,7 +28,11 @@ def row_losses(training: PotentialTrainingConfig, errors: jax.Array) -> jax.Arra
 def batch_loss(
     training: PotentialTrainingConfig, prediction: Prediction, batch: EdgeBatch, targets: Targets
 ) -> jax.Array:
-    """The training loss of one batch, without that on Hessian rows."""
+    """The training loss of one batch, without that on Hessian rows.
+
+    With force_loss = "sum" it is Eq. 1 of the paper's Methods (Nature 624, 80, 2023): the mean over graphs of the loss
+    on the energy per atom, and of the losses on force components summed over the atoms of a graph.
+    """
 
     def mean(errors: jax.Array, weights: jax.Array | np.ndarray) -> jax.Array:
         return (row_losses(training, errors) * weights).sum() / jnp.maximum(weights.sum(), 1)
@@ -36,11 +40,19 @@ def batch_loss(
     n_graphs = len(batch.n_atoms)
     energy = segment_sum(prediction.atoms, batch.graph, n_graphs) / batch.n_atoms
     loss = training.energy_weight * mean(energy - targets.energy, targets.graph)
-    loss += training.force_weight * mean(prediction.forces - targets.forces, targets.atom)
+    loss += training.force_weight * _force_loss(training, prediction.forces - targets.forces, targets)
     if training.stress_weight:
         virial = prediction.virials / batch.n_atoms[:, None, None]
         loss += training.stress_weight * mean(virial - targets.virial, targets.virial_known)
     return loss
+
+
+def _force_loss(training: PotentialTrainingConfig, errors: jax.Array, targets: Targets) -> jax.Array:
+    """Of errors (N, 3) eV/Å."""
+    total = (row_losses(training, errors) * targets.atom).sum()  # of means over the three components
+    if training.force_loss == "sum":
+        return errors.shape[1] * total / jnp.maximum(targets.graph.sum(), 1)
+    return total / jnp.maximum(targets.atom.sum(), 1)
 
 
 _batch_loss = jax.jit(batch_loss, static_argnums=0)

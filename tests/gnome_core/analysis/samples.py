@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from pymatgen.core import Composition
 
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, record_batch
 from gnome_core.crystals.crystal import Crystal
@@ -54,9 +55,19 @@ def entries_of(
     return measured(table, table)
 
 
-def measured(entries: pa.Table, against: pa.Table) -> pa.Table:
-    """`entries` with e_above_hull and on_hull of the hull of `against`, which holds them."""
+def measured(entries: pa.Table, against: pa.Table, snapshot: pa.Table | None = None) -> pa.Table:
+    """`entries` with e_above_hull and on_hull of the hull of `against`, which holds them.
+
+    snapshot: with it e_above_hull_snapshot, of the hull of these, and phase_separation_energy too.
+    """
     hull = Hull.from_table(against)
     rows = [hull.ids.index(id_).as_py() for id_ in entries["id"]]
+    if snapshot is not None:
+        above = Hull.from_table(snapshot).e_above_hull(
+            atom_counts(entries["numbers"]), entries["e_form_per_atom"].to_numpy()
+        )
+        entries = entries.append_column("e_above_hull_snapshot", pa.array(above))
+        separation = hull.entry_e_above_others(without_polymorphs=True)[rows]
+        entries = entries.append_column("phase_separation_energy", pa.array(separation, from_pandas=True))
     entries = entries.append_column("e_above_hull", pa.array(hull.entry_e_above_hull()[rows]))
     return entries.append_column("on_hull", pa.array(hull.stable_mask()[rows]))

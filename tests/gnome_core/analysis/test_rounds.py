@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gnome_core.analysis import discovery, displaced, growth, scaling
+from gnome_core.analysis import discovery, displaced, growth, phase_separation, scaling
 from gnome_core.stability.hull import Hull
 from tests.gnome_core.analysis.samples import any_cell, entries_of, measured
 
@@ -33,7 +33,27 @@ def test_discovery_by_round_and_number_of_elements():
     assert rows["elements", "2"]["evaluated"] == 4
     assert rows["round, elements", "2, 2"]["hit_rate_model"] == 0.5
     assert analysis.summary["evaluated"] == 6
+    assert not any("five" in name for name in analysis.summary), "no such crystal was evaluated"
     assert analysis.summary["MAE (eV/atom)"] == pytest.approx((0.02 + 0.2 + 0 + 0.1 + 0) / 5)
+
+
+def test_five_and_more_elements_are_counted_together():
+    systems = ["Li-O", "A-B-C-D-E", "A-B-C-D-E", "A-B-C-D-E-F"]
+    jobs = pa.table(
+        {
+            "round": pa.array([1] * 4, pa.int32()),
+            "chemsys": systems,
+            "selected_by_model": [True] * 4,
+            "selected_by_random": [False] * 4,
+            "predicted_e_form": [-1.0] * 4,
+            "e_form": [-1.0] * 4,
+            "e_above_hull": [0.1, -0.1, 0.2, -0.1],
+        }
+    )
+    analysis = discovery.analyse(jobs)
+    (row,) = (row for row in analysis.tables["metrics"].to_pylist() if row["group"] == "five and more elements")
+    assert (row["evaluated"], row["stable"]) == (3, 2)
+    assert analysis.summary["hit rate, five and more elements"] == row["hit_rate_model"] == pytest.approx(2 / 3)
 
 
 @pytest.fixture
@@ -48,7 +68,7 @@ def rounds():
     hulls = {}
     for round_ in (0, 1, 2):
         known = entries.filter(np.array(found) <= round_)
-        hulls[round_] = measured(known, known)
+        hulls[round_] = measured(known, known, entries.filter(np.array(found) == 0))
     return hulls, Hull.from_table(entries)
 
 
@@ -60,6 +80,37 @@ def test_growth_counts_what_is_on_each_rounds_hull(rounds):
     assert [counts[r, 2]["stable_found_in_round"] for r in (0, 1, 2)] == [0, 1, 1]
     assert all(counts[r, 1]["stable"] == 2 for r in (0, 1, 2))
     assert analysis.summary["of these new"] == 2
+    # LiO2 and Li2O2 are below the line from Li2O to LiO3; one of them would be enough on the hull of all.
+    assert [counts[r, 2]["new_below_snapshot"] for r in (0, 1, 2)] == [0, 1, 2]
+    assert (analysis.summary["new, stable against the snapshot"], analysis.summary["their compositions"]) == (2, 2)
+
+
+def test_what_a_later_round_displaces_stays_stable_against_the_snapshot():
+    """GNoME's 2.2 million beside its 381,000: two structures of one composition and one that is displaced."""
+    formulas = ["Li", "O2", "Li2O2", "Li4O4", "LiO2"]
+    entries = entries_of([any_cell(f) for f in formulas], [0, 0, -1.0, -0.9, -1.5], [0, 0, 1, 1, 2], formulas)
+    plain = entries.drop_columns(["e_above_hull", "on_hull"])
+    snapshot = plain.slice(0, 2)
+    analysis = growth.analyse({0: measured(snapshot, snapshot, snapshot), 2: measured(plain, plain, snapshot)})
+    assert analysis.summary["of these new"] == 1  # Li2O2 lies above the line from Li to LiO2
+    assert (analysis.summary["new, stable against the snapshot"], analysis.summary["their compositions"]) == (3, 2)
+
+
+def test_phase_separation_of_discoveries_beside_the_snapshots_on_its_own_hull(rounds):
+    hulls, _ = rounds
+    analysis = phase_separation.analyse(hulls[0], hulls[2])
+    rows = {(row["elements"], row["of"]): row for row in analysis.tables["distribution"].to_pylist()}
+    assert set(rows) == {(2, "snapshot"), (2, "new")}
+    energies = {row["id"]: row["phase_separation_energy"] for row in analysis.tables["crystals"].to_pylist()}
+    # Without Li2O its composition is Li and LiO3: 4/9 of the atoms of LiO3 per atom of Li2O.
+    assert energies["Li2O"] == pytest.approx(-1.0 + 0.55 * 4 / 9)
+    # On the hull of all, without LiO2: O2 and Li2O2, 2/3 of its atoms.
+    assert energies["LiO2"] == pytest.approx(-1.3 + 1.6 * 2 / 3)
+    assert rows[2, "new"]["crystals"] == rows[2, "snapshot"]["crystals"] == 2
+    assert rows[2, "new"]["phase_separation_energy"] == pytest.approx((energies["LiO2"] + energies["Li2O2"]) / 2)
+    assert 0 < rows[2, "new"]["distance_to_snapshot"] <= 1
+    assert rows[2, "snapshot"]["distance_to_snapshot"] is None
+    assert analysis.summary["new, median, four elements (meV/atom)"] is None
 
 
 def test_displaced_entries_name_the_round_and_what_displaced_them(rounds):

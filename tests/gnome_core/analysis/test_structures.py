@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gnome_core.analysis import experimental, layered, li_mn_oxides, novelty, prototypes, r2scan
+from gnome_core.analysis import additions, experimental, layered, li_mn_oxides, novelty, prototypes, r2scan
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.crystal import Crystal
 from tests.gnome_core.analysis.samples import MOS2, any_cell, entries_of, rock_salt
@@ -91,6 +91,37 @@ def test_experimental_files_against_stable_crystals(cif_folder):
     assert rows["mgcao.cif"]["ordered"] is False
     assert rows["broken.cif"]["status"] == "unreadable_file"
     assert list(analysis.summary.values()) == [5, 4, 3, 2, 2, 3]
+
+
+def test_matches_are_dated_by_their_first_publication(cif_folder):
+    text = (cif_folder / "mgo.cif").read_text()
+    (cif_folder / "mgo.cif").write_text(
+        text + "_audit_creation_date 1999-01-01\nloop_\n_citation_id\n_citation_year\n1 2022\n2 2021\n"
+    )
+    (cif_folder / "mgcao.cif").write_text((cif_folder / "mgcao.cif").read_text() + "_audit_creation_date 2015-05-03\n")
+    crystals = [single(12), single(8), rock_salt(12, 8)]
+    analysis = experimental.analyse(entries_of(crystals, [0, 0, -1.0], [0, 0, 1]), cif_folder, since=2021)
+    years = {row["file"]: row["year"] for row in analysis.tables["files"].to_pylist()}
+    assert (years["mgo.cif"], years["mgcao.cif"], years["cao.cif"]) == (2021, 2015, None)
+    assert analysis.summary["structure found, default"] == 2
+    assert (analysis.summary["of these since 2021"], analysis.summary["of these without a year"]) == (1, 0)
+
+
+def test_additions_of_another_collection_that_the_rounds_found_too():
+    crystals = [single(12), single(8), single(20), rock_salt(12, 8), rock_salt(20, 8), CESIUM_CHLORIDE]
+    entries = entries_of(crystals, [0, 0, 0, -1.0, -1.2, -0.9], [0, 0, 0, 0, 1, 1])
+    first = entries.filter(pa.array([round_ == 0 for round_ in entries["round"].to_pylist()]))
+    theirs = entries_of(
+        [rock_salt(20, 8, 4.8), CESIUM_CHLORIDE, rock_salt(11, 17)], [0.0] * 3, [0] * 3, ["icsd-1", "icsd-2", "icsd-3"]
+    )
+    analysis = additions.analyse(entries, first, theirs)
+    rows = {row["formula"]: row for row in analysis.tables["compositions"].to_pylist()}
+    assert set(rows) == {"CaO", "NaCl"}, "MgO is a composition of the snapshot, in whatever structure"
+    assert (rows["CaO"]["id"], rows["CaO"]["same_structure"], rows["CaO"]["on_hull"]) == ("e4", True, True)
+    assert (rows["NaCl"]["found"], rows["NaCl"]["id"]) == (False, None)
+    assert analysis.summary["share with the same structure"] == 1.0
+    (two,) = (row for row in analysis.tables["counts"].to_pylist() if row["elements"] == 2)
+    assert (two["snapshot"], two["new_stable"], two["added"], two["found"]) == (1, 1, 2, 1)
 
 
 def test_a_folder_without_cif_files_is_named(tmp_path):

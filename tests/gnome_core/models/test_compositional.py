@@ -64,6 +64,26 @@ def test_edges_join_all_pairs_of_elements(energies):
     assert np.abs(silent - energies(table(*FORMULAS))).min() > 1e-4
 
 
+def test_nodes_of_the_paper_are_vectors_times_their_ratio():
+    """Without messages a composition's energy is one update of the mean of its nodes: that of its ratios alone."""
+    network = CompositionalGNN(CompositionalConfig(width=8, ratio="weight", element_properties=False))
+    formulas = table({3: 1, 8: 1}, {3: 2, 8: 1}, {3: 4, 8: 2})
+    batch = next(batches(compositional_graphs(formulas), np.arange(3), np.ones(3)))[1]
+    variables = jax.jit(network.init)(jax.random.key(1), batch)
+    assert "ratio" not in variables["params"]
+    energies = np.asarray(network.apply(variables, batch))[:3]
+    assert energies[1] == pytest.approx(energies[2], abs=1e-6)
+    assert abs(energies[0] - energies[1]) > 1e-4
+    # One vector twice as long and the ratio half as large are the same node.
+    vectors = variables["params"]["embedding"]["elements"]
+    one = next(batches(compositional_graphs(table({3: 1})), np.zeros(1, int), np.ones(1)))[1]
+    doubled = {**variables, "params": {**variables["params"], "embedding": {"elements": vectors.at[8].set(vectors[3])}}}
+    halves = np.asarray(network.apply(doubled, next(batches(compositional_graphs(table({3: 1, 8: 1})), np.zeros(1, int),
+                                                            np.ones(1)))[1]))  # fmt: skip
+    short = {**variables, "params": {**variables["params"], "embedding": {"elements": vectors.at[3].multiply(0.5)}}}
+    np.testing.assert_allclose(halves[0], np.asarray(network.apply(short, one))[0], atol=1e-5)
+
+
 def test_ratios_matter(energies):
     assert abs(np.diff(energies(table({3: 1, 8: 1}, {3: 2, 8: 1})))[0]) > 1e-4
 

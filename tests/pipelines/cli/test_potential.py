@@ -1,5 +1,6 @@
 """`gnome potential` from end to end on silicon and its Stillinger-Weber teacher."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,24 @@ def test_a_labelling_that_was_interrupted_repeats_no_batch(folder, monkeypatch):
     assert "12 of 18 labelled" in invoke(*label, "--copies", "5", "--rattle", "0.1")
 
 
+def test_dynamics_of_a_potential_are_told_where_it_has_any(folder, monkeypatch):
+    from gnome_core.potentials import endurance
+
+    short = {"ramp": 0.0, "duration": 0.05, "min_length": 0.0}
+    for name in ("CONSERVED", "HOT"):
+        monkeypatch.setattr(endurance, name, getattr(endurance, name).model_copy(update=short))
+    monkeypatch.setattr(endurance.endurance, "__defaults__", (0, endurance.CONSERVED, endurance.HOT))
+    told = invoke("test", folder / "si.npz", folder / "labels", "--dynamics")
+    assert re.search(r"drift without a thermostat: [+-]\d+\.\d{3} meV/atom/ps, 2 atoms", told)
+    assert re.search(r"up to 2,000 K: 0\.0\d of 0\.06 ps, ", told)
+    with pytest.raises(UserError, match="needs a trained potential"):
+        invoke("test", "stillinger-weber", folder / "labels", "--dynamics")
+
+
 def test_a_trained_potential_is_tested_tuned_and_runs(folder):
-    assert "force   MAE" in invoke("test", folder / "si.npz", folder / "labels")
+    told = invoke("test", folder / "si.npz", folder / "labels")
+    assert "force   MAE" in told
+    assert "softening: predicted forces are" in told
     tuned = ("train", folder / "labels", "-o", folder / "tuned.npz", "--from", folder / "si.npz")
     assert "validated" in invoke(*tuned, "--config", folder / "potential.toml")
     from ase.io import read, write

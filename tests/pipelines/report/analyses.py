@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from gnome_core.analysis import (
+    additions,
     credibility,
     discovery,
     displaced,
@@ -13,6 +14,7 @@ from gnome_core.analysis import (
     li_conductors,
     li_mn_oxides,
     novelty,
+    phase_separation,
     prototypes,
     r2scan,
     scaling,
@@ -34,7 +36,7 @@ def every_analysis(jobs: pa.Table) -> list[Analysis]:
     # An oxide of the snapshot that the new one displaces.
     worse = entries_of([any_cell("Li2MnNiO4")], [-1.5], [0], ["Li2MnNiO4"]).drop_columns(["e_above_hull", "on_hull"])
     first, plain = pa.concat_tables([first, worse]), pa.concat_tables([plain, worse])
-    hulls = {0: measured(first, first), 1: measured(plain, plain)}
+    hulls = {0: measured(first, first, first), 1: measured(plain, plain, first)}
     structures = entries_of([MOS2, rock_salt(12, 8)], [-1.0, -1.0], [1, 1], ["MoS2", "MgO"])
     structures = structures.set_column(structures.column_names.index("on_hull"), "on_hull", pa.array([True, True]))
     results = plain.select(["id", "numbers", "e_form_per_atom"]).append_column(
@@ -65,6 +67,7 @@ def every_analysis(jobs: pa.Table) -> list[Analysis]:
         discovery.analyse(jobs),
         growth.analyse(hulls),
         displaced.analyse(hulls, Hull.from_table(plain)),
+        phase_separation.analyse(hulls[0], hulls[1]),
         prototypes.analyse(structures),
         layered.analyse(structures),
         li_conductors.analyse(entries, Hull.from_table(plain), gaps={"LiMnNiO4": 2.0}, new_only=False),
@@ -78,4 +81,5 @@ def every_analysis(jobs: pa.Table) -> list[Analysis]:
         ),
         r2scan.analyse(hulls[1], results),
         novelty.analyse(structures, structures.slice(0, 1)),
+        additions.analyse(entries, hulls[0], structures),
     ]

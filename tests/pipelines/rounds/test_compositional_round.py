@@ -33,7 +33,7 @@ from pipelines.report.summary import search_hits
 from pipelines.rounds import driver
 from pipelines.rounds.config import RoundConfig, load_config
 from pipelines.rounds.plan import stages_of
-from pipelines.stages.searched_compositions import composition_labels
+from pipelines.stages.searched_compositions import CompositionLabels, composition_labels, labels_used
 from pipelines.store.store import Store
 from tests.pipelines.conftest import digests, killed_at
 from tools.soak import ROUND_TOML
@@ -63,6 +63,22 @@ epochs = 2
 fine_tune_epochs = 1
 """
 )
+
+
+@pytest.mark.parametrize(("searched", "left"), [(99, 105), (100, 100)])
+def test_searched_labels_alone_once_there_are_enough(searched, left):
+    """The paper trains on these alone; a first round has none."""
+    n = searched + 6
+    order = np.random.default_rng(0).permutation(n)
+    found = CompositionLabels([f"f{i}" for i in order], np.eye(95)[order % 95], 1.0 * order, order < searched, 3)
+    assert labels_used(found, True) is found
+    used = labels_used(found, False)
+    assert len(used.formulas) == len(used.compositions) == len(used.e_form) == left
+    assert used.too_few == 3
+    for row, formula in enumerate(used.formulas):
+        number = int(formula[1:])
+        assert (used.e_form[row], used.compositions[row].argmax()) == (number, number % 95)
+        assert left == n or number < searched
 
 
 @pytest.fixture(scope="module")

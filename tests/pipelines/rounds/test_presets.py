@@ -40,10 +40,17 @@ def test_the_paper_s_is_that_of_configs():
     assert settings.model == structural.model
     assert settings.model == PAPER
     assert settings.training == structural.training
+    assert (settings.scoring, settings.selection.parents_within) == (
+        structural.scoring.model_copy(update={"max_candidates": settings.scoring.max_candidates}),
+        structural.selection.parents_within,
+    )
+    assert not settings.compositional.snapshot_labels
+    assert settings.compositional.model.ratio == "weight"
     assert settings.training.settings() == PAPER_TRAINING
     assert (settings.scoring.members, settings.scoring.over_volumes) == (10, "minimum")
     assert settings.compositional.model == compositional.compositional.model
     assert settings.compositional.training == compositional.compositional.training
+    assert settings.compositional.snapshot_labels == compositional.compositional.snapshot_labels
     assert settings.generation.random_search == compositional.generation.random_search
 
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.pvalue import TaggedOutput
 
-from gnome_core.stability.hull import Hull
+from gnome_core.stability.hull import ON_HULL, Hull
 from pipelines.reading.committed import HULL_FILE, entries_until, hull_until
 from pipelines.reading.schemas import HULL_SCHEMA
+from pipelines.stages.hull import PARENTS, MeasureEntries
 from pipelines.store.records import table_files
 from pipelines.store.store import Store
 
@@ -28,6 +30,20 @@ def test_an_updated_hull_equals_one_made_anew(two_rounds, round_):
     ):
         committed = np.array(rows[column], float)[order]
         np.testing.assert_allclose(committed, expected.astype(float), atol=1e-9, equal_nan=True)
+
+
+@pytest.mark.parametrize("within", [0.0, 0.1])
+def test_parents_are_near_the_hull_or_the_stable_ones_alone(two_rounds, within):
+    store = Store(str(two_rounds))
+    stage = MeasureEntries(store.root, 2, within)
+    stage.setup()
+    (batch,) = entries_until(store, 2).to_batches()
+    outputs = [o for o in stage.process(batch) if isinstance(o, TaggedOutput) and o.tag == PARENTS]
+    parents = {id_ for output in outputs for id_ in output.value["id"].to_pylist()}
+    rows = store.read_table(store.commit(2, "hull"), "hull", HULL_SCHEMA).to_pylist()
+    assert parents == {row["id"] for row in rows if row["e_above_hull"] <= max(within, ON_HULL)}
+    assert parents >= {row["id"] for row in rows if row["on_hull"]}
+    assert len(parents) < len(rows)
 
 
 def test_workers_map_the_committed_file(two_rounds):

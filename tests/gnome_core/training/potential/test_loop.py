@@ -5,17 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gnome_core.graphs.edges import EdgeBatch
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.distillation import with_hessian_rows
 from gnome_core.potentials.files import BadPotential, load_potential
 from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_table, split_groups, with_levels
+from gnome_core.potentials.gradients import Prediction
 from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.training.epochs import TrainingDiverged
 from gnome_core.training.potential import loop
-from gnome_core.training.potential.batches import FrameGraphs, epoch_order
+from gnome_core.training.potential.batches import FrameGraphs, Targets, epoch_order
 from gnome_core.training.potential.config import PAPER_POTENTIAL, PAPER_ROBUSTNESS, PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
-from gnome_core.training.potential.losses import row_losses
+from gnome_core.training.potential.losses import batch_loss, row_losses
 from gnome_core.training.potential.shifts import explain_the_rest, fit_shifts, starting_shifts
 from gnome_core.training.potential.step import rate_factor
 from tests.gnome_core.potentials.pair_frames import ALONE, pair_frames
@@ -275,6 +277,40 @@ def test_the_papers_l2_is_its_loss_and_decays_no_weights():
     assert row_losses(PAPER_ROBUSTNESS, errors) == pytest.approx([5e-7 / 3, 7.5])
     huber = row_losses(PAPER_POTENTIAL, errors)  # 0.01 * (|error| - 0.005) beyond 0.01
     assert huber == pytest.approx([5e-7 / 3, 0.01 * (9 - 2 * 0.005) / 3], rel=1e-5)
+
+
+def test_the_papers_loss_is_its_equation_by_hand():
+    """Two crystals of one and of two atoms, and padding: Huber losses summed over atoms, averaged over crystals."""
+    energy, forces = np.array([0.005, -0.03]), np.array([[0.002, 0, 0], [0.0, 0.5, 0], [0.008, 0, -0.2]])
+
+    def huber(error):  # delta 0.01
+        return np.where(np.abs(error) <= 0.01, error**2 / 2, 0.01 * (np.abs(error) - 0.005))
+
+    by_hand = huber(energy).mean() + 0.05 * (huber(forces[:1]).sum() + huber(forces[1:]).sum()) / 2
+    batch = EdgeBatch(*[None] * len(EdgeBatch._fields))._replace(
+        graph=np.array([0, 1, 1, 2]), n_atoms=np.array([1.0, 2.0, 1.0])
+    )
+    atoms = np.array([0.005, -0.03, -0.03, 9.0])
+    prediction = Prediction(atoms, np.vstack([forces, [[7.0, 7, 7]]]), np.zeros((3, 3, 3)))
+    zero, real = np.zeros((4, 3)), np.array([1.0, 1, 1, 0])
+    targets = Targets(np.zeros(3), zero, np.zeros((3, 3, 3)), zero, zero, np.array([1.0, 1, 0]), real, np.zeros(3))
+    assert float(batch_loss(PAPER_POTENTIAL, prediction, batch, targets)) == pytest.approx(by_hand, rel=1e-5)
+    mean = PAPER_POTENTIAL.model_copy(update={"force_loss": "mean"})
+    by_hand = huber(energy).mean() + 0.05 * huber(forces).mean()
+    assert float(batch_loss(mean, prediction, batch, targets)) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_papers_outputs_are_scaled_and_shifted_by_the_energies_per_atom(frames, tmp_path):
+    few = frames.take(np.arange(12))
+    references = {29: -2.5, 47: 3.25}
+    training = TRAINING.model_copy(update={"epochs": 1, "shifts": "references", "scale": "energies"})
+    result = train_potential(
+        few, np.ones(12, bool), seed=3, model=MODEL, out_dir=tmp_path, training=training, references=references
+    )
+    variables, record = load_potential(result.path)
+    formation = (few.energies - [sum(references[int(z)] for z in c.numbers) for c in few.crystals]) / 4
+    assert variables["statistics"]["scale"] == pytest.approx(formation.std(), rel=1e-5)
+    assert record.shifts[29] - references[29] == pytest.approx(formation.mean(), abs=1e-9)
 
 
 def test_half_of_each_batch_are_first_frames_and_each_comes_about_as_often():
