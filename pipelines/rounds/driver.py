@@ -86,7 +86,8 @@ def _run_stage(
         return Finished(committed, reused=True)
 
     # Files from elsewhere may be as broken as they are.
-    limit = 1.0 if stage in ("snapshot", "generate", "evaluate") else config.max_dead_fraction
+    reads_files = stage in ("snapshot", "evaluate") or (stage == "generate" and config.generation.files)
+    limit = 1.0 if reads_files else config.max_dead_fraction
     done = store.finished_attempt(round_, stage, job_file)
     if done is None or done[1].counts.n_dead > limit * done[1].counts.n_in:
         attempt = store.launched_attempt(round_, stage, job_file) or store.new_attempt(round_, stage, job_file)

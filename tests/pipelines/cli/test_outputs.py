@@ -16,7 +16,7 @@ from gnome_core.potentials.by_name import pretrained_path
 from pipelines.cli.app import app
 from pipelines.cli.outputs import check_output, writing
 from pipelines.errors import UserError
-from tests.pipelines.conftest import gnome
+from tests.pipelines.conftest import gnome, gnome_process
 
 
 def test_missing_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -197,6 +197,6 @@ def test_a_full_disk_leaves_the_old_file_and_is_one_line(inputs, run):
 
 
 def test_what_is_written_can_go_to_a_pipe():
-    result = gnome("compositions", "LiF", "-o", "/dev/stdout")
+    result = gnome_process("compositions", "LiF", "-o", "/dev/stdout")
     assert result.returncode == 0, result.stderr
     assert "LiF\n" in result.stdout

@@ -37,6 +37,7 @@ from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
 from pipelines.rounds.plan import stages_of
 from pipelines.rounds.verify import verify
+from pipelines.stages.train import shipped_candidates
 from pipelines.store.store import Store
 from tests.gnome_core.crystals.test_readers import broken_cifs
 from tests.pipelines.conftest import digests, gnome, gnome_process, killed_at
@@ -231,7 +232,7 @@ def test_evaluated_crystals_train_relaxed_and_as_proposed(two_rounds):
             labels = set(row) - {"id", *geometry}
             assert {name: row[name] for name in labels} == {name: entry[name] for name in labels}
     members = store.read_table(store.commit(2, "train"), "members", MEMBER_SCHEMA).to_pylist()
-    expected = len(entries_until(store, 2)) + sum(map(len, tables))
+    expected = len(entries_until(store, 2)) + sum(map(len, tables)) + len(shipped_candidates(store.root))
     assert {member["n_train"] + member["n_val"] for member in members} == {expected}
 
 
@@ -260,7 +261,8 @@ def test_a_holdout_neither_trains_on_nor_proposes_withheld_systems(tiny, tmp_pat
     proposed_ = sum(map(len, proposed_entries(store, 1)))
     for round_, more in ((0, 0), (1, proposed_)):
         members = store.read_table(store.commit(round_, "train"), "members", MEMBER_SCHEMA).to_pylist()
-        assert {m["n_train"] + m["n_val"] for m in members} == {len(entries_until(store, round_)) + more - 1}
+        expected = len(entries_until(store, round_)) - 1 + more + len(shipped_candidates(store.root))
+        assert {m["n_train"] + m["n_val"] for m in members} == {expected}
 
 
 def test_a_started_round_keeps_its_settings_and_order(initialised, tiny, tmp_path):
