@@ -63,6 +63,7 @@ PRESETS = {
         {
             "framework": "both",
             "recompute": True,
+            "shipped_candidates": False,
             "part_files": 32,
             "generation": {"random_search": {"structures": 100, "volume_factors": [0.4, 1.2]}},
             "model": _NETWORK,
