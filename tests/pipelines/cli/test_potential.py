@@ -113,7 +113,7 @@ def test_dynamics_of_a_potential_are_told_where_it_has_any(folder, monkeypatch):
     monkeypatch.setattr(endurance.endurance, "__defaults__", (0, endurance.CONSERVED, endurance.HOT))
     told = invoke("test", folder / "si.npz", folder / "labels", "--dynamics")
     assert re.search(r"drift without a thermostat: [+-]\d+\.\d{3} meV/atom/ps, 2 atoms", told)
-    assert re.search(r"up to 2,000 K: 0\.0\d of 0\.06 ps, ", told)
+    assert re.search(r"up to 2,000 K: 0\.0\d of 0\.04 ps, ", told)
     with pytest.raises(UserError, match="needs a trained potential"):
         invoke("test", "stillinger-weber", folder / "labels", "--dynamics")
 

@@ -43,7 +43,7 @@ def test_parents_are_near_the_hull_or_the_stable_ones_alone(two_rounds, within):
     rows = store.read_table(store.commit(2, "hull"), "hull", HULL_SCHEMA).to_pylist()
     assert parents == {row["id"] for row in rows if row["e_above_hull"] <= max(within, ON_HULL)}
     assert parents >= {row["id"] for row in rows if row["on_hull"]}
-    assert len(parents) < len(rows)
+    assert within or len(parents) < len(rows), "all of the tiny snapshot lies within 0.1 eV/atom"
 
 
 def test_workers_map_the_committed_file(two_rounds):
