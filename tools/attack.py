@@ -40,6 +40,7 @@ GNOME = soak.GNOME
 # Files of a closed store that nobody reads, or that are checked where they are read and made again.
 HARMLESS = {
     "attempt": r"attempts/\*/(JOB|MANIFEST|DONE|LAUNCHED)\.json",
+    "progress": r"attempts/\*/PROGRESS\.json",
     "known compositions": r"attempts/\*/known_compositions",
     "checkpoint": r"train/checkpoints/",
     "graphs": r"^cache/graphs",  # a zip archive with a checksum of every array

