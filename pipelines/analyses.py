@@ -25,7 +25,7 @@ from pipelines.errors import UserError
 from pipelines.reading.analyses import keep_analysis, kept_analyses, load_analysis
 from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
-from pipelines.reading.gaps import read_gaps
+from pipelines.reading.gaps import read_gaps, with_gaps
 from pipelines.reading.schemas import HULL_SCHEMA, MEMBER_SCHEMA
 from pipelines.store.store import Store
 
@@ -39,7 +39,7 @@ class Options:
     """What some analyses need beside the store."""
 
     all_stable: bool = False  # the snapshot's stable crystals too, not only the rounds'
-    gaps: Path | None = None  # table of band gaps: id or formula, band_gap (eV)
+    gaps: Path | None = None  # table of band gaps that goes before others: id or formula, band_gap (eV)
     classifier: Path | None = None  # written by `gnome fit-superionic`; None: the one that is shipped
     cifs: Path | None = None  # folder of experimental CIF files
     since: int | None = None  # the year from which on they count as new
@@ -133,10 +133,11 @@ def _li_conductors(inputs: Inputs, options: Options, track: Track) -> Analysis:
     from gnome_core.analysis.li_conductors import analyse
     from gnome_core.analysis.superionic import SuperionicModel
 
+    stable = inputs.entries.filter(inputs.entries["on_hull"])
+    given = None if options.gaps is None else read_gaps(options.gaps)
     return analyse(
-        inputs.entries,
+        with_gaps(stable, given),
         inputs.hull,
-        gaps=None if options.gaps is None else read_gaps(options.gaps),
         classifier=SuperionicModel.load(options.classifier or SHIPPED_CLASSIFIER),
         new_only=not options.all_stable,
         track=track,

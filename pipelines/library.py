@@ -61,7 +61,7 @@ class OpenStore:
 
         Columns: id, formula, chemsys, round, source, parent and job; energy_per_atom (total, raw),
         correction_per_atom, e_form_per_atom; e_above_hull_snapshot, e_above_hull, e_above_hull_others (all but itself),
-        phase_separation_energy, on_hull; and the crystal.
+        phase_separation_energy, on_hull; band_gap (eV) and band_gap_by, of first-principles results; and the crystal.
         """
         return _as_frame(measured_entries(self._store), arrow)
 

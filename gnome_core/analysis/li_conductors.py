@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         pa.field("lithium_fraction", pa.float64()),
         pa.field("transition_metals", pa.bool_()),
         pa.field("band_gap", pa.float64()),  # eV, null where unknown
+        pa.field("band_gap_by", pa.string()),  # who says so: a table, the energy scale of a calculation, a model
         pa.field("reduction_potential", pa.float64()),  # V against Li/Li+
         pa.field("oxidation_potential", pa.float64()),  # V against Li/Li+
         pa.field("superionic_probability", pa.float64()),  # null without a classifier
@@ -45,15 +46,14 @@ def analyse(
     entries: pa.Table,
     hull: Hull,
     *,
-    gaps: Mapping[str, float] | None = None,
     classifier: SuperionicModel | None = None,
     new_only: bool = True,
     track: Track = untracked,
 ) -> Analysis:
     """Stable crystals with lithium through the filters, one after the other.
 
-    entries: ENTRY_SCHEMA, round and on_hull; hull: the newest. gaps: entry id or reduced formula -> band gap, eV.
-    new_only: crystals of the rounds alone, not the snapshot's.
+    entries: ENTRY_SCHEMA, round, on_hull, band_gap (eV, null where unknown) and band_gap_by (who says so); hull: the
+    newest. new_only: crystals of the rounds alone, not the snapshot's.
 
     A filter that nothing is known for removes a crystal as "unknown"; filters without any data at all (no gaps, no
     classifier) are skipped and said to be.
@@ -68,9 +68,8 @@ def analyse(
     metals = [_has_transition_metal(crystal.numbers) for crystal in crystals]
     rows = pc.index_in(lithium["id"].combine_chunks(), hull.ids).to_pylist() if len(lithium) else []
     windows = [chemical_potential_window(hull, row, LITHIUM) for row in track(rows, "lithium windows")]
-    ids, formulas = lithium["id"].to_pylist(), lithium["formula"].to_pylist()
-    known = gaps or {}
-    gap = [known.get(id_, known.get(formula)) for id_, formula in zip(ids, formulas, strict=True)]
+    gap = lithium["band_gap"].to_pylist()
+    any_gap = any(value is not None for value in gap)
     chance = [None] * len(crystals)
     if classifier is not None:
         # Lithium itself has no framework to conduct in.
@@ -81,7 +80,7 @@ def analyse(
             for crystal in crystals
         ]
     filters = [("no transition metals", [not metal for metal in metals])]
-    if gaps is not None:
+    if any_gap:
         filters.append((f"band gap above {INSULATOR_GAP} eV", [None if g is None else g > INSULATOR_GAP for g in gap]))
     filters += [
         ("stable against lithium metal", [-window.high <= REDUCTION for window in windows]),
@@ -110,6 +109,7 @@ def analyse(
             "lithium_fraction": pa.array(fractions, pa.float64()),
             "transition_metals": pa.array(metals, pa.bool_()),
             "band_gap": pa.array(gap, pa.float64()),
+            "band_gap_by": lithium["band_gap_by"],
             "reduction_potential": pa.array([-window.high for window in windows], pa.float64()),
             "oxidation_potential": pa.array([-window.low for window in windows], pa.float64()),
             "superionic_probability": pa.array(chance, pa.float64()),
@@ -122,8 +122,11 @@ def analyse(
         "Windows are those of the grand-potential hull of this store at 0 K; a crystal is taken as if it lay exactly "
         "on the hull. Against lithium metal: no lithium is taken up at the potential of the metal."
     ]
-    if gaps is None:
-        notes.append("No band gaps were given (--gaps), so that filter was skipped.")
+    if any_gap:
+        sources = Counter(by for by in lithium["band_gap_by"].to_pylist() if by is not None)
+        notes.append(f"Band gaps: {', '.join(f'{n} by {by}' for by, n in sorted(sources.items()))}.")
+    else:
+        notes.append("No band gap is known, so that filter was skipped.")
     if classifier is None:
         notes.append("No classifier was given (--classifier), so nothing says which of these conduct.")
     else:

@@ -31,7 +31,7 @@ from gnome_core.graphs.featurize import (
     compositional_graphs,
     structural_graphs,
 )
-from gnome_core.models.members import BadMember, MemberRecord, apply_model, load_member
+from gnome_core.models.members import BadMember, MemberRecord, Target, apply_model, load_member
 
 VOLUME_FACTORS = tuple(np.linspace(0.8, 1.2, 20))  # GNoME, Methods: 20 volumes from 80 % to 120 %
 CHUNK = 1_000  # crystals whose graphs are held at once
@@ -85,12 +85,15 @@ class EnsembleModel:
         self._members = [jax.tree.map(jnp.asarray, own) for own in variables]
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path]) -> EnsembleModel:
+    def load(cls, paths: Sequence[str | Path], target: Target = "e_form_per_atom") -> EnsembleModel:
         """Members from their .npz files (each with its .json beside it), with the calibration in their folder.
 
-        Raises BadMember.
+        target: what they must predict. Raises BadMember.
         """
         members = [load_member(path) for path in paths]
+        for path, (_, record) in zip(paths, members, strict=True):
+            if record.target != target:
+                raise BadMember(f"{path} predicts {record.target}, not {target}; name members of the other kind")
         try:
             calibration = read_calibration(Path(paths[0]).parent) if paths else None
         except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 from zipfile import BadZipFile
 
 import jax
@@ -26,12 +26,15 @@ MODELS: dict[str, tuple[type[ModelConfig], type[nn.Module]]] = {
 }
 
 
+Target = Literal["e_form_per_atom", "band_gap"]  # what a member predicts: formation energies, or band gaps
+
+
 class BadMember(GnomeError, ValueError):
     """A member file that is missing, of another format, or holds NaN."""
 
 
 class MemberRecord(BaseModel):
-    """The JSON beside a member's arrays. Energies are formation energies, eV/atom."""
+    """The JSON beside a member's arrays. shift, scale and errors are in the target's unit: eV/atom, of gaps eV."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,6 +53,7 @@ class MemberRecord(BaseModel):
     epochs: int
     training: dict[str, Any]
     init_from: str | None = None
+    target: Target = "e_form_per_atom"
     curve: list[dict[str, float]] = []
 
     def network(self) -> nn.Module:

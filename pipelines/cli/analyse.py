@@ -108,7 +108,10 @@ def layered(
 @app.command("li-conductors")
 def li_conductors(
     context: typer.Context,
-    gaps: Annotated[Path | None, typer.Option(help="Table of band gaps: id or formula, band_gap in eV.")] = None,
+    gaps: Annotated[
+        Path | None,
+        typer.Option(help="Table of band gaps: id or formula, band_gap in eV; else computed ones, else a model's."),
+    ] = None,
     classifier: Annotated[Path | None, typer.Option(help="Model file of `gnome fit-superionic`.")] = None,
     all: AllOption = False,
     export: ExportOption = None,

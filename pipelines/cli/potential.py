@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -253,7 +254,9 @@ def screen(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; STORE/screen.")] = None,
     potential: PotentialOption = "pretrained",
     config: PotentialConfigOption = None,
-    band_gaps: Annotated[str | None, typer.Option(help="Table of band_gap (eV) by id or formula.")] = None,
+    band_gaps: Annotated[
+        str | None, typer.Option(help="Table of band_gap (eV) by id or formula; else computed ones, else a model's.")
+    ] = None,
     temperatures: Annotated[str, typer.Option(help="K, comma-separated; 1000 classifies.")] = "1000",
     only: Annotated[str | None, typer.Option(help="Formulas or ids, comma-separated.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Candidates at most, in order of their ids.")] = 20,
@@ -296,7 +299,8 @@ def screen(
         begin("screen")
         results = run(chosen, str(out), potential, settings.md, kelvin, skip, settings.seed, flags)
     formulas = dict(zip(chosen["id"].to_pylist(), chosen["formula"].to_pylist(), strict=True))
-    insulators = "gap above 1 eV" if gaps is not None else "neutral by common oxidation states (no gaps were given)"
+    sources = sorted(Counter(chosen["band_gap_by"].to_pylist()).items())
+    insulators = f"gap above 1 eV ({', '.join(f'{n} by {by}' for by, n in sources)})"
     note = (
         f"{len(chosen)} of {n_found} candidates: on the hull, with Li, Na, K, Mg or Ca, {insulators}. "
         f"{settings.md.duration:g} ps after a ramp of {settings.md.ramp:g} ps with the potential {potential}. "

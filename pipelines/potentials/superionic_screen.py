@@ -17,7 +17,7 @@ from gnome_core.potentials.md_config import MDConfig
 from gnome_core.units import INSULATOR_GAP
 from pipelines.potentials.conductivity import MDTask, run_tasks
 from pipelines.reading.entries import measured_entries
-from pipelines.reading.gaps import gap_of
+from pipelines.reading.gaps import with_gaps
 from pipelines.store.store import Store
 
 CLASSIFIED_AT = 1000.0  # K
@@ -26,33 +26,22 @@ CLASSIFIED_AT = 1000.0  # K
 def candidates(store: Store, gaps: Mapping[str, float] | None, only_new: bool = False) -> pa.Table:
     """Entries on the hull with one of the paper's mobile ions and a gap, sorted by id; column `ion` is added.
 
-    gaps: eV by entry id or reduced formula; an entry without one is no candidate. Without gaps, those count as
-    insulators that common oxidation states of SMACT make neutral with every metal a cation: a stand-in that lets some
-    semiconductors through.
+    gaps: eV by entry id or reduced formula, before those that were computed and those of the model (`with_gaps`), of
+    which band_gap_by says which one each is. An entry of which nobody knows a gap is no candidate.
     """
     entries = measured_entries(store)
     entries = entries.filter(entries["on_hull"])
     if only_new:
         entries = entries.filter(pc.greater(entries["round"], 0))
-    kept, ions = [], []
-    for row, (id_, formula, chemsys) in enumerate(
-        zip(*(entries[name].to_pylist() for name in ("id", "formula", "chemsys")), strict=True)
-    ):
-        elements = chemsys.split("-")
-        ion = next((ion for ion in IONS if ion in elements and len(elements) > 1), None)
-        if ion is None:
-            continue
-        insulates = (gap_of(gaps, id_, formula) or 0.0) > INSULATOR_GAP if gaps is not None else _is_ionic(formula)
-        if insulates:
-            kept.append(row)
-            ions.append(ion)
-    return entries.take(pa.array(kept, pa.int64())).append_column("ion", pa.array(ions, pa.string()))
+    entries = entries.append_column("ion", pa.array(map(_ion, entries["chemsys"].to_pylist()), pa.string()))
+    entries = with_gaps(entries.filter(entries["ion"].is_valid()), gaps)
+    return entries.filter(pc.fill_null(pc.greater(entries["band_gap"], INSULATOR_GAP), False))
 
 
-def _is_ionic(formula: str) -> bool:
-    from smact.screening import smact_validity
-
-    return bool(smact_validity(formula, use_pauling_test=True, include_alloys=False))
+def _ion(chemsys: str) -> str | None:
+    """The first of the paper's ions in a compound."""
+    elements = chemsys.split("-")
+    return next((ion for ion in IONS if ion in elements and len(elements) > 1), None)
 
 
 def screen(

@@ -16,6 +16,7 @@ from gnome_core.generation.recipe import Recipe
 from pipelines.errors import UserError
 from pipelines.reading.committed import all_proposals, entries_until, given_crystals, newest_commit, references
 from pipelines.reading.confirmations import confirmed_columns
+from pipelines.reading.gaps import computed_gaps
 from pipelines.reading.known import novelties
 from pipelines.reading.published import published_distances
 from pipelines.reading.schemas import HULL_SCHEMA
@@ -39,12 +40,14 @@ def measured_entries(store: Store) -> pa.Table:
     novelty, novelty_source: strings, see `gnome_core.matching.novelty.Novelty`;
     e_above_mp_hull, e_above_mp_hull_uncertainty: eV/atom, of entries of rounds, see `PublishedDistances`; else null;
     p_stable: the chance of being truly at or below that hull, from a judge that is calibrated; else null;
-    confirmed, confirmed_by, confirmed_why: what second judges say of discoveries, see `confirmed_columns`.
+    confirmed, confirmed_by, confirmed_why: what second judges say of discoveries, see `confirmed_columns`;
+    band_gap (eV) and band_gap_by: of first-principles results, see `computed_gaps`.
     """
     hull, round_ = newest_hull(store)
     hull = hull.sort_by("id")
     entries = entries_until(store, round_).sort_by("id")
     beside = ground_states(entries) | _beside_others(store, entries) | confirmed_columns(store, entries["id"], round_)
+    beside |= computed_gaps(store, entries, round_)
     for name, column in (*((name, hull[name]) for name in HULL_COLUMNS), *beside.items()):
         entries = entries.append_column(name, column)
     return entries

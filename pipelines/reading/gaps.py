@@ -1,15 +1,24 @@
-"""Band gaps from a table of a user's: the one reader of all commands that ask for them."""
+"""Band gaps: of a user's table, of calculations that a store has taken in, and of the model where nobody else knows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dft.tables import DONE, RESULT_SCHEMA
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formula_parser import BadFormula, composition_of
 from gnome_core.compositions.formulas import formula_of_composition
 from gnome_core.crystals.sources.tables import read_table, texts
 from gnome_core.crystals.sources.values import as_number
 from pipelines.errors import UserError
+from pipelines.reading.committed import committed
+from pipelines.store.store import Store
+
+TABLE = "the given table"
 
 
 def read_gaps(path: Path) -> dict[str, float]:
@@ -36,6 +45,42 @@ def read_gaps(path: Path) -> dict[str, float]:
     return gaps
 
 
-def gap_of(gaps: Mapping[str, float], id_: str, formula: str) -> float | None:
-    """The gap of an entry, by its id or else by its reduced formula; None where the table has neither."""
-    return gaps.get(id_, gaps.get(formula))
+def computed_gaps(store: Store, entries: pa.Table, round_: int) -> dict[str, pa.Array]:
+    """band_gap (eV) and band_gap_by (the energy scale) of entries by the newest first-principles result of their jobs
+    that rounds 1..round_ took in; null where there is none."""
+    found: dict[str, tuple[float, str]] = {}
+    columns = ["id", "status", "band_gap", "scale"]
+    for earlier in range(1, round_ + 1):
+        results = store.read_table(committed(store, earlier, "evaluate"), "results", RESULT_SCHEMA, columns)
+        known = results.filter(pc.and_(pc.equal(results["status"], DONE), results["band_gap"].is_valid()))
+        found |= {row["id"]: (row["band_gap"], row["scale"]) for row in known.to_pylist()}
+    rows = [found.get(job, (None, None)) for job in entries["job"].to_pylist()]
+    return _columns(rows)
+
+
+def with_gaps(entries: pa.Table, given: Mapping[str, float] | None) -> pa.Table:
+    """Entries whose band_gap and band_gap_by are those of the given table (`read_gaps`), else those that were computed,
+    else the model's (`gnome_core.ensembles.band_gaps`); null where it knows an element not."""
+    from gnome_core.ensembles.band_gaps import MODEL, predict_band_gaps
+
+    given = given or {}
+    names = (entries[name].to_pylist() for name in ("id", "formula", "band_gap", "band_gap_by"))
+    rows: list[tuple[float | None, str | None]] = []
+    for id_, formula, gap, by in zip(*names, strict=True):
+        own = given.get(id_, given.get(formula))
+        rows.append((gap, by) if own is None else (own, TABLE))
+    unknown = [row for row, (gap, _) in enumerate(rows) if gap is None]
+    if unknown:
+        predicted = predict_band_gaps(atom_counts(entries["numbers"].take(pa.array(unknown)).combine_chunks()))
+        for row, gap in zip(unknown, predicted.tolist(), strict=True):
+            rows[row] = (gap, MODEL) if gap == gap else (None, None)
+    for name, column in _columns(rows).items():
+        entries = entries.set_column(entries.column_names.index(name), name, column)
+    return entries
+
+
+def _columns(rows: Sequence[tuple[float | None, str | None]]) -> dict[str, pa.Array]:
+    return {
+        "band_gap": pa.array([gap for gap, _ in rows], pa.float64()),
+        "band_gap_by": pa.array([by for _, by in rows], pa.string()),
+    }

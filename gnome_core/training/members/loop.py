@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gnome_core.graphs.batching import GraphBatch, batches
 from gnome_core.graphs.featurize import GraphTable
 from gnome_core.models.config import ModelConfig
-from gnome_core.models.members import MemberRecord, apply_model, load_member, member_name, model_of, save_member
+from gnome_core.models.members import MemberRecord, Target, apply_model, load_member, member_name, model_of, save_member
 from gnome_core.training.epochs import Row, Trained, diverged, run_epochs
 from gnome_core.training.members.batches import EpochPlan, Replay, Step, ahead
 from gnome_core.training.members.config import TrainingConfig
@@ -55,6 +55,7 @@ def train_members(
     training: TrainingConfig,
     init_from: Sequence[str | Path | None] | None = None,
     replay: Replay | None = None,
+    target: Target = "e_form_per_atom",
     progress: Progress | None = None,
 ) -> list[MemberResult]:
     """Train, export `out_dir`/member-000.npz and .json for each member, and say how good they are.
@@ -63,7 +64,7 @@ def train_members(
     validate. members: their numbers, which tell those of one seed apart; a member's result is the same to rounding
     whoever trains beside it. init_from: for each, a member file to fine-tune from (its config must equal `model`; its
     statistics are kept). replay: which graphs take turns, where an epoch does not see all. progress gets member and row
-    of the curve after each epoch.
+    of the curve after each epoch. target: what the labels are, where they are no formation energies; eV then.
     An interrupted call with the same arguments resumes from its newest checkpoint and ends with the same bits.
     Raises ValueError for labels that are not finite, an empty training set or a graph that no batch holds, and
     TrainingDiverged.
@@ -72,7 +73,7 @@ def train_members(
     folder = Path(out_dir) / "checkpoints" / training_of.digest
     show = progress or (lambda member, row: None)
     trained = run_epochs(training_of, state, folder, lambda index, row: show(members[index], row))
-    return _export(training_of, trained, Path(out_dir))
+    return _export(training_of, trained, Path(out_dir), target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +200,7 @@ def _set_up(
     return training_of, initial_state(variables["params"], training)
 
 
-def _export(of: _MemberTraining, trained: Trained[TrainState], out_dir: Path) -> list[MemberResult]:
+def _export(of: _MemberTraining, trained: Trained[TrainState], out_dir: Path, target: Target) -> list[MemberResult]:
     """Write the files of every member. Raises TrainingDiverged for parameters that predict no number."""
     state = trained.state
     final = state.best if of.settings.patience is not None and len(of.val) else state.average
@@ -233,6 +234,7 @@ def _export(of: _MemberTraining, trained: Trained[TrainState], out_dir: Path) ->
             epochs=trained.epochs,
             training=of.settings.model_dump(),
             init_from=of.starts[index],
+            target=target,
             curve=result.curve,
         )
         save_member(path, own, record)

@@ -19,7 +19,7 @@ from gnome_core.analysis.superionic import (
     read_measurements,
 )
 from gnome_core.stability.hull import Hull
-from tests.gnome_core.analysis.samples import any_cell, entries_of, rock_salt
+from tests.gnome_core.analysis.samples import any_cell, entries_of, rock_salt, with_band_gaps
 
 OBELIX = Path(__file__).parents[4] / "shared" / "data" / "obelix_li_conductivity.parquet"
 PHASES = {"Li": 0.0, "P": 0.0, "S": 0.0, "Cl2": 0.0, "Fe": 0.0, "Li2S": -1.5, "Li3P": -0.9, "LiCl": -2.1, "P2S5": -0.4,
@@ -107,14 +107,16 @@ def test_features_of_a_cell():
 
 @pytest.fixture(scope="module")
 def store():
+    """Entries without a band gap, and their hull."""
     rounds = [0 if formula in ("Li", "P", "S", "Cl2", "Fe", "FeS", "P2S5") else 1 for formula in PHASES]
     entries = entries_of([any_cell(f) for f in PHASES], list(PHASES.values()), rounds, list(PHASES))
-    return entries, Hull.from_table(entries)
+    return with_band_gaps(entries, {}), Hull.from_table(entries)
 
 
 def test_the_waterfall_counts_every_step_and_says_what_is_unknown(store):
     gaps = {"Li2S": 3.5, "LiCl": 6.0, "Li3PS4": 2.4, "Li3P": 0.8}  # LiFeS2 fails before
-    analysis = analyse(*store, gaps=gaps)
+    entries, hull = store
+    analysis = analyse(with_band_gaps(entries, gaps), hull)
     steps = analysis.tables["waterfall"].to_pylist()
     assert [(step["left"], step["removed"], step["unknown"]) for step in steps[:4]] == [
         (5, 0, 0),
@@ -130,14 +132,16 @@ def test_the_waterfall_counts_every_step_and_says_what_is_unknown(store):
     assert steps[-1]["left"] == 1
     for before, after in pairwise(steps):
         assert before["left"] == after["left"] + after["removed"]
-    unknown = analyse(*store, gaps={}).tables["waterfall"].to_pylist()[3]
-    assert (unknown["left"], unknown["unknown"]) == (0, 4)
+    assert {row["band_gap_by"] for row in rows.values()} == {"a test", None}
+    assert any("Band gaps: 4 by a test." in note for note in analysis.notes)
+    few = analyse(with_band_gaps(entries, {"LiCl": 6.0}), hull).tables["waterfall"].to_pylist()[3]
+    assert (few["left"], few["unknown"]) == (1, 3)
 
 
 def test_filters_without_data_are_skipped_and_said_to_be(store):
     analysis = analyse(*store)
     assert not any("gap" in step["filter"] for step in analysis.tables["waterfall"].to_pylist())
-    assert any("No band gaps" in note for note in analysis.notes)
+    assert any("No band gap is known" in note for note in analysis.notes)
     assert any("No classifier" in note for note in analysis.notes)
 
 

@@ -59,6 +59,15 @@ def model(paths):
 CRYSTALS = [random_crystal(s, 1 + s % 7) for s in range(25)] + [Crystal(np.eye(3) * 9, [[0, 0, 0]], [2])]
 
 
+def test_members_that_predict_something_else_are_refused(tmp_path):
+    path = write_member(tmp_path / "m.npz", 0)
+    variables, record = load_member(path)
+    save_member(path, variables, record.model_copy(update={"target": "band_gap"}))
+    with pytest.raises(BadMember, match=r"m\.npz predicts band_gap, not e_form_per_atom"):
+        EnsembleModel.load([path])
+    assert EnsembleModel.load([path], target="band_gap").n_members == 1
+
+
 def test_prediction_is_the_minimum_over_volumes_and_the_median_over_members(model, paths):
     whole = model.predict(CRYSTALS)
     singles = np.empty((len(CRYSTALS), 3, 20))

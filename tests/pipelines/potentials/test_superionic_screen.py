@@ -19,6 +19,7 @@ from pipelines.beam.runners import runner_flags
 from pipelines.potentials import superionic_screen as screen
 from pipelines.potentials.conductivity import CONDUCTIVITY_SCHEMA, MDTask, RunMD, run_tasks
 from pipelines.reading.gaps import read_gaps
+from tests.gnome_core.analysis.samples import with_band_gaps
 from tests.gnome_core.potentials.samples import ROCKSALT
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -32,9 +33,13 @@ def entries() -> pa.Table:
         ("d", "Li", "Li", True, 0),  # an element
         ("e", "AgI", "Ag-I", True, 0),  # another ion
         ("f", "CaF2", "Ca-F", True, 1),
+        ("g", "NaPo", "Na-Po", True, 1),  # an element that the model of gaps never saw
     ]
     names = ("id", "formula", "chemsys", "on_hull", "round")
-    return pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+    table = pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+    numbers = [[3, 3, 16], [3, 29], [12, 8], [3], [47, 53], [20, 9, 9], [11, 84]]
+    table = table.append_column("numbers", pa.array(numbers, pa.list_(pa.uint8())))
+    return with_band_gaps(table, {})
 
 
 def test_candidates_are_stable_insulators_with_the_papers_ions(monkeypatch, tmp_path):
@@ -47,7 +52,10 @@ def test_candidates_are_stable_insulators_with_the_papers_ions(monkeypatch, tmp_
     assert found(None) == [("a", "Li"), ("f", "Ca")]
     assert found(None, True) == [("f", "Ca")]
     (tmp_path / "gaps.csv").write_text("id,band_gap\na,0.9\nb,1.5\ne,3\n")
-    assert found(read_gaps(tmp_path / "gaps.csv")) == [("b", "Li")]
+    # The table goes before the model, which knows the rest.
+    assert found(read_gaps(tmp_path / "gaps.csv")) == [("b", "Li"), ("f", "Ca")]
+    by = screen.candidates(None, read_gaps(tmp_path / "gaps.csv"))["band_gap_by"].to_pylist()
+    assert by == ["the given table", "gap model"]
 
 
 def row(**values) -> dict:

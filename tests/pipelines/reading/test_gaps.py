@@ -5,7 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.reading.gaps import gap_of, read_gaps
+from pipelines.reading.entries import measured_entries
+from pipelines.reading.gaps import read_gaps, with_gaps
+from pipelines.store.store import Store
+from tests.gnome_core.analysis.samples import entries_of, rock_salt, with_band_gaps
 
 
 @pytest.mark.parametrize("name", ["1000041", "0012", "1e5", "12e34"])
@@ -16,8 +19,39 @@ def test_ids_of_digits_are_names(tmp_path, name):
 
 def test_ids_go_before_formulas_which_may_be_written_in_any_way(tmp_path):
     (tmp_path / "g.csv").write_text("id,formula,band_gap\na,ClLi,9.4\n,F2Li2,13.6\n")
-    gaps = read_gaps(tmp_path / "g.csv")
-    assert (gap_of(gaps, "a", "NaCl"), gap_of(gaps, "b", "LiF"), gap_of(gaps, "b", "NaCl")) == (9.4, 13.6, None)
+    entries = entries_of([rock_salt(11, 17), rock_salt(3, 9), rock_salt(11, 35)], [0] * 3, [0] * 3, ["a", "b", "c"])
+    found = with_gaps(with_band_gaps(entries, {"b": 1.0, "c": 2.0}), read_gaps(tmp_path / "g.csv"))
+    assert found["band_gap"].to_pylist() == [9.4, 13.6, 2.0]
+    assert found["band_gap_by"].to_pylist() == ["the given table", "the given table", "a test"]
+
+
+def test_what_nobody_computed_is_said_to_be_the_models():
+    entries = entries_of([rock_salt(11, 17), rock_salt(11, 84)], [0] * 2, [0] * 2, ["salt", "polonide"])
+    found = with_gaps(with_band_gaps(entries, {}), None)
+    assert found["band_gap_by"].to_pylist() == ["gap model", None]
+    assert 3 < found["band_gap"][0].as_py() < 8  # PBE: 5.1 eV
+    assert found["band_gap"][1].as_py() is None
+
+
+def test_gaps_of_results_stand_beside_their_entries(two_rounds, monkeypatch):
+    store = Store(str(two_rounds))
+    assert measured_entries(store)["band_gap"].null_count == len(measured_entries(store)), "potentials give none"
+    read = Store.read_table
+
+    def with_results(self, commit, table, schema, columns=None):
+        rows = read(self, commit, table, schema, columns)
+        if table == "results" and columns is not None and "band_gap" in columns:
+            gaps = pa.array([2.5 if commit.round == 2 else None] * len(rows), pa.float64())
+            rows = rows.set_column(rows.column_names.index("band_gap"), "band_gap", gaps)
+        return rows
+
+    monkeypatch.setattr(Store, "read_table", with_results)
+    entries = measured_entries(store)
+    own = entries.filter(pa.array([round_ == 2 for round_ in entries["round"].to_pylist()]))
+    assert len(own)
+    assert set(own["band_gap"].to_pylist()) == {2.5}
+    assert set(own["band_gap_by"].to_pylist()) == set(entries["scale"].to_pylist())
+    assert entries["band_gap"].null_count == len(entries) - len(own)
 
 
 def test_parquet_of_numbered_ids_and_gaps_as_text(tmp_path):

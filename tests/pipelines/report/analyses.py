@@ -22,7 +22,7 @@ from gnome_core.analysis import (
 from gnome_core.analysis.experimental import SCHEMA as FILES
 from gnome_core.analysis.result import Analysis
 from gnome_core.stability.hull import Hull
-from tests.gnome_core.analysis.samples import MOS2, any_cell, entries_of, measured, rock_salt
+from tests.gnome_core.analysis.samples import MOS2, any_cell, entries_of, measured, rock_salt, with_band_gaps
 
 CATHODES = ["Li", "Mn", "Ni", "O2", "LiMnNiO4", "Li2O", "MnO2"]
 
@@ -70,7 +70,7 @@ def every_analysis(jobs: pa.Table) -> list[Analysis]:
         phase_separation.analyse(hulls[0], hulls[1]),
         prototypes.analyse(structures),
         layered.analyse(structures),
-        li_conductors.analyse(entries, Hull.from_table(plain), gaps={"LiMnNiO4": 2.0}, new_only=False),
+        li_conductors.analyse(with_band_gaps(entries, {"LiMnNiO4": 2.0}), Hull.from_table(plain), new_only=False),
         li_mn_oxides.analyse(entries, hulls[0]),
         scaling.analyse(members),
         Analysis(
