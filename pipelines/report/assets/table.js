@@ -157,6 +157,7 @@ function startTable({ crystals, columns, elements }) {
   verdict.value = chosen.verdict;
   if (chosen.columns) boxes.forEach((box, i) => (box.checked = chosen.columns[i]));
   if (chosen.key) sort();
+  table.hidden = false; // until now, so that thousands of rows are laid out once and not as they come
   showColumns();
   showElements();
   filter();
