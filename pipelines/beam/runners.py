@@ -182,10 +182,12 @@ def _bind_to_this_machine() -> None:
 def _hush_hang_ups() -> None:
     """Java engines hang up on the workers of a job that is done, and a worker that dies on its driver: the one is no
     error, the other is told by `run_apart`."""
-    from grpc import RpcError
+    from grpc import Call, RpcError, StatusCode
 
     def is_hang_up(error: BaseException | None) -> bool:
-        return "Multiplexer hanging up" in str(error) or type(error) is RpcError
+        if "Multiplexer hanging up" in str(error) or type(error) is RpcError:
+            return True
+        return isinstance(error, RpcError) and isinstance(error, Call) and error.code() is StatusCode.CANCELLED
 
     report = threading.excepthook
     threading.excepthook = lambda args: None if is_hang_up(args.exc_value) else report(args)

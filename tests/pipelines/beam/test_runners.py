@@ -239,12 +239,21 @@ def test_an_interrupt_leaves_a_run_that_swallows_it_and_its_workers(interruptibl
 def test_a_connection_that_a_dead_worker_drops_is_no_error_of_its_own(caplog):
     runners._hush_hang_ups()
     log = logging.getLogger("apache_beam.runners.worker.data_plane")
-    for error in (grpc.RpcError(), ValueError("else")):
+
+    class Ended(grpc.RpcError, grpc.Call):
+        def __init__(self, code: grpc.StatusCode):
+            super().__init__(code.name)
+            self.code = lambda: code
+
+        add_callback = cancel = details = initial_metadata = is_active = time_remaining = trailing_metadata = None
+
+    hung_up, lost = Ended(grpc.StatusCode.CANCELLED), Ended(grpc.StatusCode.UNAVAILABLE)
+    for error in (grpc.RpcError(), hung_up, ValueError("else"), lost):
         try:
             raise error
         except Exception:
             log.exception("Failed to read inputs in the data plane.")
-    assert [str(record.exc_info[1]) for record in caplog.records] == ["else"]
+    assert [str(record.exc_info[1]) for record in caplog.records] == ["else", "UNAVAILABLE"]
 
 
 def test_a_job_server_starts_in_a_run_apart_and_sets_no_handler():
