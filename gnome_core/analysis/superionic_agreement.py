@@ -52,7 +52,7 @@ def analyse(
     answered = np.array([answer is not None for answer in answers], bool)
     said = np.array([answer is True for answer in answers], bool)
     wrong = answered & (said != truth)
-    both = table.filter(pa.array(answered)).filter(pc.greater(table.filter(pa.array(answered))["conductivity"], 0))
+    both = table.filter(pc.and_(pa.array(answered), pc.greater(table["conductivity"], 0)))
     ratio = np.log10(both["conductivity"].to_numpy() / both["reference_conductivity"].to_numpy()) if len(both) else []
     return Analysis(
         "superionic-agreement",

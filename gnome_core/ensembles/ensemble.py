@@ -228,8 +228,7 @@ def calibrate(
     model = EnsembleModel([variables for variables, _ in members], [record for _, record in members])
     compositions = _compositions(table)
     chosen = calibration_rows(~is_train if rows is None else ~is_train & rows)
-    energies = model.energies(table, chosen, np.ones(len(chosen))) if len(chosen) else np.zeros((0, len(paths)))
-    median, iqr = median_and_iqr(energies) if len(chosen) else (np.zeros(0), np.zeros(0))
+    median, iqr = median_and_iqr(model.energies(table, chosen, np.ones(len(chosen))))
     found = fit_calibration(e_form[chosen], median, iqr, compositions[chosen], pairs_of(compositions[is_train]))
     return found.to_json()
 

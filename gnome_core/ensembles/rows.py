@@ -161,10 +161,8 @@ def labelled_rows(source: str, framework: Framework, holdout: str) -> Rows:
 
 def joined(parts: Sequence[Rows]) -> Rows:
     """The rows of several sources of one framework as those of one."""
-    first, *others = parts
-    items = first.items
-    for part in others:
-        items = np.concatenate([items, part.items]) if isinstance(items, np.ndarray) else [*items, *part.items]
+    compositions = [part.items for part in parts if isinstance(part.items, np.ndarray)]
+    items = np.concatenate(compositions) if compositions else [item for part in parts for item in part.items]
     return Rows(
         [id_ for part in parts for id_ in part.ids],
         [formula for part in parts for formula in part.formulas],

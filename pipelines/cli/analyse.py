@@ -213,7 +213,7 @@ def _run(context: typer.Context, names: list[str], export: Path | None, format: 
     from pipelines.analyses import Inputs, Options, run_analysis
     from pipelines.cli.outputs import check_output, writing
     from pipelines.cli.terminal import Terminal
-    from pipelines.report.collect import collect
+    from pipelines.report.collect import collect_page
     from pipelines.report.exports import check_format, export_analysis
     from pipelines.report.page import write_store_report
     from pipelines.store.store import Store
@@ -236,7 +236,7 @@ def _run(context: typer.Context, names: list[str], export: Path | None, format: 
             with writing(export):
                 for path in export_analysis(analysis, export, format):
                     console.print(f"  {path}")
-    console.print(write_store_report(inputs.store, collect(inputs.store)))
+    console.print(write_store_report(inputs.store, collect_page(inputs.store)))
     return inputs
 
 

@@ -51,7 +51,7 @@ def confirm(
 
     prepare(verbose)
     from pipelines.cli.confirm_text import second_opinion
-    from pipelines.report.collect import collect
+    from pipelines.report.collect import collect_page
     from pipelines.report.exports import export_analysis
     from pipelines.report.page import write_store_report
     from pipelines.rounds.config import ConfirmConfig, load_config, load_round_config
@@ -69,5 +69,5 @@ def confirm(
         with writing(export):
             for path in export_analysis(analysis, export, "csv"):
                 typer.echo(path)
-    typer.echo(write_store_report(opened, collect(opened)))
+    typer.echo(write_store_report(opened, collect_page(opened)))
     say_next(("analyse", store, "credibility"))

@@ -12,7 +12,6 @@ from pipelines.cli.options import JsonOption, StoreArg
 
 if TYPE_CHECKING:
     from pipelines.report.data import ReportData
-    from pipelines.store.store import Store
 
 
 def report(
@@ -31,34 +30,34 @@ def report(
 def report_store(store: str, output: Path | None = None) -> None:
     """Write a store's report, where nobody says where into the store, and print its path."""
     from pipelines.cli.outputs import check_output, writing
+    from pipelines.report.collect import collect_page
     from pipelines.report.page import write_report, write_store_report
     from pipelines.store.store import Store
 
     opened = Store.open(store)
     check_output(output or (None if opened.in_bucket else opened.output_path("report.html")))
-    data = _collected(opened)
+    data = _told(collect_page(opened))
     with writing(output or Path(store, "report.html")):
         typer.echo(write_report(data, output) if output else write_store_report(opened, data))
 
 
 def _compare(stores: list[str], output: Path) -> None:
     from pipelines.cli.outputs import check_output, writing
+    from pipelines.report.collect import collect
     from pipelines.report.compare import named_apart, write_comparison
     from pipelines.store.store import Store
 
     opened = [Store.open(store) for store in stores]
     check_output(output)
-    data = named_apart([_collected(store) for store in opened], stores)
+    data = named_apart([_told(collect(store)) for store in opened], stores)
     with writing(output):
         typer.echo(write_comparison(data, output))
 
 
-def _collected(store: Store) -> ReportData:
-    """What the store's report shows; what is damaged of its analyses is said."""
+def _told(data: ReportData) -> ReportData:
+    """The data; what is damaged of the store's analyses is said."""
     from pipelines.cli.terminal import printable
-    from pipelines.report.collect import collect
 
-    data = collect(store)
     for what in data.left_out:
         typer.echo(printable(f"gnome: {what}"), err=True)
     return data

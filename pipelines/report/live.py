@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from pipelines.report.collect import collect, store_name
+from pipelines.report.collect import collect_page, store_name
 from pipelines.report.labels import count, duration
 from pipelines.report.page import LIVE_POLICY, Live, render, render_frame
 from pipelines.rounds.plan import stages_of
@@ -103,7 +103,7 @@ def _told(round_: int, stages: list[Standing], closed: bool) -> str:
 
 def _document(store: Store, live: Live) -> str:
     if any(store.commit(round_, "hull") for round_ in store.rounds()):
-        return render(collect(store), live)
+        return render(collect_page(store), live)
     return render_frame(store_name(store.root), ["Nothing has been measured yet."], [], {}, live)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnome_core.compositions.formulas import SYMBOLS, within
-from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.crystals.readers import evaluated_entries
 from gnome_core.crystals.split import is_train, is_withheld, withholds
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
@@ -42,6 +42,7 @@ from pipelines.rounds.config import MemberTrainingConfig, RoundConfig, derived_s
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import WriteManifest, run_job
 from pipelines.stages.searched_compositions import composition_labels, labels_used
+from pipelines.stages.snapshot_entries import relabelled
 from pipelines.stages.train_folder import training_folder
 from pipelines.store.digests import json_digest
 from pipelines.store.records import FileStat, Manifest
@@ -182,14 +183,13 @@ def dataset(root: str, round_: int, withhold: bool, cutoff: float, shipped: bool
     # A round's crystals never change: each round's graphs are built once, whoever trains on them later.
     relaxed = [found.filter(pc.equal(found["round"], earlier)) for earlier in range(round_ + 1)]
     proposed = [*([shipped_candidates(root)] if shipped else []), *proposed_entries(store, round_)]
-    kinds = [(_kept(part, withhold).sort_by("id"), False) for part in relaxed]
-    kinds += [(_kept(part, withhold).sort_by("id"), True) for part in proposed]
-    parts = [part for part, _ in kinds if len(part)]
+    parts = [_kept(part, withhold).sort_by("id") for part in (*relaxed, *proposed)]
+    as_proposed = np.repeat(np.arange(len(parts)) >= len(relaxed), [len(part) for part in parts])
+    parts = [part for part in parts if len(part)]
     graphs = concatenate([cached_graphs(crystals_from_batch(part), cutoff, cache) for part in parts])
     entries = pa.concat_tables(parts)
     train = np.array([is_train(formula) for formula in entries["formula"].to_pylist()])
     old = (entries["round"].to_numpy() < round_) | (round_ == 0)
-    as_proposed = np.repeat([kind for _, kind in kinds], [len(part) for part, _ in kinds])
     return Dataset(graphs, entries["e_form_per_atom"].to_numpy(), train, old, as_proposed)
 
 
@@ -199,11 +199,7 @@ def shipped_candidates(root: str) -> pa.Table:
     own = references(root)
     found = evaluated_entries(own.scale)
     held = pa.array(within(found["chemsys"].to_pylist(), {SYMBOLS[z] for z in own.elements}))
-    found = found.filter(held)
-    energies = np.add(found["energy_per_atom"].to_numpy(), found["correction_per_atom"].to_numpy())
-    e_form = own.formation_energy_per_atom(found["numbers"], energies)
-    place = found.schema.get_field_index("e_form_per_atom")
-    return found.set_column(place, found.schema.field(place), pa.array(e_form))
+    return pa.Table.from_batches(relabelled(found.filter(held).to_batches(), own), ENTRY_SCHEMA)
 
 
 def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) -> Dataset:

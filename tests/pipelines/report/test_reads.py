@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.reading.committed import proposals
-from pipelines.report.collect import collect
+from pipelines.report.collect import collect_page
 from pipelines.report.page import render
 from pipelines.rounds.plan import stages_of
 from pipelines.store.storage import LocalFolder
@@ -36,7 +36,7 @@ def reads(monkeypatch) -> Counter[str]:
 
 def test_each_commit_and_each_file_is_read_once_for_a_report(two_rounds, tmp_path, reads):
     store = Store(str(shutil.copytree(two_rounds, tmp_path / "store")))  # one that this process has not read
-    first = render(collect(store))
+    first = render(collect_page(store))
     rounds = store.rounds()
     assert rounds == [0, 1, 2]
     documents = {f"rounds/r{r:04d}/config.json" for r in rounds}
@@ -45,22 +45,22 @@ def test_each_commit_and_each_file_is_read_once_for_a_report(two_rounds, tmp_pat
     assert set(reads) <= documents | files
     assert set(reads.values()) == {1}
     once = reads.total()
-    assert render(collect(store)) == first
+    assert render(collect_page(store)) == first
     assert reads.total() == once, "nothing is read for the second report"
     reads.clear()
-    assert render(collect(Store(store.root, keep=False))) == first
+    assert render(collect_page(Store(store.root, keep=False))) == first
     assert reads.total() > once, "what is not kept is read again"
 
 
 def test_a_store_that_was_made_again_is_read_again(two_rounds, initialised, tmp_path):
     root = Path(shutil.copytree(two_rounds, tmp_path / "store"))
-    before = collect(Store(str(root)))
+    before = collect_page(Store(str(root)))
     assert before.rounds == [0, 1, 2]
     assert len(proposals(str(root), 1))
     shutil.rmtree(root)
     shutil.copytree(initialised, root)
     with pytest.raises(FileNotFoundError, match="r0001/emit is not committed"):
         proposals(str(root), 1)
-    after = collect(Store(str(root)))
+    after = collect_page(Store(str(root)))
     assert after.rounds == [0]
     assert len(after.hull_entries) < len(before.hull_entries)

@@ -9,7 +9,7 @@ import pytest
 from pipelines.analyses import Inputs, Options, run_analysis
 from pipelines.cli.export_files import export_entries
 from pipelines.errors import StoreError, UserError
-from pipelines.report.collect import collect
+from pipelines.report.collect import collect_page
 from pipelines.report.page import render, write_store_report
 from pipelines.rounds import driver
 from pipelines.rounds.verify import verify
@@ -24,14 +24,14 @@ def closed(two_rounds, tmp_path_factory) -> Store:
     store = Store(str(path), keep=False)
     for name in ("growth", "displaced"):
         run_analysis(Inputs(store), name, Options())
-    write_store_report(store, collect(store))
+    write_store_report(store, collect_page(store))
     return store
 
 
 def readings(store: Store, folder: Path) -> tuple[str, bytes]:
     """What a report and an export say of the store."""
     export_entries(store, folder / "entries.csv", stable_only=False, format="csv")
-    return render(collect(store)), (folder / "entries.csv").read_bytes()
+    return render(collect_page(store)), (folder / "entries.csv").read_bytes()
 
 
 def test_every_reader_of_a_flipped_byte_names_its_file(closed, tmp_path):
