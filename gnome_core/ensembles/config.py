@@ -18,6 +18,13 @@ class CascadeConfig(Section):
         description="eV/atom above selection.threshold where the compositional ensemble's energy, a bound for all "
         "structures of a formula, ends a candidate; empty = no such bound",
     )
+    pilot_margin: float | None = Field(
+        0.1,
+        le=1e6,
+        ge=0,
+        description="eV/atom above selection.threshold where one member's energy of one structure ends the others of "
+        "its composition; empty = every structure is looked at",
+    )
     first_margin: float = Field(
         0.06,
         ge=0,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.known import composition_hashes
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import EnsembleModel, chunks
@@ -44,34 +45,58 @@ def screen(
 ) -> Screening:
     """Screen n crystals against the hull's energies e_hull (n,) at their compositions, eV/atom.
 
-    threshold: eV/atom above the hull that a candidate must not exceed. e_composition: (n,) what a compositional
-    ensemble predicts for their formulas, with `config.composition_margin`. Raises BadCrystal with the index of a bad
-    one.
+    The first crystal of a reduced formula speaks for the others. threshold: eV/atom above the hull that a candidate
+    must not exceed. e_composition: (n,) what a compositional ensemble predicts for their formulas, with
+    `config.composition_margin`. Raises BadCrystal with the index of a bad one.
     """
-    e_hull = np.asarray(e_hull, np.float64)
-    if e_composition is None or config.composition_margin is None:
-        e_composition = np.full(len(e_hull), -np.inf)
-    worth = e_composition <= e_hull + threshold + (config.composition_margin or 0.0)
-    second = range(min(config.second_members, model.n_members))
+    limit = np.asarray(e_hull, np.float64) + threshold
     screened = Screening(
-        e_composition.copy(), np.zeros(len(e_hull)), np.zeros(len(e_hull), bool), np.zeros(len(e_hull), int)
+        np.full(len(limit), -np.inf), np.zeros(len(limit)), np.zeros(len(limit), bool), np.zeros(len(limit), int)
     )
-    # No graph is made of what its composition ends.
-    for rows in (np.flatnonzero(worth)[chunk] for chunk in chunks(int(worth.sum()))):
+    rows = np.arange(len(limit))
+    if e_composition is not None and config.composition_margin is not None:
+        screened.median[:] = e_composition
+        rows = np.flatnonzero(e_composition <= limit + config.composition_margin)
+    if config.pilot_margin is not None:
+        hashes = composition_hashes(atom_counts([crystals[row].numbers for row in rows]))
+        _, first, of_row = np.unique(hashes, return_index=True, return_inverse=True)
+        energies = _look(model, crystals, rows[first], limit, config, screened)[of_row]
+        others = np.setdiff1d(np.arange(len(rows)), first)
+        rows, energies = rows[others], energies[others]
+        screened.median[rows] = energies
+        rows = rows[energies <= limit[rows] + config.pilot_margin]
+    _look(model, crystals, rows, limit, config, screened)
+    return screened
+
+
+def _look(
+    model: EnsembleModel,
+    crystals: Sequence[Crystal],
+    rows: np.ndarray,
+    limit: np.ndarray,
+    config: CascadeConfig,
+    screened: Screening,
+) -> np.ndarray:
+    """Write into `screened` what members say of the given rows. Returns the first one's energies, eV/atom."""
+    second = range(min(config.second_members, model.n_members))
+    first = np.zeros(len(rows))
+    for chunk in chunks(len(rows)):
+        own = rows[chunk]
         try:
-            table = model.structural_graphs([crystals[row] for row in rows], slice(0, len(rows)), 1.0)
-            looked = np.arange(len(rows))
-            energies = np.full((len(rows), len(second)), np.nan)
-            energies[:, :1] = model.energies(table, looked, np.ones(len(rows)), second[:1])
-            limit = e_hull[rows] + threshold
-            left = np.flatnonzero(energies[:, 0] <= limit + config.first_margin)
+            table = model.structural_graphs([crystals[row] for row in own], slice(0, len(own)), 1.0)
+            looked = np.arange(len(own))
+            energies = np.full((len(own), len(second)), np.nan)
+            energies[:, :1] = model.energies(table, looked, np.ones(len(own)), second[:1])
+            left = np.flatnonzero(energies[:, 0] <= limit[own] + config.first_margin)
             energies[left, 1:] = model.energies(table, left, np.ones(len(left)), second[1:])
         except BadCrystal as error:
-            raise BadCrystal(int(rows[error.index]), error.reason) from error
-        screened.median[rows] = energies[:, 0]
-        screened.evaluations[rows] = np.isfinite(energies).sum(axis=1)
-        screened.median[rows[left]], screened.iqr[rows[left]] = model.median_and_iqr(
-            energies[left], atom_counts([crystals[row].numbers for row in rows[left]])
+            raise BadCrystal(int(own[error.index]), error.reason) from error
+        first[chunk] = energies[:, 0]
+        screened.median[own] = energies[:, 0]
+        screened.evaluations[own] = np.isfinite(energies).sum(axis=1)
+        near = own[left]
+        screened.median[near], screened.iqr[near] = model.median_and_iqr(
+            energies[left], atom_counts([crystals[row].numbers for row in near])
         )
-        screened.passed[rows[left]] = screened.median[rows[left]] <= limit[left] + config.second_margin
-    return screened
+        screened.passed[near] = screened.median[near] <= limit[near] + config.second_margin
+    return first

@@ -109,9 +109,8 @@ def verified_file(root: str, stat: str) -> pa.Buffer:
 class WriteTable(beam.PTransform):
     """Batches to Parquet parts of an attempt; gives a FileStat (as JSON) for each part.
 
-    path: store-relative folder of the attempt. sort_by: columns that order the rows, unique together. n_parts: files,
-    which bounds the rows held in memory at once. part_by: the column, of strings or bytes, that decides the part; the
-    first of sort_by if not given.
+    path: store-relative folder of the attempt. sort_by: columns that order the rows, unique together; the first, of
+    strings or bytes, decides the part. n_parts: files, which bounds the rows held in memory at once.
     """
 
     def __init__(
@@ -122,14 +121,12 @@ class WriteTable(beam.PTransform):
         schema: pa.Schema,
         sort_by: Sequence[str],
         n_parts: int,
-        part_by: str | None = None,
     ):
         super().__init__()
         self.writer = _WritePart(root, path, table, schema, tuple(sort_by), n_parts)
-        self.part_by = part_by or sort_by[0]
 
     def expand(self, batches):
-        key, n_parts = self.part_by, self.writer.n_parts
+        key, n_parts = self.writer.sort_by[0], self.writer.n_parts
         return (
             batches
             | "Split" >> beam.FlatMap(split_by_bucket, key, n_parts).with_output_types(tuple[int, pa.RecordBatch])

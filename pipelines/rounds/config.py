@@ -51,6 +51,11 @@ class ScoringConfig(Section):
     max_candidates: int = Field(
         100_000, ge=1, le=10_000_000_000, description="candidates scored a round; a fixed random choice of more"
     )
+    sample: Literal["recipes", "compositions"] = Field(
+        "recipes",
+        description="what that choice draws: recipes, for the most compositions; or compositions, each with all its "
+        "recipes, for their ground states",
+    )
 
 
 class SelectionConfig(Section):

@@ -59,7 +59,15 @@ def run(job: Job) -> Manifest:
             | "SpreadShards" >> beam.Reshuffle()
             | "Generate"
             >> beam.ParDo(
-                GenerateRecipes(root, job.round, generation, config.holdout, known_path, listed and listed.path)
+                GenerateRecipes(
+                    root,
+                    job.round,
+                    generation,
+                    config.holdout,
+                    known_path,
+                    listed and listed.path,
+                    config.scoring.sample == "compositions",
+                )
             )
             .with_output_types(pa.RecordBatch, **tags.HINTS)
             .with_outputs(tags.COUNTS, main="rows")
@@ -70,10 +78,11 @@ def run(job: Job) -> Manifest:
         named = sampled | "Name" >> beam.ParDo(NameCandidates(root, job.round)).with_output_types(
             pa.RecordBatch, **tags.HINTS
         ).with_outputs(tags.COUNTS, main="rows")
-        # Candidates of one system stand together: its hull is built once for all of them, and once a part.
+        # Candidates of one system stand together: its hull is built once for all of them, one structure speaks for all
+        # of its composition.
         by = ("chemsys", "formula", "digest")
         candidates = named.rows | "Write" >> WriteTable(
-            root, path, "candidates", CANDIDATE_SCHEMA, by, config.part_files, part_by="digest"
+            root, path, "candidates", CANDIDATE_SCHEMA, by, config.part_files
         )
         read = pipeline | "Read" >> beam.Create(list(_counted(given).items())).with_output_types(tuple[str, int])
         counts = [read, generated[tags.COUNTS], *over_limit, named[tags.COUNTS]]
@@ -104,14 +113,22 @@ class GenerateRecipes(beam.DoFn):
     would look stable. Tallies, by generator: what its `recipes` counts, and "all/4" and "new/4", the recipes of four
     elements before and after rejection.
 
-    known, given: store-relative paths of the known compositions, and of the crystals that files gave.
+    known, given: store-relative paths of the known compositions, and of the crystals that files gave. whole: recipes of
+    one composition draw alike.
     """
 
     def __init__(
-        self, root: str, round_: int, config: GenerationConfig, holdout: str, known: str, given: str | None = None
+        self,
+        root: str,
+        round_: int,
+        config: GenerationConfig,
+        holdout: str,
+        known: str,
+        given: str | None = None,
+        whole: bool = False,
     ):
         self.root, self.round, self.config, self.holdout = root, round_, config, holdout
-        self.known_path, self.given_path = known, given
+        self.known_path, self.given_path, self.whole = known, given, whole
 
     def setup(self) -> None:
         self.parents = parent_table(self.root, self.round - 1)
@@ -137,7 +154,8 @@ class GenerateRecipes(beam.DoFn):
     def _new(self, recipes: pa.RecordBatch, counts: Counter[str], tallies: Counter[str]) -> pa.RecordBatch:
         compositions = recipe_compositions(recipes, self.parents)
         present = compositions > 0
-        known_to = self.known.find(composition_hashes(compositions))
+        hashes = composition_hashes(compositions)
+        known_to = self.known.find(hashes)
         known = known_to > 0
         withheld = np.zeros(len(known), bool)
         if self.holdout == "holdout-v1":
@@ -159,7 +177,8 @@ class GenerateRecipes(beam.DoFn):
                     tallies[f"{name}/{k}"] += int(n)
         kept = recipes.filter(pa.array(new))
         digests = pa.array(recipe_digests(kept, self.parents), pa.binary(16))
-        return kept.append_column("digest", digests).append_column(DRAW, draws(digests, self.config.seed))
+        drawn = pa.array([value.tobytes() for value in hashes[new]], pa.binary(8)) if self.whole else digests
+        return kept.append_column("digest", digests).append_column(DRAW, draws(drawn, self.config.seed))
 
     def _first_sources(self, known_to: np.ndarray) -> Iterator[tuple[str, int]]:
         """Each source, and how many of the rows it is the first to know. known_to: (n,) answers of `find`, not 0."""

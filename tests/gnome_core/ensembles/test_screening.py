@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.compositions.known import composition_hashes
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles import ensemble as ensemble_module
 from gnome_core.ensembles.config import CascadeConfig
@@ -12,7 +14,7 @@ from gnome_core.graphs.featurize import BadCrystal
 from tests.gnome_core.ensembles.test_ensemble import random_crystal, write_member
 
 CRYSTALS = [random_crystal(seed, 1 + seed % 7) for seed in range(60)]
-CONFIG = CascadeConfig(first_margin=0.1, second_members=3, second_margin=0.02)
+CONFIG = CascadeConfig(pilot_margin=None, first_margin=0.1, second_members=3, second_margin=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_levels_are_those_of_the_definition(model, alone, monkeypatch):
 
 def test_wide_margins_lose_nothing(model, alone):
     e_hull = alone.mean(axis=1) - 0.04
-    careful = CascadeConfig(first_margin=100.0, second_members=5, second_margin=100.0)
+    careful = CascadeConfig(pilot_margin=None, first_margin=100.0, second_members=5, second_margin=100.0)
     found = screen(model, CRYSTALS, e_hull, 0.05, careful)
     assert found.passed.all()
     np.testing.assert_allclose(found.median, np.median(alone, axis=1), atol=1e-5)
@@ -62,6 +64,34 @@ def test_a_composition_far_above_the_hull_costs_nothing(model, alone):
     assert not found.passed[odd].any()
     plain = screen(model, CRYSTALS, e_hull, 0.05, CONFIG)
     assert (found.passed[~odd] == plain.passed[~odd]).all()
+
+
+def test_one_structure_of_a_composition_speaks_for_the_others(model):
+    """Three cells of each composition: the first one's energy decides whether the other two are looked at."""
+    crystals = [crystal.scaled_to_volume(crystal.volume * f) for f in (1.0, 1.2, 1.4) for crystal in CRYSTALS[:20]]
+    crystals[20] = Crystal(  # twice the cell is the same composition
+        crystals[20].lattice * [[2], [1], [1]],
+        np.concatenate([(crystals[20].frac_coords + shift) / [2, 1, 1] for shift in ([0, 0, 0], [1, 0, 0])]),
+        np.tile(crystals[20].numbers, 2),
+    )
+    hashes = composition_hashes(atom_counts([crystal.numbers for crystal in crystals]))
+    _, first, of_row = np.unique(hashes, return_index=True, return_inverse=True)
+    assert len(first) <= 20
+    energies = model.predict(crystals, (1.0,)).member_energies[:, 0]
+    e_hull = energies[first][of_row] - np.linspace(-0.3, 0.5, len(first))[of_row]
+    piloted = CONFIG.model_copy(update={"pilot_margin": 0.15})
+    found, plain = (screen(model, crystals, e_hull, 0.05, config) for config in (piloted, CONFIG))
+    spoken_for = ~np.isin(np.arange(60), first) & (energies[first][of_row] > e_hull + 0.05 + 0.15)
+    assert 0 < spoken_for.sum() < 40
+    assert (found.evaluations[spoken_for] == 0).all()
+    assert not found.passed[spoken_for].any()
+    np.testing.assert_allclose(found.median[spoken_for], energies[first][of_row][spoken_for], atol=1e-5)
+    for mine, theirs in ((found.median, plain.median), (found.passed, plain.passed), (found.iqr, plain.iqr)):
+        np.testing.assert_allclose(mine[~spoken_for], theirs[~spoken_for], atol=1e-5)
+    bounded = piloted.model_copy(update={"composition_margin": 0.0})
+    never = screen(model, crystals, e_hull, 0.05, bounded, np.full(60, 100.0))
+    assert (never.evaluations == 0).all()
+    assert (never.median == 100.0).all()
 
 
 def test_bad_crystals_are_named_by_their_index_and_nothing_is_nothing(model, monkeypatch):

@@ -183,6 +183,26 @@ def test_sample_of_candidates_does_not_depend_on_parts_of_the_work(tmp_path):
     assert counts == commits[1].counts
 
 
+def test_compositions_can_be_drawn_whole(tmp_path):
+    generation = {"max_sites": 12, "max_recipes_per_parent": 50, "known": "snapshot"}
+    stores = [known_store(tmp_path / name, 60) for name in ("whole", "all")]
+    whole, all_ = (
+        store.read_table(
+            generate(store, parse_config({"generation": generation, "scoring": scoring}, "test")),
+            "candidates",
+            CANDIDATE_SCHEMA,
+        )
+        for store, scoring in zip(
+            stores, ({"max_candidates": 600, "sample": "compositions"}, {"max_candidates": 10**7}), strict=True
+        )
+    )
+    drawn, made = Counter(whole["formula"].to_pylist()), Counter(all_["formula"].to_pylist())
+    assert len(whole) == 600
+    assert sum(made[formula] > 1 for formula in drawn) > 5
+    cut = [formula for formula, n in drawn.items() if n < made[formula]]
+    assert len(cut) <= RoundConfig().part_files  # the last composition of a bucket may not fit as a whole
+
+
 RANDOM = {
     "generators": ["random_search"],
     "compositions": {"formulas": ["Al3Li", "MgO", "Li2Cu3", "Mg5Al7", "MgF4"]},
