@@ -15,7 +15,6 @@ from pipelines.beam.coders import TableCoder
 
 DRAW, COPIES = "draw", "copies"
 
-
 LOOSE_ROWS = 20_000  # rows that wait, at least, before they are sorted in
 
 
@@ -25,30 +24,35 @@ class SmallestDraws(beam.CombineFn):
     Batches have `draw`, a hash of `digest`; rows with equal digests are one row. Adds `copies`, how many there were.
     That number is exact whoever combines what: a row that stays to the end was among the smallest at all times.
 
-    An accumulator is a list of tables. The first is settled: distinct, ascending, at most `limit` rows.
+    An accumulator is a list of tables and how many rows wait in all but the first. The first is settled: distinct,
+    ascending, at most `limit` rows.
     """
 
     def __init__(self, limit: int):
         self.limit = limit
 
-    def create_accumulator(self) -> list[pa.Table]:
-        return []
+    def create_accumulator(self) -> tuple[list[pa.Table], int]:
+        return [], 0
 
-    def add_input(self, held: list[pa.Table], batch: pa.RecordBatch) -> list[pa.Table]:
+    def add_input(self, accumulator: tuple[list[pa.Table], int], batch: pa.RecordBatch) -> tuple[list[pa.Table], int]:
+        held, waiting = accumulator  # changed in place: there are many small batches
         rows = pa.Table.from_batches([batch]).append_column(COPIES, pa.repeat(pa.scalar(1, pa.int64()), len(batch)))
         if held and len(held[0]) == self.limit:
             rows = rows.filter(pc.less_equal(rows[DRAW], held[0][DRAW][-1]))
-        held = [*(held or [rows.slice(0, 0)]), rows]
-        return self.compact(held) if sum(map(len, held[1:])) >= max(LOOSE_ROWS, len(held[0])) else held
+        held += [rows] if held else [rows.slice(0, 0), rows]
+        waiting += len(rows)
+        return self.compact((held, waiting)) if waiting >= max(LOOSE_ROWS, len(held[0])) else (held, waiting)
 
-    def merge_accumulators(self, accumulators: Iterable[list[pa.Table]]) -> list[pa.Table]:
-        return self.compact([table for held in accumulators for table in held])
+    def merge_accumulators(self, accumulators: Iterable[tuple[list[pa.Table], int]]) -> tuple[list[pa.Table], int]:
+        return self.compact(([table for held, _ in accumulators for table in held], 0))
 
-    def compact(self, held: list[pa.Table]) -> list[pa.Table]:
-        return [self._settled(pa.concat_tables(held))] if held else []
+    def compact(self, accumulator: tuple[list[pa.Table], int]) -> tuple[list[pa.Table], int]:
+        held, _ = accumulator
+        return ([self._settled(pa.concat_tables(held))] if held else []), 0
 
-    def extract_output(self, held: list[pa.Table]) -> pa.RecordBatch:
-        return self.compact(held)[0].to_batches()[0]
+    def extract_output(self, accumulator: tuple[list[pa.Table], int]) -> pa.RecordBatch:
+        held, _ = self.compact(accumulator)
+        return held[0].to_batches()[0]
 
     def _settled(self, rows: pa.Table) -> pa.Table:
         rows = rows.take(pc.sort_indices(rows, [(DRAW, "ascending"), ("digest", "ascending")])).combine_chunks()
@@ -61,7 +65,7 @@ class SmallestDraws(beam.CombineFn):
         return rows.set_column(rows.schema.get_field_index(COPIES), COPIES, pa.array(copies)).combine_chunks()
 
     def get_accumulator_coder(self) -> coders.Coder:
-        return coders.ListCoder(TableCoder())
+        return coders.TupleCoder((coders.ListCoder(TableCoder()), coders.VarIntCoder()))
 
 
 class SampleDistinct(beam.PTransform):
@@ -91,8 +95,10 @@ class SampleDistinct(beam.PTransform):
 
 def _by_draw(batch: pa.RecordBatch, buckets: int) -> Iterable[tuple[int, pa.RecordBatch]]:
     bucket = batch[DRAW].to_numpy() % np.uint64(buckets)
-    for key in np.unique(bucket):
-        yield int(key), batch.filter(pa.array(bucket == key))
+    order = np.argsort(bucket, kind="stable")
+    keys, first = np.unique(bucket[order], return_index=True)
+    for key, rows in zip(keys.tolist(), np.split(order, first[1:]), strict=True):
+        yield key, batch.take(pa.array(rows))
 
 
 def _count_all(batch: pa.RecordBatch) -> tuple[str, int]:
