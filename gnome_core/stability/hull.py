@@ -196,6 +196,15 @@ class Hull:
         known = np.isin(np.arange(compositions.shape[1]), list(self.elements))
         return np.asarray(~(np.asarray(compositions)[:, ~known] > 0).any(axis=1))
 
+    def vertices(self) -> Hull:
+        """The hull of those entries alone that lie on it: the same energy and decomposition of every composition.
+
+        The larger a set, the fewer these are: a third of 31,000 entries of the Materials Project. Energies of what an
+        entry would separate into need all.
+        """
+        on_hull = self.entry_e_above_hull() <= MAYBE_VERTEX
+        return Hull(self.table.filter(pa.array(on_hull)), cache_bytes=self.cache_bytes)
+
     # ---- queries --------------------------------------------------------------------------------------------------
 
     def e_hull(self, compositions: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from pipelines.cli.model_text import tell_left_out
 from pipelines.cli.terminal import Terminal
 from pipelines.errors import UserError
 from pipelines.evaluation.judging import Judged
-from pipelines.reading.committed import hull_until, newest_commit
+from pipelines.reading.committed import hull_vertices, newest_commit
 from pipelines.store.store import Store
 
 
@@ -60,7 +60,7 @@ def hull_named(name: str, scale: str) -> Hull:
     newest = newest_commit(store, "hull")
     if newest is None:
         raise UserError(f"--hull {name}: the store has no hull yet; `gnome round resume {name}` goes on")
-    found = hull_until(name, newest.round)
+    found = hull_vertices(name, newest.round)
     if found.scale != scale:
         raise UserError(f"--hull {name}: its energies are on {found.scale}, those of the evaluator on {scale}")
     return found

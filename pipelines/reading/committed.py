@@ -24,6 +24,7 @@ from pipelines.store.store import Store
 
 GIVEN = "given"  # table of a generate stage
 HULL_FILE = "hull_file"  # blob of a hull stage: `Hull.save`
+VERTICES_FILE = "hull_vertices"  # the same of `Hull.vertices`
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -122,10 +123,24 @@ def given_crystals(store: Store, round_: int) -> pa.Table:
 def hull_until(root: str, round_: int) -> Hull:
     """The hull of all entries up to a round: mapped from the file that its stage committed, once there is one."""
     store = Store(root)
+    whole = _hull_of_file(store, round_, HULL_FILE)
+    if whole is None:
+        whole = Hull.from_table(entries_until(store, round_, ["id", "numbers", "e_form_per_atom", "scale"]))
+    return whole
+
+
+@once_per_commit(lambda root, round_: [labels_of(round_), (round_, "hull")])
+def hull_vertices(root: str, round_: int) -> Hull:
+    """`Hull.vertices` of a round, which is all that energies of compositions ask for; of an older store all entries."""
+    vertices = _hull_of_file(Store(root), round_, VERTICES_FILE)
+    return hull_until(root, round_) if vertices is None else vertices
+
+
+def _hull_of_file(store: Store, round_: int, table: str) -> Hull | None:
     commit = store.commit(round_, "hull")
-    for stat in table_files(commit, HULL_FILE) if commit else ():
+    for stat in table_files(commit, table) if commit else ():
         return Hull.load(store.local_file(stat))  # verified; all processes share the pages of the mapped file
-    return Hull.from_table(entries_until(store, round_, ["id", "numbers", "e_form_per_atom", "scale"]))
+    return None
 
 
 @once_per_commit(lambda root: [labels_of(0)])

@@ -10,7 +10,7 @@ from gnome_core.ensembles.workflows import Ensemble
 from gnome_core.models.shipped import Framework, pretrained_members
 from gnome_core.stability.hull import Hull
 from pipelines.errors import UserError
-from pipelines.reading.committed import hull_until, newest_commit
+from pipelines.reading.committed import hull_vertices, newest_commit
 from pipelines.reading.members import local_member, member_addresses
 from pipelines.store.store import Store
 
@@ -43,4 +43,4 @@ def _of_store(root: str, framework: Framework) -> tuple[list[Path], Hull]:
         raise UserError(
             f"{root} trains no {framework} members (`framework`, `scoring.model` of its rounds); ask for the other kind"
         )
-    return paths, hull_until(root, measured.round)
+    return paths, hull_vertices(root, measured.round)

@@ -12,7 +12,7 @@ from dft.tables import DONE
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
-from pipelines.reading.committed import committed, committed_statuses, hull_until, proposals
+from pipelines.reading.committed import committed, committed_statuses, hull_vertices, proposals
 from pipelines.store.store import Store
 
 JOBS = pa.schema(
@@ -85,7 +85,7 @@ def round_outcomes(store: Store, round_: int, status: Mapping[str, str], energie
     jobs = jobs.filter(pc.is_in(jobs["id"], pa.array(list(status), pa.string())))
     ids = jobs["id"].to_pylist()
     e_form = np.array([energies.get(job, np.nan) for job in ids])
-    above = hull_until(store.root, round_ - 1).e_above_hull(atom_counts(jobs["numbers"]), e_form)
+    above = hull_vertices(store.root, round_ - 1).e_above_hull(atom_counts(jobs["numbers"]), e_form)
     states = [status[job] if job in energies or status[job] != DONE else "rejected" for job in ids]
     random = np.equal(jobs["generator"].to_numpy(), RANDOM_SEARCH)
     searches = store.round_config(round_).get("framework", "structural") != "structural"

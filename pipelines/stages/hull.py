@@ -16,11 +16,19 @@ from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
 from gnome_core.stability.hull import ON_HULL, Hull
 from pipelines.beam import tags
 from pipelines.beam.tables import ReadTable, WriteTable
-from pipelines.reading.committed import HULL_FILE, committed, hull_until, labels_of, once_per_commit
+from pipelines.reading.committed import (
+    HULL_FILE,
+    VERTICES_FILE,
+    committed,
+    hull_until,
+    hull_vertices,
+    labels_of,
+    once_per_commit,
+)
 from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import WriteManifest, run_job
-from pipelines.store.records import Manifest
+from pipelines.store.records import Commit, Manifest
 from pipelines.store.store import Store
 
 
@@ -47,9 +55,12 @@ def run(job: Job) -> Manifest:
 
     manifest = run_job(job, build, {})
     # What the workers of later stages map into memory.
-    hull = hull_until(root, job.round)
-    blob = job.store.write_blob(f"{path}/hull.arrow", HULL_FILE, hull.to_bytes())
-    return manifest.model_copy(update={"files": [*manifest.files, blob]})
+    hull, _ = _recalled(job.store, hull_until(root, job.round), manifest)
+    blobs = [
+        job.store.write_blob(f"{path}/hull.arrow", HULL_FILE, hull.to_bytes()),
+        job.store.write_blob(f"{path}/vertices.arrow", VERTICES_FILE, hull.vertices().to_bytes()),
+    ]
+    return manifest.model_copy(update={"files": [*manifest.files, *blobs]})
 
 
 PARENTS = "parents"
@@ -74,11 +85,12 @@ def hull_columns(root: str, round_: int) -> HullColumns:
         hull, above_snapshot = hull_until(root, 0), None
     else:
         store = Store(root)
-        hull, above_snapshot = _committed_hull(store, round_ - 1)
+        earlier = hull_until(store.root, round_ - 1)
+        hull, above_snapshot = _recalled(store, earlier, committed(store, round_ - 1, "hull"))
         new = store.read_table(committed(store, round_, "ingest"), "entries", ENTRY_SCHEMA)
         counts, e_form = atom_counts(new["numbers"]), new["e_form_per_atom"].to_numpy()
         hull = hull.extended(new["id"], counts, e_form, new["scale"].unique().to_pylist())
-        above_snapshot = np.append(above_snapshot, hull_until(root, 0).e_above_hull(counts, e_form))
+        above_snapshot = np.append(above_snapshot, hull_vertices(root, 0).e_above_hull(counts, e_form))
     hull.check_references()
     above = hull.entry_e_above_hull()
     return HullColumns(
@@ -91,10 +103,9 @@ def hull_columns(root: str, round_: int) -> HullColumns:
     )
 
 
-def _committed_hull(store: Store, round_: int) -> tuple[Hull, np.ndarray]:
-    """The hull of an earlier round with the distances that its stage committed, and those to the snapshot's hull."""
-    hull = hull_until(store.root, round_)
-    rows = store.read_table(committed(store, round_, "hull"), "hull", HULL_SCHEMA)
+def _recalled(store: Store, hull: Hull, measured: Commit | Manifest) -> tuple[Hull, np.ndarray]:
+    """The hull with the distances that its stage wrote, and those to the snapshot's hull."""
+    rows = store.read_table(measured, "hull", HULL_SCHEMA)
     rows = rows.take(pc.index_in(hull.ids, rows["id"].combine_chunks()))
     hull.recall(rows["e_above_hull"].to_numpy(), rows["phase_separation_energy"].to_numpy())
     return hull, rows["e_above_hull_snapshot"].to_numpy()

@@ -26,7 +26,7 @@ from pipelines.beam.metrics import timer
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.beam.top_rows import KeepTop
-from pipelines.reading.committed import candidate_parents, hull_until, references
+from pipelines.reading.committed import candidate_parents, hull_vertices, references
 from pipelines.reading.members import member_addresses, shipped_addresses
 from pipelines.reading.schemas import CANDIDATE_SCHEMA, PACKING_SCHEMA, SCORED_SCHEMA
 from pipelines.rounds.config import SelectionConfig
@@ -232,7 +232,7 @@ class HullEnergies(beam.DoFn):
         self.root, self.hull_round = root, hull_round
 
     def setup(self) -> None:
-        self.hull = hull_until(self.root, self.hull_round)
+        self.hull = hull_vertices(self.root, self.hull_round)
 
     def process(self, batch: pa.RecordBatch) -> Iterator:
         counts = atom_counts(batch["numbers"])

@@ -130,7 +130,7 @@ def stage_path(round_: int, stage: str) -> str:
     return f"rounds/{stage_key(round_, stage)}"
 
 
-def table_files(commit: Commit, table: str) -> list[FileStat]:
+def table_files(commit: Commit | Manifest, table: str) -> list[FileStat]:
     return sorted((stat for stat in commit.files if stat.table == table), key=lambda stat: stat.path)
 
 

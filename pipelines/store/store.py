@@ -313,8 +313,10 @@ class Store:
     def open_parquet(self, stat: FileStat) -> pq.ParquetFile:
         return pq.ParquetFile(pa.BufferReader(self.read_file(stat)))
 
-    def read_table(self, commit: Commit, table: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-        """All rows of one committed table, files in path order."""
+    def read_table(
+        self, commit: Commit | Manifest, table: str, schema: pa.Schema, columns: list[str] | None = None
+    ) -> pa.Table:
+        """All rows of one table, files in path order."""
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns])
         parts = [self.open_parquet(stat).read(columns=schema.names) for stat in table_files(commit, table)]
