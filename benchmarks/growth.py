@@ -3,9 +3,10 @@
     python benchmarks/growth.py [--rounds 50] [--quick] [--store DIR]
 
 A store of some two hundred crystals goes round with eight evaluations each time; after a fifth of the rounds, two
-fifths and so on `gnome report`, `round status`, `show`, `top`, `export` and `verify` run on it, each in its
-own process. Exponents are those of CPU seconds between the first and the last of these sizes, less what the command takes
-before there is a round. A store of --store is kept, and a rerun goes on with it. Ends with a line of JSON.
+fifths and so on `gnome report`, `round status`, `show`, `top`, `export` and `verify` run on it, each in its own
+process; with --quick the first two alone, after one round. Exponents are those of CPU seconds between the first and
+the last of these sizes, less what the command takes before there is a round. A store of --store is kept, and a rerun
+goes on with it. Ends with a line of JSON.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def make_store(folder: Path, store: Path) -> None:
     run("init", str(store), "--snapshot", str(folder / "snapshot.parquet"), "--config", str(folder / "round.toml"))
 
 
-def measure(store: Path) -> dict[str, float]:
-    return {name: round(run(*command, str(store)), 2) for name, command in COMMANDS.items()}
+def measure(store: Path, names: list[str]) -> dict[str, float]:
+    return {name: round(run(*COMMANDS[name], str(store)), 2) for name in names}
 
 
 def exponent(empty: float, small: float, large: float, factor: float) -> float:
@@ -89,29 +90,28 @@ def exponent(empty: float, small: float, large: float, factor: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--quick", action="store_true", help="two rounds, measured after each")
+    parser.add_argument("--quick", action="store_true", help="one round, under a minute")
     parser.add_argument("--store", type=Path, help="store that is kept")
     arguments = parser.parse_args()
-    rounds = 2 if arguments.quick else arguments.rounds
-    sizes = [1, 2] if arguments.quick else sorted({max(1, rounds * k // 5) for k in range(1, 6)})
+    names = ["report", "status"] if arguments.quick else list(COMMANDS)
+    sizes = [1] if arguments.quick else sorted({max(1, arguments.rounds * k // 5) for k in range(1, 6)})
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
         store = arguments.store or Path(folder, "store")
         kept = Path(f"{store}.json")
         found: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
         if not found:
             make_store(Path(folder), store)
-            found["0"] = measure(store)
+            found["0"] = measure(store, names)
         for size in sizes:
             if (more := size - Store(str(store)).rounds()[-1]) > 0:
                 run("round", "run", str(store), "--rounds", str(more))
             if str(size) not in found:
-                found[str(size)] = measure(store)
+                found[str(size)] = measure(store, names)
                 kept.write_text(json.dumps(found))
             print(f"{size:3} rounds:", found[str(size)], flush=True)
-    first, last = str(sizes[0]), str(sizes[-1])
+    first, last, grown = str(sizes[0]), str(sizes[-1]), sizes[-1] / sizes[0]
     exponents = {
-        name: exponent(found["0"][name], found[first][name], found[last][name], sizes[-1] / sizes[0])
-        for name in COMMANDS
+        name: exponent(found["0"][name], found[first][name], found[last][name], grown) for name in names if grown > 1
     }
     print(json.dumps({"benchmark": "growth", "cpu_s": found, "exponents": exponents}))
 

@@ -22,8 +22,9 @@ from gnome_core.crystals.sources.tables import read_table, texts
 from gnome_core.crystals.sources.values import as_number
 from gnome_core.stability.hull import Hull
 from pipelines.errors import UserError
-from pipelines.reading.analyses import keep_analysis, kept_analyses, load_analysis
+from pipelines.reading.analyses import StoredAnalysis, keep_analysis, kept_analyses, load_analyses, load_analysis
 from pipelines.reading.committed import hull_until
+from pipelines.reading.confirmations import confirmation_names
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
 from pipelines.reading.gaps import read_gaps, with_gaps
 from pipelines.reading.schemas import HULL_SCHEMA, MEMBER_SCHEMA
@@ -253,6 +254,11 @@ FROM_STORE: Mapping[str, Callable[[Inputs, Options, Track], Analysis]] = {
 }
 WITH_FILES = {"experimental": _experimental, "r2scan": _r2scan, "novelty": _novelty, "additions": _additions}
 ANALYSES = {**FROM_STORE, **WITH_FILES}
+
+
+def stored_analyses(store: Store) -> tuple[list[StoredAnalysis], list[str]]:
+    """(those that the store holds, second opinions among them; what is wrong with those that are damaged)."""
+    return load_analyses(store, [*ANALYSES, *confirmation_names(store)])
 
 
 def run_analysis(inputs: Inputs, name: str, options: Options, track: Track = untracked) -> Analysis:

@@ -12,6 +12,7 @@ from gnome_core.stability.hull import Hull
 from pipelines.reading.committed import hull_until
 from pipelines.reading.discoveries import stable_crystals
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
+from pipelines.reading.outcomes import evaluated_jobs
 from pipelines.store.storage import is_local
 from pipelines.store.store import Store
 
@@ -83,17 +84,16 @@ class OpenStore:
 
     def rounds(self, *, arrow: bool = False) -> Frame:
         """One row a round that has evaluated anything (ROUNDS_SCHEMA): hits of the models and of chance, errors."""
-        from pipelines.report.collect import collect
         from pipelines.report.summary import summarize
 
-        data = collect(self._store)
+        found = stable_crystals(self._store, measured_entries(self._store))
         rows = [
             {
                 "round": row.round,
                 **row.figures(),
-                "stable": sum(crystal.round == row.round for crystal in data.stable),
+                "stable": sum(crystal.round == row.round for crystal in found),
             }
-            for row in summarize(data)
+            for row in summarize(evaluated_jobs(self._store))
         ]
         return _as_frame(pa.Table.from_pylist(rows, ROUNDS_SCHEMA), arrow)
 

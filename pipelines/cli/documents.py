@@ -11,9 +11,11 @@ from dft.jobs.survey import counts, survey
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.symmetry import space_group
+from pipelines.analyses import stored_analyses
 from pipelines.reading.discoveries import StableCrystal, stable_crystals
 from pipelines.reading.entries import measured_entries
 from pipelines.reading.explained import explained
+from pipelines.reading.outcomes import evaluated_jobs
 from pipelines.report.summary import headline, origins, summarize
 from pipelines.store.store import Store
 
@@ -25,11 +27,11 @@ Document = dict[str, Any]
 
 def status_document(store: Store) -> Document:
     """`gnome round status`: every stage's counts, each round's hit rates and errors."""
-    from pipelines.report.collect import collect
     from pipelines.rounds.standing import standings
 
-    data = collect(store) if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]) else None
-    evaluated = {row.round: row.figures() for row in summarize(data)} if data else {}
+    went_round = any(store.commit(round_, "hull") for round_ in store.rounds()[1:])
+    found = headline(stable_crystals(store, measured_entries(store))) if went_round else None
+    evaluated = {row.round: row.figures() for row in summarize(evaluated_jobs(store))} if went_round else {}
     return {
         "store": store.root,
         "rounds": [
@@ -41,8 +43,8 @@ def status_document(store: Store) -> Document:
             }
             for round_ in store.rounds()
         ],
-        "discoveries": asdict(headline(data.stable)) if data else None,
-        "left_out": list(data.left_out) if data else [],
+        "discoveries": asdict(found) if found else None,
+        "left_out": stored_analyses(store)[1] if went_round else [],
     }
 
 

@@ -13,7 +13,7 @@ from pipelines.store.records import Commit, stage_key
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
-    from pipelines.report.data import ReportData
+    import pyarrow as pa
 
 
 def stage_line(commit: Commit, reused: bool = False) -> str:
@@ -53,13 +53,17 @@ def print_status(store: Store) -> None:
                 soft_wrap=True,
             )
     if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]):
-        from pipelines.report.collect import collect
+        from pipelines.analyses import stored_analyses
+        from pipelines.reading.discoveries import stable_crystals
+        from pipelines.reading.entries import measured_entries
+        from pipelines.reading.outcomes import evaluated_jobs
         from pipelines.report.summary import headline
 
-        data = collect(store)
-        console.print(str(headline(data.stable)), style="bold", highlight=False, soft_wrap=True)
-        console.print(_summary_table(data))
-        for what in data.left_out:
+        found = headline(stable_crystals(store, measured_entries(store)))
+        console.print(str(found), style="bold", highlight=False, soft_wrap=True)
+        console.print(_summary_table(evaluated_jobs(store)))
+        _, damaged = stored_analyses(store)
+        for what in damaged:
             console.print(what, highlight=False, soft_wrap=True)
 
 
@@ -98,7 +102,7 @@ def watched(store: Store) -> Table:
     return table
 
 
-def _summary_table(data: ReportData) -> Table:
+def _summary_table(jobs: pa.Table) -> Table:
     from pipelines.report.summary import Share, gain, over_all, summarize
 
     def hits(model: Share, random: Share) -> list[str]:
@@ -110,7 +114,7 @@ def _summary_table(data: ReportData) -> Table:
             "no random hit" if ratio == float("inf") else f"{ratio:.1f}x" if ratio == ratio else "-",
         ]
 
-    rounds = summarize(data)
+    rounds = summarize(jobs)
     table = Table()
     for column in ("round", "chosen by models", "on or below hull", "by chance", "gain", "MAE meV/atom", "failed"):
         table.add_column(column, justify="right")

@@ -16,10 +16,9 @@ from gnome_core.analysis.credibility import NAME, analyse
 from gnome_core.models.shipped import Framework
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.reactions import equilibrium_reaction
-from pipelines.analyses import ANALYSES, Inputs
-from pipelines.reading.analyses import StoredAnalysis, load_analyses
+from pipelines.analyses import Inputs, stored_analyses
+from pipelines.reading.analyses import StoredAnalysis
 from pipelines.reading.committed import committed
-from pipelines.reading.confirmations import confirmation_names
 from pipelines.reading.discoveries import stable_crystals
 from pipelines.reading.members import weights_of
 from pipelines.reading.outcomes import all_outcomes, by_composition, jobs_of
@@ -55,7 +54,7 @@ def collect(store: Store) -> ReportData:
     ]
     inputs, outcomes = Inputs(store), all_outcomes(store)
     entries = inputs.entries
-    analyses, left_out = load_analyses(store, [*ANALYSES, *confirmation_names(store)])
+    analyses, left_out = stored_analyses(store)
     stable = stable_crystals(store, entries)
     config = store.round_config(store.rounds()[-1])
     return ReportData(

@@ -44,7 +44,7 @@ def named_apart(stores: Sequence[ReportData], addresses: Sequence[str]) -> list[
 
 def render_comparison(stores: Sequence[ReportData]) -> str:
     """The whole document."""
-    rounds = [summarize(data) for data in stores]
+    rounds = [summarize(data.jobs) for data in stores]
     figures = {
         key: (caption, draw(stores, rounds))
         for key, caption, draw in (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from gnome_core.analysis.confirmation import PREFIX
 from gnome_core.analysis.discovery import (
@@ -187,9 +188,9 @@ def hits_together(rounds: Sequence[RoundSummary]) -> tuple[Share, Share]:
     return over_all(r.model for r in rounds), over_all(r.random for r in rounds)
 
 
-def summarize(data: ReportData) -> list[RoundSummary]:
-    """One summary for each round that evaluated anything, ascending."""
-    return [_summarize_round(data, round_) for round_ in sorted(set(data.jobs["round"].to_pylist()))]
+def summarize(jobs: pa.Table) -> list[RoundSummary]:
+    """One summary for each round that evaluated anything, ascending. jobs: `pipelines.reading.outcomes.JOBS`."""
+    return [_summarize_round(jobs, round_) for round_ in sorted(set(jobs["round"].to_pylist()))]
 
 
 def curses(data: ReportData) -> list[Curse]:
@@ -280,8 +281,8 @@ def search_hits(searches: Searches, by_random: bool) -> Share:
     return _hits(np.array([np.nan if c.e_above_hull is None else c.e_above_hull for c in chosen], float))
 
 
-def _summarize_round(data: ReportData, round_: int) -> RoundSummary:
-    jobs = data.jobs.filter(data.jobs["round"].to_numpy() == round_)
+def _summarize_round(jobs: pa.Table, round_: int) -> RoundSummary:
+    jobs = jobs.filter(jobs["round"].to_numpy() == round_)
     # A null, the energy of a failed evaluation, becomes NaN.
     columns = ("predicted_e_form", "predicted_iqr", "e_form", "e_above_hull")
     predicted, iqr, e_form, above = (jobs[column].to_numpy() for column in columns)

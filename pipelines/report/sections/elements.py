@@ -59,7 +59,7 @@ class Page:
     @classmethod
     def of(cls, data: ReportData) -> Page:
         """One on which nothing has been drawn yet."""
-        return cls(data, summarize(data), sorted(data.stable, key=lambda s: (s.e_above_hull, s.id)))
+        return cls(data, summarize(data.jobs), sorted(data.stable, key=lambda s: (s.e_above_hull, s.id)))
 
     def figure(self, key: str, figure: go.Figure | dict, caption: str, size: str = "") -> Figure:
         """A place for a plot, or for a scene that assets/scene.js draws."""

@@ -320,6 +320,23 @@ def test_a_hull_is_compact_on_disk_and_in_memory(tmp_path):
     assert ((tmp_path / "hull.arrow").stat().st_size + own) / len(counts) < 50
 
 
+def test_the_vertices_give_every_energy_and_decomposition():
+    counts, e_form = random_system(4, 80, seed=23)
+    hull = make(counts, e_form)
+    vertices = hull.vertices()
+    assert set(vertices.ids.to_pylist()) == set(
+        hull.ids.filter(pa.array(hull.entry_e_above_hull() <= 1e-9)).to_pylist()
+    )
+    assert len(vertices) < len(hull)
+    queries = np.vstack([random_system(4, 40, seed=24)[0], counts])
+    np.testing.assert_allclose(vertices.e_hull(queries), hull.e_hull(queries), atol=1e-12)
+    for query in queries:
+        ours, all_ = (
+            {h.ids[p.entry].as_py(): p.atom_fraction for p in h.decomposition(query)} for h in (vertices, hull)
+        )
+        assert ours == pytest.approx(all_, abs=1e-9)
+
+
 def test_extended_equals_a_rebuild_and_keeps_untouched_systems():
     counts, e_form = random_system(4, 60, seed=12)
     new = ~(counts[:, POOL[3]] > 0) | (np.arange(len(counts)) < 54)

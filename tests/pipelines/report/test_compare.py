@@ -42,7 +42,7 @@ def test_the_numbers_are_those_of_the_stores_reports(stores):
     table = rows(text, "What each store came to")
     assert [row[0] for row in table] == ["Halides and perovskites &lt;demo&gt;", "short &lt;b&gt;"]
     for row, data in zip(table, stores, strict=True):
-        rounds = summarize(data)
+        rounds = summarize(data.jobs)
         assert row[2] == str(len(rounds))
         assert row[4].endswith(f"{sum(r.model.hits for r in rounds)} of {sum(r.model.n for r in rounds)}")
         assert row[6] == f"{1000 * rounds[-1].mae:.0f}"
@@ -50,7 +50,7 @@ def test_the_numbers_are_those_of_the_stores_reports(stores):
     figures = json.loads(re.search(r'id="figures">(.*?)</script>', text)[1])
     found = {trace["name"]: trace for trace in figures["found"]["data"]}
     assert found["short &lt;b&gt;"]["x"] == [0, len(stores[1].jobs)]
-    assert found["short &lt;b&gt;"]["y"][-1] == summarize(stores[1])[0].model.hits
+    assert found["short &lt;b&gt;"]["y"][-1] == summarize(stores[1].jobs)[0].model.hits
     assert "different scales" not in text
     apart = [stores[0], dataclasses.replace(stores[1], scale="other")]
     assert "different scales (chgnet-0.3.0, other)" in render_comparison(apart)

@@ -6,7 +6,8 @@ import pytest
 from apache_beam.pvalue import TaggedOutput
 
 from gnome_core.stability.hull import ON_HULL, Hull
-from pipelines.reading.committed import HULL_FILE, entries_until, hull_until
+from pipelines.reading import committed as committed_module
+from pipelines.reading.committed import HULL_FILE, entries_until, hull_until, hull_vertices
 from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.stages.hull import PARENTS, MeasureEntries
 from pipelines.store.records import table_files
@@ -54,3 +55,13 @@ def test_workers_map_the_committed_file(two_rounds):
     assert pa.total_allocated_bytes() - before < file.bytes
     assert hull.ids.to_pylist() == entries_until(store, 2, ["id"])["id"].to_pylist()
     np.testing.assert_array_equal(hull.e_form, entries_until(store, 2)["e_form_per_atom"].to_numpy())
+
+
+def test_workers_ask_the_vertices_alone(two_rounds, monkeypatch):
+    whole, vertices = hull_until(str(two_rounds), 2), hull_vertices(str(two_rounds), 2)
+    assert set(vertices.ids.to_pylist()) < set(whole.ids.to_pylist())
+    compositions = whole.compositions(range(len(whole)))
+    np.testing.assert_allclose(vertices.e_hull(compositions), whole.e_hull(compositions), atol=1e-12)
+    monkeypatch.setattr(committed_module, "VERTICES_FILE", "unknown to an older version")
+    older = hull_vertices.__wrapped__(str(two_rounds), 2)
+    assert older.ids.equals(whole.ids)
