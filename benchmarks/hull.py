@@ -1,8 +1,8 @@
 """Decomposition energies: our hull beside pymatgen's PhaseDiagram, one thread, CPU seconds.
 
 Both get the same entries and queries; a ratio is printed only after the answers agree to 1e-6 eV/atom. Random systems
-of 2 to 6 elements, real ones (with ../shared/data), a whole snapshot at once (pymatgen: PatchedPhaseDiagram), and the
-size of two million entries. Ends with one line of JSON.
+of 2 to 6 elements, real ones (with ../shared/data), a whole snapshot at once (pymatgen: PatchedPhaseDiagram), first
+queries of a million entries made of it, and the size of two million entries. Ends with one line of JSON.
 
     python benchmarks/hull.py [--quick]
 """
@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pymatgen.analysis.phase_diagram import PatchedPhaseDiagram, PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
-from gnome_core.compositions.dense import N_COLUMNS, SparseCompositions, atom_counts
+from gnome_core.compositions.dense import N_COLUMNS, SparseCompositions, atom_counts, sparse
 from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
 from gnome_core.stability.hull import Hull
 
@@ -39,6 +39,7 @@ Z = np.array([NUMBERS[symbol] for symbol in POOL])
 REAL = ("Si-O", "Li-Mn-O", "Li-Mn-P-O", "Li-Mn-Fe-P-O", "Li-Na-Mn-Fe-P-O")
 BROKEN = 4.7  # eV/atom: formation energies beyond are broken labels of the shared snapshot
 TOLERANCE = 1e-6  # eV/atom
+MEASURED = ("build", "query", "single")
 
 
 def random_entries(
@@ -110,7 +111,7 @@ def agree(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def one_system(counts: np.ndarray, e_form: np.ndarray, n_queries: int, rng: np.random.Generator) -> dict:
-    """Build and query one system. Our queries come in batches of 2,000, pymatgen's one by one.
+    """Build and query one system. Our queries come in batches of 2,000 and one by one, pymatgen's one by one.
 
     Compared: energies and decompositions of new compositions, energies above the hull of all entries, and phase
     separation energies.
@@ -146,11 +147,13 @@ def one_system(counts: np.ndarray, e_form: np.ndarray, n_queries: int, rng: np.r
 
     batch = np.tile(queries[np.count_nonzero(queries, axis=1) == k], (2000, 1))[:2000]
     our_query, _ = cpu_seconds(lambda: [hull.e_hull(batch) for _ in range(5)], 3)
+    our_single, _ = cpu_seconds(lambda: [hull.e_hull(query[None]) for query in queries], 3)
     return {
         "elements": k,
         "entries": len(counts),
         "build": pd_build / our_build,
         "query": (5 * len(batch) / our_query) / (len(theirs) / pd_query),
+        "single": pd_query / our_single,
         "ours_per_s": 5 * len(batch) / our_query,
         "pymatgen_per_s": len(theirs) / pd_query,
         "build_ms": 1e3 * our_build,
@@ -246,6 +249,43 @@ def two_million(n: int = 2_000_000) -> dict:
     return {"entries": n, "file_mb": file_mb, "process_mb": own_mb, "load_s": loaded_s}
 
 
+def first_queries(n: int, n_queries: int = 1_000) -> dict:
+    """Microseconds of the first query of a system, by all of n entries and by those alone that are vertices.
+
+    The entries are those of the snapshot, again and again with an atom more of an element and up to 0.3 eV/atom higher;
+    a query is an entry's composition with one element in another's place.
+    """
+    rng = np.random.default_rng(0)
+    counts, e_form = snapshot_entries(None)
+    own = sparse(counts)
+    copies = -(-n // len(counts)) - 1
+    more = np.tile(own.amounts, copies)
+    starts = np.append(0, np.cumsum(np.tile(np.diff(own.starts), copies)))
+    more[starts[:-1] + rng.integers(np.diff(starts))] += 1
+    higher = np.tile(e_form, copies) + 0.3 * rng.random(copies * len(counts))
+    compound = np.flatnonzero(np.diff(starts) > 1)
+    parts = SparseCompositions(
+        np.append(own.starts, own.starts[-1] + np.cumsum(np.diff(starts)[compound])),
+        np.concatenate([own.numbers, np.tile(own.numbers, copies)[np.repeat(np.diff(starts) > 1, np.diff(starts))]]),
+        np.concatenate([own.amounts, more[np.repeat(np.diff(starts) > 1, np.diff(starts))]]),
+    )
+    ids = pa.array([str(row) for row in range(len(parts.starts) - 1)])
+    hull = Hull.from_entries(ids, parts, np.append(e_form, higher[compound]), "benchmark")
+    whole_s, _ = cpu_seconds(hull.entry_e_above_hull)
+    vertices = Hull(hull.vertices().table)
+    queries = counts[rng.permutation(np.flatnonzero((counts > 0).sum(axis=1) > 2))[:n_queries]]
+    elements = np.flatnonzero(counts.any(axis=0))
+    for query in queries:
+        old, new = rng.choice(np.flatnonzero(query)), rng.choice(elements[query[elements] == 0])
+        query[[old, new]] = query[[new, old]]
+    found = {}
+    for name, asked in (("whole", Hull(hull.table)), ("vertices", vertices)):
+        seconds, found[name] = cpu_seconds(lambda asked=asked: [asked.e_hull(query[None]) for query in queries])
+        found[f"{name}_us"] = 1e6 * seconds / len(queries)
+    agree(found.pop("whole"), found.pop("vertices"))
+    return {"entries": len(hull), "vertices": len(vertices), "all_entries_s": whole_s, **found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller sets, under a minute")
@@ -258,9 +298,9 @@ def main() -> None:
         print(
             f"{name:>20}{row['entries']:9}{row['pymatgen_build_ms']:9.1f} /{row['build_ms']:6.1f} ms"
             f"{row['pymatgen_per_s']:12,.0f} /{row['ours_per_s']:12,.0f} per s   x{row['query']:,.0f}"
-            f"   differ by {row['difference']:.0e}"
+            f", one by one x{row['single']:,.0f}   differ by {row['difference']:.0e}"
         )
-        ratios[f"build_{key}"], ratios[f"query_{key}"] = round(row["build"], 2), round(row["query"])
+        ratios.update({f"{name}_{key}": round(row[name], 2 if name == "build" else None) for name in MEASURED})
 
     for k, n_entries in ((2, 40), (3, 60), (4, 300), (5, 300), (6, 300)):
         rng = np.random.default_rng(k)
@@ -275,6 +315,12 @@ def main() -> None:
         row = stored_answers()
         print(f"Fe-Li-O-P: {row['entries']} stored energies and decompositions, differ by {row['difference']:.0e}")
         row = whole_snapshot(*snapshot_entries(None, 3_000 if quick else None))
+        first = first_queries(60_000 if quick else 1_000_000)
+        print(
+            f"{first['entries']:,} entries, {first['vertices']:,} of them vertices: the first query of a system takes "
+            f"{first['whole_us']:.0f} us of all entries, {first['vertices_us']:.0f} us of the vertices"
+        )
+        ratios["first_query_of_vertices"] = round(first["whole_us"] / first["vertices_us"], 2)
     else:
         print("no ../shared/data: real systems are left out")
         row = whole_snapshot(*random_entries(Z, 1500 if quick else 4000, np.random.default_rng(16), 4))
