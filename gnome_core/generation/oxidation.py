@@ -16,6 +16,8 @@ is the reading that this package takes for it.
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -77,10 +79,7 @@ def can_be_neutral(compositions: np.ndarray, rule: OxidationRule = "relaxed") ->
         systems = np.nonzero(compositions[rows])[1].reshape(-1, k)
         counts = np.take_along_axis(compositions[rows], systems, axis=1)
         if rule == "strict":
-            passed[rows] = [
-                _passes_strictly(tuple(system), row[None])[0]
-                for system, row in zip(systems.tolist(), counts, strict=True)
-            ]
+            passed[rows] = [_passes_alone(*row) for row in zip(systems.tolist(), counts.tolist(), strict=True)]
         else:
             low, high = _system_limits(systems, rule)
             passed[rows] = ((low * counts).sum(axis=1) <= 0) & ((high * counts).sum(axis=1) >= 0)
@@ -103,6 +102,31 @@ def _passes_strictly(system: tuple[int, ...], counts: np.ndarray) -> np.ndarray:
     # Products of small integers are exact in float32.
     totals = counts.astype(np.float32) @ charges.T
     return (totals == 0).any(axis=1)
+
+
+def _passes_alone(system: Sequence[int], counts: Sequence[int]) -> bool:
+    """`_passes_strictly` of one composition.
+
+    In order of electronegativity the cations come first. Bit q of a set: the cations so far, or the anions, can have the
+    total charge q, or -q; they balance where sets on both sides of a place in that order share a bit.
+    """
+    states, electronegativity, _ = _elements()
+    strength = electronegativity[system].tolist()
+    if len(system) > 1 and any(map(math.isnan, strength)):
+        return False
+    order = sorted(range(len(system)), key=strength.__getitem__)
+    cations, anions = [1], [1]  # of nothing: the charge 0
+    for place, sign, sets in (*((i, 1, cations) for i in order), *((i, -1, anions) for i in order[::-1])):
+        totals = 0
+        for charge in states[system[place]]:
+            if sign * charge >= 0:
+                totals |= sets[-1] << sign * charge * counts[place]
+        sets.append(totals)
+    return any(
+        cations[n] & anions[len(order) - n]
+        for n in range(len(order) + 1)
+        if not 0 < n < len(order) or strength[order[n - 1]] < strength[order[n]]
+    )
 
 
 def _ordered_charges(system: tuple[int, ...]) -> np.ndarray:

@@ -25,11 +25,11 @@ class CHGNetPotential:
         self.params = chgnet.load_params(version)
         self.scale, self.trained = f"chgnet-{version}", chgnet.TRAINED[version]
         # A crystal costs the same in any full shape from 100 atoms on; the small ones serve a relaxation's last
-        # crystals.
+        # crystals. Bonds and angles are what costs: atoms are so many that they seldom end a batch first.
         self.ladder = ladder or [
-            BatchShape(16, 32, 128, 768, 768),
-            BatchShape(32, 64, 256, 1536, 1536),
-            BatchShape(64, 160, 640, 3840, 3840),
+            BatchShape(16, 40, 112, 768, 768),
+            BatchShape(32, 80, 224, 1536, 1536),
+            BatchShape(64, 192, 512, 3840, 3840),
         ]
 
     def check(self, crystal: Crystal) -> None:

@@ -50,6 +50,21 @@ def test_rows_are_judged_one_by_one():
     assert not can_be_neutral(np.zeros((1, 95), int)).any()
 
 
+def test_a_composition_alone_passes_strictly_as_its_system_does():
+    """Any elements, those without charges or electronegativity and equally electronegative ones among them."""
+    rng = np.random.default_rng(0)
+    agreed = 0
+    for _ in range(400):
+        system = np.sort(rng.choice(np.arange(1, 95), rng.integers(1, 6), replace=False))
+        ratios = rng.integers(1, 7, (5, len(system)))
+        rows = np.zeros((5, 95), int)
+        rows[:, system] = ratios
+        passed = systems_pass(system[None], ratios, "strict")[0]
+        assert can_be_neutral(rows, "strict").tolist() == passed.tolist()
+        agreed += int(passed.sum())
+    assert agreed > 100
+
+
 def test_relaxed_is_the_rule_spelled_out():
     """Charges and zero for metals, one or two elements anywhere between adjacent charges: every assignment tried."""
     import smact
