@@ -72,7 +72,7 @@ def settings(candidates: int, quick: bool) -> RoundConfig:
 
 
 def make_store(store: Store, table: pa.Table, config: RoundConfig) -> None:
-    """Round 0 as if it had been run on labelled crystals, with the members that come with the package."""
+    """Round 0's snapshot as if it had been run on labelled crystals."""
     document = store.start_round(0, config.document())
     crystals = crystals_from_batch(table)
     entries = as_entries(table["id"].to_pylist(), crystals, table["e_form_per_atom"].to_numpy())
@@ -87,6 +87,11 @@ def make_store(store: Store, table: pa.Table, config: RoundConfig) -> None:
         for name, rows in (("entries", entries), ("references", added))
     ]
     publish(store, "snapshot", files, len(table), document)
+
+
+def publish_members(store: Store, config: RoundConfig) -> None:
+    """Round 0's training as if it had left the members that come with the package."""
+    document = store.start_round(0, config.document())
     folder, table_of = Attempt(0, "train", "made").path, weights_of("structural")
     blobs = [
         store.write_blob(f"{folder}/{table_of}/{path.name}", table_of, path.read_bytes())
@@ -219,8 +224,10 @@ def main() -> None:
     result: dict = {"benchmark": "funnel"}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(str(arguments.store or Path(folder, "store")))
-        if store.commit(0, "train") is None:
+        if store.commit(0, "snapshot") is None:
             make_store(store, labelled(None if arguments.quick else arguments.structures), config)
+        if store.commit(0, "train") is None:
+            publish_members(store, config)
         stages = {"hull": run_stage(store, 0, "hull")}
         store.start_round(1, config.document())
         stages["generate"] = run_stage(store, 1, "generate")

@@ -4,7 +4,7 @@
 
 OUT is what one of these left (the sets and their licences: gnome_core/data/MODEL_CARD.md):
 
-    gnome train mp_structures.parquet OUT --config configs/structural.toml
+    gnome train mp_structures.parquet OUT --also evaluated --from ALONE --config configs/structural.toml
     gnome train mp_e_form_compositions.parquet OUT --framework compositional --config configs/compositional.toml
 """
 

@@ -107,8 +107,8 @@ def _passes_strictly(system: tuple[int, ...], counts: np.ndarray) -> np.ndarray:
 def _passes_alone(system: Sequence[int], counts: Sequence[int]) -> bool:
     """`_passes_strictly` of one composition.
 
-    In order of electronegativity the cations come first. Bit q of a set: the cations so far, or the anions, can have the
-    total charge q, or -q; they balance where sets on both sides of a place in that order share a bit.
+    In order of electronegativity the cations come first. Bit q of a set: the cations so far, or the anions, can have
+    the total charge q, or -q; they balance where sets on both sides of a place in that order share a bit.
     """
     states, electronegativity, _ = _elements()
     strength = electronegativity[system].tolist()
