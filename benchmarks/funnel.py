@@ -9,9 +9,10 @@ file lacks get an elemental entry. Then a round's own stages run in this process
 of all parents of at most 24 sites within 0.1 eV/atom of the hull), score and select. What is scored are whole
 compositions, drawn at random, up to --candidates.
 
-Before that, --compare of these candidates are screened twice in one process, with and without pilots (one structure
-that speaks for its composition), and the recipes' hours projected to 5e7. Stages that a store of --store has committed
-are not run again. Ends with a line of JSON.
+Before that, --compare of these candidates are screened twice in one process: as a worker does among 5e7 candidates, and
+plainly, without pilots (one structure that speaks for its composition) and with second looks at all that the first
+member leaves. Hours are projected to 5e7. Stages that a store of --store has committed are not run again. Ends with a
+line of JSON.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from pipelines.reading.members import weights_of
 from pipelines.reading.schemas import CANDIDATE_SCHEMA, MEMBER_SCHEMA
 from pipelines.rounds import driver
 from pipelines.rounds.config import RoundConfig
+from pipelines.stages.score import looks_of_batch
 from pipelines.store.records import Attempt, Commit, Counts, FileStat, table_digests, table_files
 from pipelines.store.store import ROW_GROUP, Store
 
@@ -151,14 +153,17 @@ def measured(spent: Counter[str], part: str) -> Iterator[None]:
 
 
 def compare(store: Store, n: int, threshold: float) -> dict:
-    """The first n candidates, screened as a worker does, with pilots and without."""
+    """The first n candidates, screened as a worker does and plainly."""
     parents, hull = candidate_parents(store.root, 1), hull_until(store.root, 0)
     model = EnsembleModel.load(pretrained_members("structural"))
     model.warm_up()
-    piloted = CascadeConfig()
-    plain = piloted.model_copy(update={"pilot_margin": None})
+    cascade = CascadeConfig()
+    ways = {
+        "default": (cascade, looks_of_batch(cascade.second_looks, round(PROJECTED))),
+        "plain": (cascade.model_copy(update={"pilot_margin": None}), None),
+    }
     spent: Counter[str] = Counter()
-    found: dict[str, list[Screening]] = {"piloted": [], "plain": []}
+    found: dict[str, list[Screening]] = {name: [] for name in ways}
     formulas, e_hull = [], []
     for batch in candidate_batches(store, n):
         with measured(spent, "expand"):
@@ -167,15 +172,15 @@ def compare(store: Store, n: int, threshold: float) -> dict:
         with measured(spent, "hull"):
             e_hull.append(hull.e_hull(atom_counts([crystal.numbers for crystal in crystals])))
         formulas += batch["formula"].to_pylist()
-        for name, config in (("piloted", piloted), ("plain", plain)):
+        for name, (config, looks) in ways.items():
             with measured(spent, name):
-                found[name].append(screen(model, crystals, e_hull[-1], threshold, config))
+                found[name].append(screen(model, crystals, e_hull[-1], threshold, config, second_looks=looks))
     passed, median, evaluations = (
         {name: np.concatenate([getattr(part, field) for part in parts]) for name, parts in found.items()}
         for field in ("passed", "median", "evaluations")
     )
     _, of_row = np.unique(formulas, return_inverse=True)
-    survivors, kept = passed["plain"], passed["plain"] & passed["piloted"]
+    survivors, kept = passed["plain"], passed["plain"] & passed["default"]
     above = np.where(survivors, median["plain"] - np.concatenate(e_hull), np.inf)
     lowest = np.full(of_row.max() + 1, np.inf)
     np.minimum.at(lowest, of_row, above)
@@ -183,11 +188,12 @@ def compare(store: Store, n: int, threshold: float) -> dict:
     survive = np.unique(of_row[survivors])
     n_rows = len(formulas)
     rate = {part: 1e6 * seconds / n_rows for part, seconds in spent.items()}
-    hours = {name: PROJECTED / 3.6e9 * (rate["expand"] + rate["hull"] + rate[name]) for name in ("plain", "piloted")}
+    hours = {name: PROJECTED / 3.6e9 * (rate["expand"] + rate["hull"] + rate[name]) for name in ways}
     return {
         "candidates": n_rows,
         "compositions": len(lowest),
         "survivors": round(float(survivors.mean()), 4),
+        "left": round(float(passed["default"].mean()), 4),
         "evaluations": {name: round(float(values.mean()), 3) for name, values in evaluations.items()},
         "survivors_kept": round(float(kept.sum() / survivors.sum()), 4),
         "compositions_kept": round(float(np.isin(survive, of_row[kept]).mean()), 4),

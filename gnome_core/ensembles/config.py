@@ -31,7 +31,14 @@ class CascadeConfig(Section):
         le=1e6,
         description="eV/atom above selection.threshold where one member at one volume ends a candidate",
     )
-    second_members: int = Field(2, ge=2, le=1000, description="members that look at what is left, at one volume")
+    second_looks: int = Field(
+        20_000,
+        ge=1,
+        le=1_000_000_000,
+        description="about how many of what is left, the lowest, a few members look at: some 40 a refined one; more "
+        "tell no candidate from another that is chosen",
+    )
+    second_members: int = Field(2, ge=2, le=1000, description="members that look at these, at one volume")
     second_margin: float = Field(
         0.02, ge=0, le=1e6, description="eV/atom above selection.threshold where their median ends a candidate"
     )

@@ -17,7 +17,7 @@ from gnome_core.compositions.known import composition_hashes
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.ensemble import EnsembleModel, chunks
-from gnome_core.graphs.featurize import BadCrystal
+from gnome_core.graphs.featurize import BadCrystal, GraphTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +42,14 @@ def screen(
     threshold: float,
     config: CascadeConfig,
     e_composition: np.ndarray | None = None,
+    second_looks: int | None = None,
 ) -> Screening:
     """Screen n crystals against the hull's energies e_hull (n,) at their compositions, eV/atom.
 
     The first crystal of a reduced formula speaks for the others. threshold: eV/atom above the hull that a candidate
     must not exceed. e_composition: (n,) what a compositional ensemble predicts for their formulas, with
-    `config.composition_margin`. Raises BadCrystal with the index of a bad one.
+    `config.composition_margin`. second_looks: how many of what one member leaves, the lowest, a few members look at;
+    None = all. Raises BadCrystal with the index of a bad one.
     """
     limit = np.asarray(e_hull, np.float64) + threshold
     screened = Screening(
@@ -57,46 +59,61 @@ def screen(
     if e_composition is not None and config.composition_margin is not None:
         screened.median[:] = e_composition
         rows = np.flatnonzero(e_composition <= limit + config.composition_margin)
+    looks = []
     if config.pilot_margin is not None:
         hashes = composition_hashes(atom_counts([crystals[row].numbers for row in rows]))
         _, first, of_row = np.unique(hashes, return_index=True, return_inverse=True)
-        energies = _look(model, crystals, rows[first], limit, config, screened)[of_row]
+        looks += _first_looks(model, crystals, rows[first], screened)
         others = np.setdiff1d(np.arange(len(rows)), first)
-        rows, energies = rows[others], energies[others]
+        energies = screened.median[rows[first]][of_row[others]]
+        rows = rows[others]
         screened.median[rows] = energies
         rows = rows[energies <= limit[rows] + config.pilot_margin]
-    _look(model, crystals, rows, limit, config, screened)
+    looks += _first_looks(model, crystals, rows, screened)
+    above = np.where(screened.evaluations > 0, screened.median - limit, np.inf)
+    screened.passed[:] = above <= config.first_margin
+    lowest = np.zeros(len(limit), bool)
+    lowest[np.argsort(above, kind="stable")[:second_looks]] = True
+    for own, table in looks:
+        left = np.flatnonzero(screened.passed[own] & lowest[own])
+        _second_look(model, crystals, own[left], (table, left), limit, config, screened)
     return screened
 
 
-def _look(
+def _first_looks(
+    model: EnsembleModel, crystals: Sequence[Crystal], rows: np.ndarray, screened: Screening
+) -> list[tuple[np.ndarray, GraphTable]]:
+    """Write what the first member says of the given rows; returns their graphs, as many rows at once as a chunk has."""
+    looks = []
+    for own in (rows[chunk] for chunk in chunks(len(rows))):
+        try:
+            table = model.structural_graphs([crystals[row] for row in own], slice(0, len(own)), 1.0)
+            screened.median[own] = model.energies(table, np.arange(len(own)), np.ones(len(own)), range(1))[:, 0]
+        except BadCrystal as error:
+            raise BadCrystal(int(own[error.index]), error.reason) from error
+        screened.evaluations[own] = 1
+        looks.append((own, table))
+    return looks
+
+
+def _second_look(
     model: EnsembleModel,
     crystals: Sequence[Crystal],
     rows: np.ndarray,
+    graphs: tuple[GraphTable, np.ndarray],
     limit: np.ndarray,
     config: CascadeConfig,
     screened: Screening,
-) -> np.ndarray:
-    """Write into `screened` what members say of the given rows. Returns the first one's energies, eV/atom."""
-    second = range(min(config.second_members, model.n_members))
-    first = np.zeros(len(rows))
-    for chunk in chunks(len(rows)):
-        own = rows[chunk]
-        try:
-            table = model.structural_graphs([crystals[row] for row in own], slice(0, len(own)), 1.0)
-            looked = np.arange(len(own))
-            energies = np.full((len(own), len(second)), np.nan)
-            energies[:, :1] = model.energies(table, looked, np.ones(len(own)), second[:1])
-            left = np.flatnonzero(energies[:, 0] <= limit[own] + config.first_margin)
-            energies[left, 1:] = model.energies(table, left, np.ones(len(left)), second[1:])
-        except BadCrystal as error:
-            raise BadCrystal(int(own[error.index]), error.reason) from error
-        first[chunk] = energies[:, 0]
-        screened.median[own] = energies[:, 0]
-        screened.evaluations[own] = np.isfinite(energies).sum(axis=1)
-        near = own[left]
-        screened.median[near], screened.iqr[near] = model.median_and_iqr(
-            energies[left], atom_counts([crystals[row].numbers for row in near])
-        )
-        screened.passed[near] = screened.median[near] <= limit[near] + config.second_margin
-    return first
+) -> None:
+    """Write what a few members say of rows that passed the first; graphs: a table and their places in it."""
+    table, places = graphs
+    members = range(1, min(config.second_members, model.n_members))
+    try:
+        more = model.energies(table, places, np.ones(len(rows)), members)
+    except BadCrystal as error:
+        raise BadCrystal(int(rows[np.flatnonzero(places == error.index)[0]]), error.reason) from error
+    energies = np.concatenate([screened.median[rows, None], more], axis=1)
+    counts = atom_counts([crystals[row].numbers for row in rows])
+    screened.median[rows], screened.iqr[rows] = model.median_and_iqr(energies, counts)
+    screened.passed[rows] = screened.median[rows] <= limit[rows] + config.second_margin
+    screened.evaluations[rows] = energies.shape[1]

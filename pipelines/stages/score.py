@@ -46,6 +46,7 @@ from pipelines.stages.score_inference import (
 )
 from pipelines.stages.searched_compositions import NameCompositions, of_framework
 from pipelines.store.records import Manifest
+from pipelines.store.store import ROW_GROUP
 
 
 def run(job: Job) -> Manifest:
@@ -148,7 +149,13 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
         whole = measured(placed, "Predict", full, hints)
         rows, parts = [whole.rows], [whole]
     else:
-        cheap = ScreeningHandler(members, job.config.selection.threshold, cascade, shipped_addresses("compositional"))
+        cheap = ScreeningHandler(
+            members,
+            job.config.selection.threshold,
+            cascade,
+            shipped_addresses("compositional"),
+            looks_of_batch(cascade.second_looks, job.input("generate").rows("candidates")),
+        )
         screened = measured(placed, "Screen", cheap, hints)
         # In full: those that may be chosen, and those that chance will choose to compare them with.
         drawn = screened.rows | "Baseline" >> RandomBaseline(
@@ -170,6 +177,12 @@ def _score_crystals(job: Job, candidates: beam.PCollection, members: list[str]) 
         rows, parts = [others, refined.rows], [screened, refined]
     counts += [part[tags.COUNTS] for part in parts]
     return _Scored(rows, counts, [part[tags.DEAD] for part in parts], [packing])
+
+
+def looks_of_batch(looks: int, candidates: int) -> int:
+    """How many rows of a batch may be looked at, for so many of all candidates: twice an equal share, since the lowest
+    stand together, by chemical system."""
+    return -(-2 * looks * ROW_GROUP // max(1, candidates))
 
 
 def row_wise(step: beam.DoFn) -> beam.ParDo:

@@ -152,14 +152,19 @@ class ScreeningHandler(EnsembleHandler):
     """Adds what JaxEnsembleHandler adds, from few evaluations, and whether a row passed; batches have e_hull too.
 
     threshold: eV/atom above the hull that must be in reach. compositional: members that bound a composition's energy,
-    read where `config.composition_margin` is set.
+    read where `config.composition_margin` is set. second_looks: of a batch, see `screen`.
     """
 
     def __init__(
-        self, members: Sequence[str], threshold: float, config: CascadeConfig, compositional: Sequence[str] = ()
+        self,
+        members: Sequence[str],
+        threshold: float,
+        config: CascadeConfig,
+        compositional: Sequence[str] = (),
+        second_looks: int | None = None,
     ):
         super().__init__(members)
-        self.threshold, self.config = threshold, config
+        self.threshold, self.config, self.second_looks = threshold, config, second_looks
         self.compositional = list(compositional) if config.composition_margin is not None else []
 
     def load_model(self) -> ScreeningModels:
@@ -173,7 +178,9 @@ class ScreeningHandler(EnsembleHandler):
         def predict(rows: Sequence[int]) -> Columns:
             chosen: list[Crystal] = [crystals[row] for row in rows]
             bound = None if model.bounds is None else _of_compositions(model.bounds, counts[list(rows)])
-            found = screen(model.members, chosen, e_hull[list(rows)], self.threshold, self.config, bound)
+            found = screen(
+                model.members, chosen, e_hull[list(rows)], self.threshold, self.config, bound, self.second_looks
+            )
             return {
                 "median": found.median,
                 "iqr": found.iqr,

@@ -94,6 +94,20 @@ def test_one_structure_of_a_composition_speaks_for_the_others(model):
     assert (never.median == 100.0).all()
 
 
+def test_a_few_members_look_at_the_lowest_alone(model, alone, monkeypatch):
+    monkeypatch.setattr(ensemble_module, "CHUNK", 7)
+    above = np.random.default_rng(0).permutation(np.linspace(-0.3, 0.3, 60))
+    e_hull = alone[:, 0] - above
+    found, all_ = (screen(model, CRYSTALS, e_hull, 0.05, CONFIG, second_looks=n) for n in (9, None))
+    looked = found.evaluations == 3
+    assert set(np.flatnonzero(looked)) == set(np.argsort(above)[:9])
+    np.testing.assert_allclose(found.median[looked], all_.median[looked], atol=1e-5)
+    np.testing.assert_allclose(found.median[~looked], alone[~looked, 0], atol=1e-5)
+    assert (found.iqr[~looked] == 0).all()
+    assert (found.passed[~looked] == (above[~looked] <= 0.05 + 0.1)).all()
+    assert found.passed[~looked].any()
+
+
 def test_bad_crystals_are_named_by_their_index_and_nothing_is_nothing(model, monkeypatch):
     monkeypatch.setattr(ensemble_module, "CHUNK", 7)
     spoiled = [*CRYSTALS[:9], Crystal(np.eye(3) * 5, [[np.nan, 0, 0]], [3])]
