@@ -235,7 +235,8 @@ def main() -> None:
         if store.commit(0, "train") is None:
             publish_members(store, config)
         stages = {"hull": run_stage(store, 0, "hull")}
-        store.start_round(1, config.document())
+        if 1 not in store.rounds():
+            store.start_round(1, config.document())
         stages["generate"] = run_stage(store, 1, "generate")
         n = 2_000 if arguments.quick else int(arguments.compare)
         result["compare"] = compare(store, n, config.selection.threshold)
