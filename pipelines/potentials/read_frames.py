@@ -59,7 +59,7 @@ def _table(source: str) -> pa.Table:
         return _concat([store.open_parquet(stat).read() for stat in files])
     if store.rounds():
         store = Store.open(source)
-        commits = [store.commit(round_, "evaluate") for round_ in store.rounds()]
+        commits = [store.commit(0, "snapshot"), *(store.commit(round_, "evaluate") for round_ in store.rounds())]
         frames = _concat([store.read_table(c, "frames", FRAME_SCHEMA) for c in commits if c is not None])
         # A protocol's first relaxation may be on a scale of its own, which the store has no hull on.
         return frames.filter(pc.equal(frames["scale"], references(source).scale)) if len(frames) else frames

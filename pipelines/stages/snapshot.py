@@ -13,7 +13,7 @@ from dft.evaluators.evaluator import Evaluator
 from dft.evaluators.make import make_evaluator
 from dft.jobs.folders import ENDED
 from dft.names import is_engine
-from dft.tables import protocol_json
+from dft.tables import FRAME_SCHEMA, protocol_json
 from gnome_core.compositions.formulas import NUMBERS, SYMBOLS
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.crystals.readers import Entry, Rejected
@@ -23,7 +23,7 @@ from pipelines.beam.options import network_hints
 from pipelines.beam.runners import run_pipeline
 from pipelines.beam.tables import ReadFiles, WriteTable, write_parts
 from pipelines.errors import JobsPending, UserError
-from pipelines.evaluation.batches import Batches, EvaluateBatch, evaluate_batches, write_batches
+from pipelines.evaluation.batches import FRAMES, Batches, EvaluateBatch, evaluate_batches, write_batches
 from pipelines.evaluation.jobs import SHARD, ReadJobs, WriteJobs, check_library, job_folders, read_jobs, run_waiting
 from pipelines.reading.schemas import MERGED_SCHEMA
 from pipelines.rounds.job import Job
@@ -252,6 +252,8 @@ def _run_evaluated(
             merged = [others | "WriteMerged" >> WriteTable(root, path, "merged", MERGED_SCHEMA, ("id",), 1)]
         files = [
             entries | "Write" >> WriteTable(root, path, "entries", ENTRY_SCHEMA, ("id",), job.config.part_files),
+            done[FRAMES]
+            | "WriteFrames" >> WriteTable(root, path, "frames", FRAME_SCHEMA, ("job", "step"), job.config.part_files),
             pipeline | "Files" >> FromDriver([*written, *write_parts(store, path, "references", added, ("id",), 1)]),
             *merged,
         ]

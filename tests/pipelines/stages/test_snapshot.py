@@ -16,6 +16,7 @@ from gnome_core.stability.hull import Hull
 from pipelines.beam.dead_letters import DEAD_SCHEMA
 from pipelines.cli.config import round_config
 from pipelines.errors import UserError
+from pipelines.potentials.read_frames import read_frames
 from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
@@ -73,6 +74,12 @@ def test_crystals_that_the_evaluator_cannot_judge_are_rejected_by_name(tiny, tmp
     # Magnesium's reference is the metal's energy, not that of a lone atom, and oxygen's is the package's.
     oxide = entries.filter(pc.equal(entries["id"], "oxide"))
     assert -3.2 < oxide["e_form_per_atom"][0].as_py() < -2.5
+    # The ways to their minima are kept: potentials train on them as on those of rounds.
+    frames = read_frames(store.root)
+    last = frames.energies[[max(np.flatnonzero(frames.groups == group)) for group in np.unique(frames.groups)]]
+    totals = entries["energy_per_atom"].to_numpy() * [len(numbers) for numbers in entries["numbers"].to_pylist()]
+    np.testing.assert_allclose(sorted(last), sorted(totals), atol=1e-6)
+    assert len(frames) > 2
 
 
 def test_nonsense_is_no_entry_and_no_reference(tiny, tmp_path):
