@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnome_core.compositions.packed import parse_formulas
-from gnome_core.crystals.crystal import check_crystal, shortest_distance
+from gnome_core.crystals.crystal import Crystal, check_crystal, shortest_distance
 from gnome_core.generation import random_search
 from gnome_core.generation.config import CompositionConfig, GenerationConfig, RandomSearchConfig
 from gnome_core.generation.generators import all_shards, expand, shard_recipes, try_expand
@@ -41,8 +41,14 @@ def recipes(structures=40, seed=0, formulas=FORMULAS, **settings_) -> pa.RecordB
     return random_recipes(parse_formulas(formulas), config, seed)
 
 
-BATCH = recipes(max_operations=48)
-CRYSTALS = make_crystals(recipe_rows(BATCH))
+@pytest.fixture(scope="module")
+def batch() -> pa.RecordBatch:
+    return recipes(max_operations=48)
+
+
+@pytest.fixture(scope="module")
+def crystals(batch) -> list[Crystal | None]:
+    return make_crystals(recipe_rows(batch))
 
 
 def operations_found(crystal, symprec) -> int:
@@ -50,9 +56,9 @@ def operations_found(crystal, symprec) -> int:
     return len(moyopy.MoyoDataset(cell, symprec=symprec).operations)
 
 
-def test_crystals_are_what_their_recipes_say():
-    assert sum(crystal is None for crystal in CRYSTALS) <= 0.2 * len(CRYSTALS)
-    for recipe, crystal in zip(recipe_rows(BATCH), CRYSTALS, strict=True):
+def test_crystals_are_what_their_recipes_say(batch, crystals):
+    assert sum(crystal is None for crystal in crystals) <= 0.2 * len(crystals)
+    for recipe, crystal in zip(recipe_rows(batch), crystals, strict=True):
         if crystal is None:
             continue
         check_crystal(crystal)
@@ -66,11 +72,11 @@ def test_crystals_are_what_their_recipes_say():
         assert operations_found(crystal, 1e-3) >= len(operations(recipe.space_group)[0])
 
 
-def test_atoms_keep_their_separations():
+def test_atoms_keep_their_separations(batch, crystals):
     """Counted by pymatgen, which shares no code with the check that the generator makes itself."""
     from pymatgen.core import Lattice, Structure
 
-    for recipe, crystal in zip(recipe_rows(BATCH)[::4], CRYSTALS[::4], strict=True):
+    for recipe, crystal in zip(recipe_rows(batch)[::4], crystals[::4], strict=True):
         if crystal is None:
             continue
         model = spheres(tuple((z, n // gcd(*recipe.atoms.values())) for z, n in recipe.atoms.items()))
@@ -82,30 +88,30 @@ def test_atoms_keep_their_separations():
         assert shortest_distance(crystal, float(allowed.min())) == np.inf
 
 
-def test_too_near_atoms_are_noticed():
-    recipe, crystal = next((r, c) for r, c in zip(recipe_rows(BATCH), CRYSTALS, strict=True) if c is not None)
+def test_too_near_atoms_are_noticed(batch, crystals):
+    recipe, crystal = next((r, c) for r, c in zip(recipe_rows(batch), crystals, strict=True) if c is not None)
     assert keeps_separations(crystal, recipe)
     assert not keeps_separations(crystal.scaled_to_volume(0.3 * crystal.volume), recipe)
 
 
-def test_expansion_does_not_depend_on_the_batch():
-    order = np.random.default_rng(0).permutation(len(CRYSTALS))[:30]
-    again = make_crystals([recipe_rows(BATCH)[i] for i in order])
+def test_expansion_does_not_depend_on_the_batch(batch, crystals):
+    order = np.random.default_rng(0).permutation(len(crystals))[:30]
+    again = make_crystals([recipe_rows(batch)[i] for i in order])
     for i, crystal in zip(order.tolist(), again, strict=True):
-        expected = CRYSTALS[i]
+        expected = crystals[i]
         assert (crystal is None) == (expected is None)
         if crystal is not None:
             assert np.array_equal(crystal.lattice, expected.lattice)
             assert np.array_equal(crystal.frac_coords, expected.frac_coords)
 
 
-def test_recipes_depend_on_seed_and_composition_alone():
+def test_recipes_depend_on_seed_and_composition_alone(batch):
     together, alone = recipes(10), recipes(10, formulas=["BaTiO3"])
     assert together.slice(10, 10).equals(alone)
     assert not recipes(10, seed=1).equals(together)
-    digests = recipe_digests(BATCH, NOBODY)
-    assert len(set(digests)) == BATCH.num_rows
-    assert recipe_digests(BATCH, parents()) == digests  # no parent, so no table of them
+    digests = recipe_digests(batch, NOBODY)
+    assert len(set(digests)) == batch.num_rows
+    assert recipe_digests(batch, parents()) == digests  # no parent, so no table of them
 
 
 def test_recipes_spread_volumes_and_draw_cells_within_the_limits():

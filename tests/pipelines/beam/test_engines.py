@@ -28,6 +28,12 @@ from tests.pipelines.conftest import digests, gnome_process
 pytestmark = pytest.mark.runners
 
 
+@pytest.fixture(autouse=True)
+def _java_for_a_minute(monkeypatch):
+    """In a life so short, Java's second compiler and its collector's threads cost more than they gain."""
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
+
 def require(*engines: str) -> None:
     for name in engines:
         if find_engine(name) is None:

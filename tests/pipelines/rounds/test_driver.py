@@ -236,35 +236,6 @@ def test_evaluated_crystals_train_relaxed_and_as_proposed(two_rounds):
     assert {member["n_train"] + member["n_val"] for member in members} == {expected}
 
 
-def test_a_holdout_neither_trains_on_nor_proposes_withheld_systems(tiny, tmp_path):
-    """Al-Li is withheld; the snapshot holds a compound of it all the same."""
-    entries = pq.read_table(tiny / "snapshot.parquet")
-    compound = next(row for row in entries.to_pylist() if row["chemsys"] == "Li-Mg")
-    element = next(row for row in entries.to_pylist() if row["chemsys"] == "Mg")
-    added = [
-        {**row, "id": f"added-{system}", "formula": row["formula"].replace("Mg", "Al"), "chemsys": system}
-        | {"numbers": [13 if z == 12 else z for z in row["numbers"]]}
-        for row, system in ((compound, "Al-Li"), (element, "Al"))
-    ]
-    pq.write_table(pa.concat_tables([entries, pa.Table.from_pylist(added, entries.schema)]), tmp_path / "x.parquet")
-    settings = load_config(str(tiny / "round.toml"))
-    config = settings.model_copy(update={"holdout": "holdout-v1", "snapshot": str(tmp_path / "x.parquet")})
-    store = driver.init_store(str(tmp_path / "store"), config)
-    list(driver.run_stages(store, 0, stages_of(0)))
-    list(driver.run_stages(store, driver.start_round(store, None), stages_of(1)))
-
-    candidates = store.read_table(store.commit(1, "generate"), "candidates", CANDIDATE_SCHEMA)["chemsys"].to_pylist()
-    assert candidates
-    assert not any(holds_withheld(system) for system in candidates)
-    assert any("Al" in system for system in candidates), "the element itself is not withheld"
-    assert store.commit(1, "generate").counts.rejected["withheld_system"] > 0
-    proposed_ = sum(map(len, proposed_entries(store, 1)))
-    for round_, more in ((0, 0), (1, proposed_)):
-        members = store.read_table(store.commit(round_, "train"), "members", MEMBER_SCHEMA).to_pylist()
-        expected = len(entries_until(store, round_)) - 1 + more + len(shipped_candidates(store.root))
-        assert {m["n_train"] + m["n_val"] for m in members} == {expected}
-
-
 def test_a_started_round_keeps_its_settings_and_order(initialised, tiny, tmp_path):
     path = tmp_path / "store"
     shutil.copytree(initialised, path)
@@ -320,7 +291,39 @@ def test_rows_that_die_beyond_the_limit_stop_the_round(initialised, tmp_path, mo
     assert store.commit(round_, "generate").counts == whole
 
 
-def test_a_folder_of_50_good_and_10_broken_cifs(tmp_path):
+# Stores that are compared with no other: what follows is compiled quickly.
+
+
+def test_a_holdout_neither_trains_on_nor_proposes_withheld_systems(tiny, quickly_compiled, tmp_path):
+    """Al-Li is withheld; the snapshot holds a compound of it all the same."""
+    entries = pq.read_table(tiny / "snapshot.parquet")
+    compound = next(row for row in entries.to_pylist() if row["chemsys"] == "Li-Mg")
+    element = next(row for row in entries.to_pylist() if row["chemsys"] == "Mg")
+    added = [
+        {**row, "id": f"added-{system}", "formula": row["formula"].replace("Mg", "Al"), "chemsys": system}
+        | {"numbers": [13 if z == 12 else z for z in row["numbers"]]}
+        for row, system in ((compound, "Al-Li"), (element, "Al"))
+    ]
+    pq.write_table(pa.concat_tables([entries, pa.Table.from_pylist(added, entries.schema)]), tmp_path / "x.parquet")
+    settings = load_config(str(tiny / "round.toml"))
+    config = settings.model_copy(update={"holdout": "holdout-v1", "snapshot": str(tmp_path / "x.parquet")})
+    store = driver.init_store(str(tmp_path / "store"), config)
+    list(driver.run_stages(store, 0, stages_of(0)))
+    list(driver.run_stages(store, driver.start_round(store, None), stages_of(1)))
+
+    candidates = store.read_table(store.commit(1, "generate"), "candidates", CANDIDATE_SCHEMA)["chemsys"].to_pylist()
+    assert candidates
+    assert not any(holds_withheld(system) for system in candidates)
+    assert any("Al" in system for system in candidates), "the element itself is not withheld"
+    assert store.commit(1, "generate").counts.rejected["withheld_system"] > 0
+    proposed_ = sum(map(len, proposed_entries(store, 1)))
+    for round_, more in ((0, 0), (1, proposed_)):
+        members = store.read_table(store.commit(round_, "train"), "members", MEMBER_SCHEMA).to_pylist()
+        expected = len(entries_until(store, round_)) - 1 + more + len(shipped_candidates(store.root))
+        assert {m["n_train"] + m["n_val"] for m in members} == {expected}
+
+
+def test_a_folder_of_50_good_and_10_broken_cifs(quickly_compiled, tmp_path):
     """Good files become entries on the evaluator's scale, broken ones dead letters with their reasons."""
     folder = tmp_path / "cifs"
     folder.mkdir()
