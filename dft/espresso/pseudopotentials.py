@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from gnome_core.caches import data_folder
 from gnome_core.errors import GnomeError
 from gnome_core.files import write_file
 
@@ -50,8 +50,7 @@ def table_digest() -> str:
 
 def default_folder() -> Path:
     """Below the user's data folder."""
-    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(home, "gnome-flywheel", NAME)
+    return data_folder() / NAME
 
 
 @cache

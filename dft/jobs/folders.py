@@ -12,7 +12,6 @@ JOBS/shards/*.tar                            jobs that were emitted packed
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dft.jobs.shards import Shard, write_shard
 from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.files import create_file, replacing, sync_file_system, write_all
@@ -41,9 +41,11 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what 
 
 
 class State(StrEnum):
-    """emitted: waits for whoever comes first. submitted: waits in a queue. stale: begun by a process that is gone."""
+    """emitted: waits for whoever comes first. taken: out of a bucket, into a folder elsewhere. submitted: waits in a
+    queue. stale: begun by a process that is gone."""
 
     EMITTED = "emitted"
+    TAKEN = "taken"
     SUBMITTED = "submitted"
     RUNNING = "running"
     CONVERGED = "converged"
@@ -97,6 +99,15 @@ class Ending:
     seconds: float = 0.0
     energy_per_atom: float | None = None
 
+    def document(self) -> dict[str, Any]:
+        return {**asdict(self), "steps": dict(self.steps)}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Ending:
+        """Raises one of UNREADABLE for anything but a `document()`."""
+        rest = dict(document)
+        return cls(State(rest.pop("state")), **rest)
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -119,7 +130,7 @@ class Attempt:
         """A damaged end.json is a failure of its own: what it said is lost, the job can be tried again."""
         try:
             document = _read_json(self.folder / "end.json")
-            return None if document is None else Ending(State(document.pop("state")), **document)
+            return None if document is None else Ending.of(document)
         except UNREADABLE as error:
             text = f"{self.folder}/end.json is damaged ({type(error).__name__}: {error}); retry the job"
             return Ending(State.FAILED, "damaged_record", text)
@@ -202,7 +213,7 @@ class JobFolders:
 
     def ids(self) -> list[str]:
         """Sorted ids of all jobs, packed ones too."""
-        found = set(self._packed())
+        found = {id_ for shard in self._shards() for id_ in shard.ids()}
         for group in _children(self.root):
             if len(group) == 2:
                 found.update(name for name in _children(self.root / group) if not name.startswith("."))
@@ -219,7 +230,7 @@ class JobFolders:
         scratches = {id_: f"{self[id_].folder.parent}/.{id_}.{uuid.uuid4().hex}" for id_ in new}
         try:
             for id_, content in new.items():
-                _write_folder(scratches[id_], content)
+                write_folder(scratches[id_], content)
             sync_file_system(self.root)
         except BaseException:
             for scratch in scratches.values():
@@ -235,42 +246,23 @@ class JobFolders:
         if target.exists():
             return 0
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as file, tarfile.open(fileobj=file, mode="w") as shard:
-            for id_, content in sorted(files.items()):
-                for path, data in content.items():
-                    member = tarfile.TarInfo(f"{id_[:2]}/{id_}/{path}")
-                    member.size, member.mode = len(data), 0o644
-                    shard.addfile(member, io.BytesIO(data))
+        with replacing(target) as file:
+            write_shard(file, sorted(files.items()))
         return len(files)
 
     def unpack(self) -> int:
         """Make the folders of packed jobs; returns how many were made."""
-        made = 0
-        for shard in self._shards():
-            jobs: dict[str, dict[str, bytes]] = {}
-            for name, content in _members(shard):
-                _, id_, path = name.split("/", 2)
-                if ".." not in Path(path).parts:
-                    jobs.setdefault(id_, {})[path] = content
-            made += self.emit(jobs)
-        return made
+        return sum(self.emit({id_: shard.files(id_) for id_ in shard.ids()}) for shard in self._shards())
 
-    def _shards(self) -> list[Path]:
-        return [self.root / "shards" / name for name in _children(self.root / "shards") if name.endswith(".tar")]
-
-    def _packed(self) -> Iterator[str]:
-        for shard in self._shards():
-            yield from (name.split("/", 2)[1] for name, _ in _members(shard))
-
-
-def _members(shard: Path) -> list[tuple[str, bytes]]:
-    """Names and contents of a shard's files; none of one that is damaged, which is told."""
-    try:
-        with tarfile.open(shard) as tar:
-            return [(member.name, file.read()) for member in tar if (file := tar.extractfile(member))]
-    except (tarfile.TarError, OSError) as error:
-        log.error("%s is damaged (%s): its jobs are left out; emit them again, or copy it", shard, error)
-        return []
+    def _shards(self) -> Iterator[Shard]:
+        """All but those that are damaged, which are told."""
+        for name in _children(self.root / "shards"):
+            path = self.root / "shards" / name
+            if path.suffix == ".tar":
+                try:
+                    yield Shard(path)
+                except (tarfile.TarError, ValueError, OSError) as error:
+                    log.error("%s is damaged (%s): its jobs are left out; emit them again, or copy it", path, error)
 
 
 def create_json(path: Path, document: Mapping) -> bool:
@@ -281,10 +273,11 @@ def create_json(path: Path, document: Mapping) -> bool:
 
 def end_attempt(attempt: Attempt, ending: Ending) -> None:
     """Say how the attempt ended; the first word stands."""
-    create_json(attempt.folder / "end.json", {**asdict(ending), "steps": dict(ending.steps)})
+    create_json(attempt.folder / "end.json", ending.document())
 
 
-def _write_folder(folder: str, files: Mapping[str, bytes]) -> None:
+def write_folder(folder: str, files: Mapping[str, bytes]) -> None:
+    """Make a folder with these files, by relative path; nothing sees to it that they outlive a power cut."""
     os.makedirs(folder)
     made = {""}
     for name, content in files.items():  # system calls are most of the cost, so none is made twice

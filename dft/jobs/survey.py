@@ -12,7 +12,8 @@ from dft.jobs.folders import UNREADABLE, JobFolder, JobFolders, State
 
 @dataclass(frozen=True)
 class JobLine:
-    """One job in a line. reason: why it failed. attempts: how many there were. seconds: wall time of all of them."""
+    """One job in a line. reason: why it failed, or who has taken it. attempts: how many there were. seconds: wall time
+    of all of them."""
 
     id: str
     formula: str
@@ -57,11 +58,6 @@ def counts(lines: Sequence[JobLine]) -> list[tuple[str, str, int]]:
     found = Counter((line.state, line.reason) for line in lines)
     order = list(State)
     return [(s, r, n) for (s, r), n in sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))]
-
-
-def matching(folders: JobFolders, start: str) -> list[str]:
-    """Ids that begin with `start`."""
-    return [id_ for id_ in folders.ids() if id_.startswith(start)]
 
 
 def retry(folders: JobFolders, ids: Sequence[str]) -> list[str]:

@@ -12,11 +12,14 @@ from pipelines.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from dft.config import DftConfig
-    from dft.jobs.folders import JobFolders
+    from pipelines.cli.dft_text import Jobs
 
 app = typer.Typer(no_args_is_help=True, help="First-principles jobs: run, submit and look after them.")
 
-JobsFolderArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or of unpacked jobs.")]
+JobsFolderArg = Annotated[
+    str, typer.Argument(metavar="STORE", help="Folder of the store, or of unpacked jobs; or gs://BUCKET/PATH.")
+]
+TakenArg = Annotated[str, typer.Argument(metavar="FOLDER", help="Folder that jobs were taken into.")]
 JobsArg = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Job ids; their start is enough.")]
 ProjectOption = Annotated[str | None, typer.Option(help="jobflow-remote: project.")]
 DftConfigOption = Annotated[Path | None, typer.Option("--config", help="round.toml with other [dft] settings.")]
@@ -65,13 +68,13 @@ def run(
     config: DftConfigOption = None,
 ) -> None:
     """Run the jobs that wait or were interrupted, on this machine; stop and start it whenever you like."""
-    from pipelines.cli.dft_text import run_and_follow
+    from pipelines.cli.dft_text import chosen, run_and_follow
 
     ids = [*(jobs or []), *(jobs_file.read_text(encoding="utf-8-sig").split() if jobs_file else [])]
     for evaluator, folders, dft in _jobs(store, config):
         if workers:
             dft = dft.model_copy(update={"workers": workers})
-        run_and_follow(evaluator, folders, dft, _chosen(folders, ids) if ids else None, submitted)
+        run_and_follow(evaluator, folders, dft, chosen(folders, ids) if ids else None, submitted)
     say_next_of_jobs(store)
 
 
@@ -88,10 +91,10 @@ def submit(
     config: DftConfigOption = None,
 ) -> None:
     """Hand the jobs that wait to a queue: Slurm arrays of `gnome dft run`, or flows to jobflow-remote."""
-    from pipelines.cli.dft_text import submit_jobs
+    from pipelines.cli.dft_text import chosen, submit_jobs
 
     for evaluator, folders, dft in _jobs(store, config):
-        ids = _chosen(folders, jobs) if jobs else None
+        ids = chosen(folders, jobs) if jobs else None
         options = {"tasks": tasks, "header": header, "dry_run": dry_run, "project": project, "worker": worker}
         typer.echo(submit_jobs(to, store, evaluator, folders, dft, ids, config, **options))
     say_next(("dft", "status", store))
@@ -105,26 +108,71 @@ def fetch(
 ) -> None:
     """Take the results of flows out of their job store, into the job folders."""
     from dft.vasp.jobflow import fetch_flows
+    from pipelines.cli.dft_text import in_folders
 
-    for _, folders, _ in _jobs(store, None):
-        typer.echo(fetch_flows(folders, job_store, project))
+    for _, jobs, _ in _jobs(store, None):
+        typer.echo(fetch_flows(in_folders(store, jobs), job_store, project))
     say_next_of_jobs(store)
+
+
+@app.command()
+def take(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="gs://BUCKET/PATH")],
+    folder: Annotated[Path, typer.Argument(help="Where the programs are to run: a cluster's file system, say.")],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Jobs to have in hand at most; else all that wait.")] = None,
+    engine: Annotated[str | None, typer.Option(help="espresso | vasp, where the store has jobs of both.")] = None,
+) -> None:
+    """Take jobs of a store in a bucket into a folder, where all these commands work; nobody else gets them."""
+    from pipelines.cli.dft_taken_text import take_jobs
+    from pipelines.cli.outputs import check_output
+
+    check_output(folder, folder=True)
+    typer.echo(take_jobs(store, folder, engine, jobs))
+    say_next(("dft", "run", folder), ("dft", "deliver", folder))
+
+
+@app.command()
+def deliver(folder: TakenArg) -> None:
+    """Put the results of jobs that were taken, and have ended, into the store; call it whenever you like."""
+    from pipelines.cli.dft_taken_text import deliver_jobs, not_taken
+    from pipelines.evaluation.taken_jobs import TakenFolder
+
+    here = TakenFolder.open(Path(folder))
+    if here is None:
+        raise not_taken(folder)
+    typer.echo(deliver_jobs(here))
+    say_next_of_jobs(here.store)
+
+
+@app.command()
+def release(
+    place: Annotated[str, typer.Argument(help="Folder that jobs were taken into; or gs://BUCKET/PATH.")],
+    jobs: JobsArg = None,
+    holder: Annotated[str | None, typer.Option("--from", help="A machine that is gone, as `status` names it.")] = None,
+) -> None:
+    """Give taken jobs back unrun: those that wait in a folder, or those of a machine that will not come back."""
+    from pipelines.cli.dft_taken_text import release_jobs
+
+    typer.echo(release_jobs(place, jobs or [], holder))
 
 
 @app.command()
 def status(store: JobsFolderArg, as_json: JsonOption = False) -> None:
     """Count jobs by state, and failures by reason."""
+    from pipelines.cli.dft_text import lines_of, place_of
+
+    found = [(evaluator, place_of(jobs), lines_of(jobs)) for evaluator, jobs, _ in _jobs(store, None)]
     if as_json:
         from pipelines.cli.documents import jobs_document
         from pipelines.cli.json_text import print_json
 
-        print_json(jobs_document(store, [(evaluator, folders) for evaluator, folders, _ in _jobs(store, None)]))
+        print_json(jobs_document(store, found))
         return
     from pipelines.cli.dft_text import status_table
     from pipelines.cli.terminal import Terminal
 
-    for evaluator, folders, _ in _jobs(store, None):
-        Terminal().print(status_table(evaluator, folders))
+    for evaluator, place, lines in found:
+        Terminal().print(status_table(evaluator, place, lines))
 
 
 @app.command()
@@ -132,16 +180,19 @@ def info(
     store: JobsFolderArg, job: Annotated[str, typer.Argument(metavar="JOB", help="Job id; its start is enough.")]
 ) -> None:
     """Show one job: its attempts, how they ended, and where their files are."""
-    from pipelines.cli.dft_text import job_text
+    from pipelines.cli.dft_taken_text import job_in_bucket_text
+    from pipelines.cli.dft_text import chosen, job_text
+    from pipelines.reading.bucket_jobs import BucketJobs
 
-    found = [(folders, id_) for _, folders, _ in _jobs(store, None) for id_ in _chosen(folders, [job], missing_ok=True)]
+    found = [(jobs, id_) for _, jobs, _ in _jobs(store, None) for id_ in chosen(jobs, [job], missing_ok=True)]
     if len(found) != 1:
         from pipelines.errors import UserError
 
         raise UserError(
             f"{len(found) or 'no'} jobs of {store} start with {job!r}; `gnome dft report {store}` lists them"
         )
-    typer.echo(job_text(*found[0]))
+    ((jobs, id_),) = found
+    typer.echo(job_in_bucket_text(jobs, id_) if isinstance(jobs, BucketJobs) else job_text(jobs, id_))
 
 
 @app.command()
@@ -152,13 +203,13 @@ def retry(
     all_failed: Annotated[bool, typer.Option("--all", help="All that failed.")] = False,
 ) -> None:
     """Ask for another attempt at jobs that ended; `gnome dft run` then runs them. Earlier attempts are kept."""
-    from pipelines.cli.dft_text import retry_jobs
+    from pipelines.cli.dft_text import chosen, retry_jobs
     from pipelines.errors import UserError
 
     if not (jobs or reason or all_failed):
         raise UserError("name jobs, a --reason, or --all")
     for _, folders, _ in _jobs(store, None):
-        ids = _chosen(folders, jobs) if jobs else None
+        ids = chosen(folders, jobs) if jobs else None
         typer.echo(retry_jobs(folders, ids, reason))
     say_next(("dft", "run", store))
 
@@ -169,34 +220,21 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file instead of the terminal.")] = None,
 ) -> None:
     """List every job: state, reason, attempts, time."""
-    from pipelines.cli.dft_text import report_table, write_report
+    from pipelines.cli.dft_text import lines_of, report_table, write_report
     from pipelines.cli.outputs import check_output, writing
     from pipelines.cli.terminal import Terminal
 
-    jobs = [(evaluator, folders) for evaluator, folders, _ in _jobs(store, None)]
+    jobs = [(evaluator, lines_of(jobs)) for evaluator, jobs, _ in _jobs(store, None)]
     if output:
         check_output(output)
         with writing(output):
             typer.echo(f"{write_report(output, jobs)} jobs written to {output}")
         return
-    for evaluator, folders in jobs:
-        Terminal(soft_wrap=True).print(report_table(evaluator, folders))
+    for evaluator, lines in jobs:
+        Terminal(soft_wrap=True).print(report_table(evaluator, lines))
 
 
-def _jobs(store: str, config: Path | None) -> list[tuple[str, JobFolders, DftConfig]]:
+def _jobs(store: str, config: Path | None) -> list[tuple[str, Jobs, DftConfig]]:
     from pipelines.cli.dft_text import engines_of
 
     return engines_of(store, config)
-
-
-def _chosen(folders: JobFolders, starts: list[str], missing_ok: bool = False) -> list[str]:
-    from dft.jobs.survey import matching
-    from pipelines.errors import UserError
-
-    chosen = []
-    for start in starts:
-        found = matching(folders, start)
-        if not found and not missing_ok:
-            raise UserError(f"no job in {folders.root} starts with {start!r}; `gnome dft report` lists them")
-        chosen += found
-    return sorted(set(chosen))

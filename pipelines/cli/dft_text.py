@@ -1,11 +1,11 @@
-"""What the commands of `gnome dft` do: between a store's settings and the job folders of `dft`."""
+"""What the commands of `gnome dft` do: between a store's settings and its jobs, in folders or in a bucket."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,42 +15,59 @@ from dft.engines import make_engine
 from dft.jobs.engine import EngineMissing
 from dft.jobs.folders import ENDED, UNREADABLE, JobFolders, State
 from dft.jobs.preflight import preflight
-from dft.jobs.survey import JobLine, counts, formula_of, job_line, retry, survey
+from dft.jobs.survey import JobLine, counts, job_line, retry, survey
 from dft.names import ENGINES
 from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.files import write_file
 from gnome_core.spreadsheets import marked
 from pipelines.errors import UserError
+from pipelines.evaluation.taken_jobs import TakenFolder, open_again, run_from_bucket
+from pipelines.reading.bucket_jobs import BucketJobs
+from pipelines.store.store import Store
+
+Jobs = JobFolders | BucketJobs
 
 
-def engines_of(store: str, config: Path | None) -> list[tuple[str, JobFolders, DftConfig]]:
-    """(engine, its job folders, settings) of a store, or of a folder of unpacked jobs.
+def engines_of(store: str, config: Path | None) -> list[tuple[str, Jobs, DftConfig]]:
+    """(engine, its jobs, settings) of a store, or of a folder of unpacked jobs.
 
     Settings: those of `config`, else of the store's newest round, else the defaults. Raises UserError where there are
     no jobs.
     """
     from pipelines.rounds.config import load_config, load_round_config
-    from pipelines.store.storage import is_local
-    from pipelines.store.store import Store
 
-    if not is_local(store):
-        raise UserError(f"{store} is in a bucket; first-principles jobs are in stores on a file system only")
-    root = Path(store)
-    rounds = Store(store).rounds() if root.is_dir() else []
+    opened, root = Store(store), Path(store)
+    rounds = opened.rounds() if opened.in_bucket or root.is_dir() else []
+    taken = None if rounds or opened.in_bucket else TakenFolder.open(root)
     if config:
         dft = load_config(str(config)).dft
     else:
-        dft = load_round_config(Store(store), rounds[-1]).dft if rounds else DftConfig()
-    if rounds:
-        found = [(name, JobFolders(root.absolute() / "jobs" / name), dft) for name in ENGINES]
-        found = [(name, folders, dft) for name, folders, dft in found if folders.ids()]
+        dft = load_round_config(opened, rounds[-1]).dft if rounds else taken.dft if taken else DftConfig()
+    jobs: list[tuple[str, Jobs]]
+    if opened.in_bucket:
+        jobs = [(name, BucketJobs(opened, name)) for name in ENGINES]
+    elif rounds:
+        jobs = [(name, JobFolders(root.absolute() / "jobs" / name)) for name in ENGINES]
     else:
-        found = [(name, JobFolders(root.absolute()), dft) for name in _evaluator_of(JobFolders(root))]
+        jobs = [(name, JobFolders(root.absolute())) for name in _evaluator_of(JobFolders(root))]
+    found = [(name, one, dft) for name, one in jobs if one.ids()]
     if not found:
         raise UserError(
             f"{store} has no first-principles jobs; `gnome round propose {store} --evaluator espresso` emits some"
         )
     return found
+
+
+def lines_of(jobs: Jobs, ids: Sequence[str] | None = None) -> list[JobLine]:
+    """A line for each job, or for those given."""
+    if isinstance(jobs, JobFolders):
+        return list(survey(jobs, ids))
+    jobs.refresh()
+    return [jobs.line(id_) for id_ in (jobs.ids() if ids is None else ids)]
+
+
+def place_of(jobs: Jobs) -> str:
+    return str(jobs.root) if isinstance(jobs, JobFolders) else jobs.place
 
 
 def _evaluator_of(folders: JobFolders) -> list[str]:
@@ -99,7 +116,7 @@ def protocol_text(name: str | None) -> str:
     return "\n".join(lines)
 
 
-def preflight_text(evaluator: str, folders: JobFolders, dft: DftConfig) -> str:
+def preflight_text(evaluator: str, jobs: Jobs, dft: DftConfig) -> str:
     """Whether the jobs that have not ended can run here."""
     engine = make_engine(evaluator, dft)
     try:
@@ -107,43 +124,40 @@ def preflight_text(evaluator: str, folders: JobFolders, dft: DftConfig) -> str:
         program = f"{evaluator}: the program is there"
     except EngineMissing as error:
         program = f"{evaluator}: {error}"
-    folders.unpack()
-    elements = {element for id_ in folders.ids() for element in _elements(folders, id_)}
+    if isinstance(jobs, JobFolders):
+        jobs.unpack()
+    lines = lines_of(jobs)
+    elements = {symbol for line in lines for symbol in re.findall("[A-Z][a-z]?", line.formula)}
     messages = preflight(engine, [NUMBERS[element] for element in elements]).messages()
-    return "\n".join(
-        [program, *messages, f"{len(elements)} elements in {len(folders.ids())} jobs, {len(messages)} problems"]
-    )
+    return "\n".join([program, *messages, f"{len(elements)} elements in {len(lines)} jobs, {len(messages)} problems"])
 
 
-def _elements(folders: JobFolders, id_: str) -> list[str]:
-    try:
-        return json.loads((folders[id_].folder / "job.json").read_bytes())["chemsys"].split("-")
-    except UNREADABLE:
-        return []
-
-
-def run_and_follow(
-    evaluator: str, folders: JobFolders, dft: DftConfig, ids: Sequence[str] | None, submitted: bool
-) -> None:
+def run_and_follow(evaluator: str, jobs: Jobs, dft: DftConfig, ids: Sequence[str] | None, submitted: bool) -> None:
     """Run what waits, with a line for every job that ends and a last line with the counts."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from dft.workers import Begun, Ended, run_jobs
     from pipelines.cli.terminal import Terminal
 
-    folders.unpack()
+    if isinstance(jobs, JobFolders):
+        jobs.unpack()
     wanted = (State.EMITTED, State.STALE, *([State.SUBMITTED] if submitted else []))
-    asked = folders.ids() if ids is None else list(ids)
-    waiting = [id_ for id_ in asked if folders[id_].state in wanted]
+    asked = lines_of(jobs, ids)
+    formulas = {line.id: line.formula for line in asked}
+    waiting = [line.id for line in asked if line.state in wanted]
+    if isinstance(jobs, BucketJobs):
+        events = run_from_bucket(jobs.store, evaluator, dft, ids)
+    else:
+        events = run_jobs(jobs.root, evaluator, dft, waiting, submitted=submitted) if waiting else ()
     console = Terminal(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     running: dict[str, str] = {}
     try:
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(evaluator, total=len(waiting))
-            for event in run_jobs(folders.root, evaluator, dft, waiting, submitted=submitted) if waiting else ():
+            for event in events:
                 if isinstance(event, Begun):
-                    running[event.job] = formula_of(folders[event.job])
+                    running[event.job] = formulas[event.job]
                 elif isinstance(event, Ended):
                     formula = running.pop(event.job, "?")
                     why = f"  {event.reason}: {event.message}" if event.reason else ""
@@ -154,18 +168,25 @@ def run_and_follow(
                     console.print(f"a worker ended with code {event.code}; see {event.log}", highlight=False)
                 bar.update(task, description=f"{evaluator} {', '.join(running.values())}")
     except EngineMissing as error:
-        raise UserError(f"{error}; the jobs wait in {folders.root}") from None
-    lines = list(survey(folders, asked))
+        raise UserError(f"{error}; the jobs wait in {place_of(jobs)}") from None
+    lines = lines_of(jobs, ids)
     console.print(
         ", ".join(f"{n} {state}{reason and f' ({reason})'}" for state, reason, n in counts(lines)), highlight=False
     )
+
+
+def in_folders(store: str, jobs: Jobs) -> JobFolders:
+    """Raises UserError for those in a bucket."""
+    if isinstance(jobs, BucketJobs):
+        raise UserError(f"{store} is in a bucket; `gnome dft take {store} FOLDER` brings jobs to where a queue is")
+    return jobs
 
 
 def submit_jobs(
     to: str,
     store: str,
     evaluator: str,
-    folders: JobFolders,
+    folders: Jobs,
     dft: DftConfig,
     ids: Sequence[str] | None,
     config: Path | None,
@@ -175,6 +196,7 @@ def submit_jobs(
     from dft.jobs.slurm import submit_slurm
     from dft.vasp.jobflow import submit_flows
 
+    folders = in_folders(store, folders)
     folders.unpack()
     asked = folders.ids() if ids is None else list(ids)
     waiting = [id_ for id_ in asked if folders[id_].state in (State.EMITTED, State.STALE)]
@@ -190,11 +212,10 @@ def submit_jobs(
     raise UserError(f"--to {to}: must be slurm or jobflow-remote")
 
 
-def status_table(evaluator: str, folders: JobFolders):
+def status_table(evaluator: str, place: str, lines: Sequence[JobLine]):
     from rich.table import Table
 
-    lines = list(survey(folders))
-    table = Table(title=f"{len(lines)} {evaluator} jobs in {folders.root}")
+    table = Table(title=f"{len(lines)} {evaluator} jobs in {place}")
     table.add_column("state")
     table.add_column("reason")
     table.add_column("jobs", justify="right")
@@ -221,20 +242,22 @@ def job_text(folders: JobFolders, id_: str) -> str:
     return "\n".join(text)
 
 
-def retry_jobs(folders: JobFolders, ids: Sequence[str] | None, reason: str | None) -> str:
+def retry_jobs(jobs: Jobs, ids: Sequence[str] | None, reason: str | None) -> str:
     """Ask for another attempt at the given jobs, or at all that failed (for a reason)."""
     if ids is None:
-        failed = [line for line in survey(folders) if line.state is State.FAILED]
+        failed = [line for line in lines_of(jobs) if line.state is State.FAILED]
         ids = [line.id for line in failed if reason in (None, line.reason)]
-    asked = retry(folders, ids)
+    if isinstance(jobs, JobFolders):
+        asked = retry(jobs, ids)
+    else:
+        asked = open_again(jobs, lambda id_, standing: id_ in ids and standing.state in ENDED)
     return f"{len(asked)} of {len(ids)} jobs will be tried again by `gnome dft run`"
 
 
-def report_table(evaluator: str, folders: JobFolders):
+def report_table(evaluator: str, lines: Sequence[JobLine]):
     """Every job with the machine time it took, as a rich table."""
     from rich.table import Table
 
-    lines = list(survey(folders))
     ended = [line for line in lines if line.state in ENDED]
     hours = sum(line.seconds for line in lines) / 3600
     table = Table(title=f"{evaluator}: {len(ended)} of {len(lines)} jobs ended, {hours:.2f} h of wall time")
@@ -247,10 +270,10 @@ def report_table(evaluator: str, folders: JobFolders):
     return table
 
 
-def write_report(output: Path, jobs: Sequence[tuple[str, JobFolders]]) -> int:
+def write_report(output: Path, jobs: Sequence[tuple[str, Sequence[JobLine]]]) -> int:
     """All jobs as CSV; returns how many."""
     fields = list(JobLine.__dataclass_fields__)
-    rows = [(evaluator, line) for evaluator, folders in jobs for line in survey(folders)]
+    rows = [(evaluator, line) for evaluator, lines in jobs for line in lines]
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["evaluator", *fields])
@@ -259,3 +282,14 @@ def write_report(output: Path, jobs: Sequence[tuple[str, JobFolders]]) -> int:
         writer.writerow([marked(cell) if isinstance(cell, str) else cell for cell in cells])
     write_file(output, text.getvalue().encode())
     return len(rows)
+
+
+def chosen(jobs: Jobs, starts: Sequence[str], missing_ok: bool = False) -> list[str]:
+    """Ids that begin with one of `starts`. Raises UserError where none begins with one of them."""
+    ids, found = jobs.ids(), []
+    for start in starts:
+        matching = [id_ for id_ in ids if id_.startswith(start)]
+        if not matching and not missing_ok:
+            raise UserError(f"no job in {place_of(jobs)} starts with {start!r}; `gnome dft report` lists them")
+        found += matching
+    return sorted(set(found))

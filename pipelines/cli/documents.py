@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from dft.jobs.folders import JobFolders
-from dft.jobs.survey import counts, survey
+from dft.jobs.survey import JobLine, counts
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.symmetry import space_group
@@ -58,19 +57,18 @@ def top_document(store: Store, n: int | None) -> Document:
     }
 
 
-def jobs_document(store: str, engines: Iterable[tuple[str, JobFolders]]) -> Document:
+def jobs_document(store: str, engines: Iterable[tuple[str, str, Sequence[JobLine]]]) -> Document:
     """`gnome dft status`: the jobs of each engine by state, and failures by reason."""
     return {
         "store": store,
         "engines": [
             {
                 "engine": name,
-                "folder": str(folders.root),
+                "folder": place,
                 "jobs": len(lines),
                 "states": [{"state": s, "reason": r or None, "jobs": n} for s, r, n in counts(lines)],
             }
-            for name, folders in engines
-            for lines in [list(survey(folders))]
+            for name, place, lines in engines
         ],
     }
 

@@ -18,9 +18,14 @@ def say_next(*commands: tuple[str | Path, ...]) -> None:
 
 
 def say_next_of_jobs(store: str) -> None:
-    """What takes the results of a store's first-principles jobs; nothing of a folder that is no store."""
+    """What takes the results of a store's first-principles jobs, or of a folder that they were taken into."""
+    from pipelines.evaluation.taken_jobs import TakenFolder
+    from pipelines.store.storage import is_local
     from pipelines.store.store import Store
 
+    if is_local(store) and TakenFolder.open(Path(store)):
+        say_next(("dft", "deliver", store))
+        return
     opened = Store(store)
     rounds = opened.rounds()
     if not rounds:

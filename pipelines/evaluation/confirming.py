@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from dft.config import DftConfig
 from dft.evaluators.evaluator import Evaluator
 from dft.evaluators.make import make_evaluator
-from dft.jobs.engine import OutputError, job_files, read_job
+from dft.jobs.engine import OutputError, job_files
 from dft.jobs.folders import Job as EngineJob
 from dft.jobs.folders import State
 from dft.names import is_engine
@@ -40,10 +40,11 @@ from pipelines.beam.options import network_hints
 from pipelines.beam.runners import run_pipeline
 from pipelines.errors import StoreError, UserError
 from pipelines.evaluation.batches import RESULTS, EvaluateBatch, batches_of, evaluate_batches, write_batches
-from pipelines.evaluation.jobs import PENDING, engine_of_process, job_folders, run_waiting
+from pipelines.evaluation.jobs import PENDING, engine_of_process, run_waiting
 from pipelines.evaluation.relaxing import shipped_references, total_energies
 from pipelines.reading.committed import hull_until
 from pipelines.reading.confirmations import asked_before
+from pipelines.reading.engine_jobs import engine_jobs
 from pipelines.reading.entries import measured_entries, newest_hull
 from pipelines.reading.finished import finished_batch, finished_batches
 from pipelines.rounds.config import RoundConfig
@@ -123,8 +124,6 @@ def plan(store: Store, judge: Judge, top: int | None, within: float, window: flo
     the judge was asked about before, on this hull, stay among them. Raises UserError where the judge is the store's own
     evaluator, NothingFound.
     """
-    if is_engine(judge.name) and store.in_bucket:
-        raise UserError(f"--by {judge.name}: {store.root} is in a bucket, and first-principles jobs are in folders")
     entries, round_ = measured_entries(store), newest_hull(store)[1]
     scale = entries["scale"][0].as_py()
     if judge.evaluator.scale == scale:
@@ -189,13 +188,13 @@ def price(store: Store, asked: Plan) -> Price:
 
 def _seconds_per_unit(store: Store, engine: str) -> float | None:
     """Wall time per unit of cost of the engine's jobs that converged in this store."""
-    folders = job_folders(store, engine)
+    jobs = engine_jobs(store, engine)
     seconds, units = 0.0, 0.0
-    for id_ in folders.ids():
-        ending = folders[id_].ending
+    for id_ in jobs.ids():
+        ending = jobs.ending(id_)
         if ending and ending.state is State.CONVERGED:
             seconds += ending.seconds
-            units += float(dft_cost(atom_counts([folders[id_].job.crystal.numbers]))[0])
+            units += float(dft_cost(atom_counts([jobs.asked(id_).crystal.numbers]))[0])
     return seconds / units if units else None
 
 
@@ -233,7 +232,7 @@ def evaluate(store: Store, asked: Plan, flags: Sequence[str], run_jobs: bool = T
 def _emit(store: Store, judge: Judge, jobs: Sequence[str], crystals: Sequence[Crystal]) -> None:
     engine, protocol = engine_of_process(judge.name, judge.dft), protocol_json(judge.evaluator.protocol)
     made = [EngineJob(id_, crystal, judge.name, protocol) for id_, crystal in zip(jobs, crystals, strict=True)]
-    job_folders(store, judge.name).emit({job.id: job_files(job, engine, judge.dft.emit == "flows") for job in made})
+    engine_jobs(store, judge.name).emit({job.id: job_files(job, engine, judge.dft.emit == "flows") for job in made})
 
 
 def outcome(store: Store, asked: Plan) -> Analysis:
@@ -279,13 +278,14 @@ def _known(store: Store, asked: Plan) -> Mapping[str, dict]:
 
 
 def _ended_jobs(store: Store, asked: Plan) -> dict[str, dict]:
-    folders, engine = job_folders(store, asked.judge.name), engine_of_process(asked.judge.name, asked.judge.dft)
+    jobs, engine = engine_jobs(store, asked.judge.name), engine_of_process(asked.judge.name, asked.judge.dft)
     found: dict[str, dict] = {}
+    jobs.fetch(asked.jobs)
     for job, crystal in zip(asked.jobs, asked.crystals, strict=True):
-        if folders[job].ending is None:
+        if jobs.ending(job) is None:
             continue
         try:
-            calculation = read_job(folders[job], engine)
+            calculation = jobs.read(job, engine)
         except OutputError as error:
             found[job] = {"energy": np.nan, "status": error.reason, "message": str(error)}
             continue

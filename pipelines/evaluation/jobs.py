@@ -1,4 +1,5 @@
-"""Jobs of first-principles engines: into folders where programs find them, and back as results and frames."""
+"""Jobs of first-principles engines: into folders where programs find them, or into a bucket, and back as results and
+frames."""
 
 from __future__ import annotations
 
@@ -10,29 +11,25 @@ import pyarrow as pa
 
 from dft.config import DftConfig
 from dft.engines import make_engine
-from dft.jobs.engine import Calculation, Engine, EngineMissing, job_files, read_job
+from dft.jobs.engine import Calculation, Engine, EngineMissing, job_files
 from dft.jobs.folders import Job as EngineJob
-from dft.jobs.folders import JobFolders, State
+from dft.jobs.folders import State
 from dft.jobs.preflight import Preflight, preflight
 from dft.tables import frame_batch, result_batch
+from dft.workers import Ended, WorkerDied, run_jobs
 from gnome_core.crystals.arrow import crystals_from_batch
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.beam.dead_letters import dead_letter, dead_letter_batch
 from pipelines.errors import UserError
 from pipelines.evaluation.batches import FRAMES, Batches
+from pipelines.evaluation.taken_jobs import run_from_bucket
+from pipelines.reading.bucket_jobs import SHARD
 from pipelines.reading.committed import once_per_process
+from pipelines.reading.engine_jobs import JobsInFolders, engine_jobs, job_folders
 from pipelines.store.digests import json_digest
 from pipelines.store.store import Store
 
-SHARD = 1_000  # jobs of a tar shard
 PENDING = "pending"
-
-
-def job_folders(store: Store, evaluator: str) -> JobFolders:
-    """Where the jobs of an engine are: shared by all rounds, since ids say what is asked."""
-    folder = store.storage.local_path(f"jobs/{evaluator}")
-    assert folder is not None, "the driver refuses engines for stores in buckets"
-    return JobFolders(folder)
 
 
 @once_per_process
@@ -54,16 +51,17 @@ class WriteJobs(beam.DoFn):
 
     def _write(self, batch: pa.RecordBatch) -> None:
         name = batch["evaluator"][0].as_py()
-        engine, folders = engine_of_process(name, self.dft), job_folders(Store(self.root), name)
+        engine, store = engine_of_process(name, self.dft), Store(self.root)
         columns = (batch["id"].to_pylist(), crystals_from_batch(batch), batch["protocol"].to_pylist())
         files = {
             id_: job_files(EngineJob(id_, crystal, name, protocol), engine, self.dft.emit == "flows")
             for id_, crystal, protocol in zip(*columns, strict=True)
         }
-        if self.dft.emit == "tar":
+        folders = job_folders(store, name)
+        if folders is not None and self.dft.emit == "tar":
             folders.pack(json_digest(sorted(files)), files)
         else:
-            folders.emit(files)
+            engine_jobs(store, name).emit(files)
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
@@ -76,13 +74,17 @@ class ReadJobs(beam.DoFn):
     def __init__(self, root: str, evaluator: str, dft: DftConfig):
         self.root, self.evaluator, self.dft = root, evaluator, dft
 
+    def start_bundle(self) -> None:
+        self.jobs = engine_jobs(Store(self.root), self.evaluator)
+
     def process(self, batch: pa.RecordBatch) -> Iterator:
-        engine, folders = engine_of_process(self.evaluator, self.dft), job_folders(Store(self.root), self.evaluator)
+        engine = engine_of_process(self.evaluator, self.dft)
+        self.jobs.fetch(batch["id"].to_pylist())
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, batch.num_rows))
         rows, found, letters = [], [], []
         for row, id_ in enumerate(batch["id"].to_pylist()):
             try:
-                calculation = read_job(folders[id_], engine)
+                calculation = self.jobs.read(id_, engine)
             except Exception as error:  # whatever is wrong with one job's files
                 letters.append(dead_letter("evaluate", id_, error, batch.slice(row, 1)))
                 continue
@@ -130,17 +132,20 @@ def check_library(evaluator: str, dft: DftConfig, elements: Sequence[int]) -> Pr
 
 def run_waiting(store: Store, evaluator: str, dft: DftConfig, ids: Sequence[str]) -> None:
     """Run those of the jobs that wait or are stale on this machine. Raises UserError where the engine is not there."""
-    from dft.workers import Ended, WorkerDied, run_jobs
-
-    folders = job_folders(store, evaluator)
-    folders.unpack()
-    waiting = [id_ for id_ in ids if folders[id_].state in (State.EMITTED, State.STALE)]
+    jobs = engine_jobs(store, evaluator)
+    if isinstance(jobs, JobsInFolders):
+        jobs.folders.unpack()
+    waiting = [id_ for id_ in ids if jobs.state(id_) in (State.EMITTED, State.TAKEN, State.STALE)]
     progress.expect(len(ids), "jobs")
     progress.advance(len(ids) - len(waiting))
     if not waiting:
         return
+    if isinstance(jobs, JobsInFolders):
+        events = run_jobs(jobs.folders.root, evaluator, dft, waiting)
+    else:
+        events = run_from_bucket(store, evaluator, dft, waiting)
     try:
-        for event in run_jobs(folders.root, evaluator, dft, waiting):
+        for event in events:
             if isinstance(event, Ended):
                 progress.advance()
                 if event.state is State.FAILED:
@@ -148,4 +153,4 @@ def run_waiting(store: Store, evaluator: str, dft: DftConfig, ids: Sequence[str]
             elif isinstance(event, WorkerDied):
                 print(f"gnome: a worker ended with code {event.code}; see {event.log}", file=sys.stderr)
     except EngineMissing as error:
-        raise UserError(f"{error}; the jobs wait in {folders.root}") from None
+        raise UserError(f"{error}; the jobs wait in {jobs.place}") from None

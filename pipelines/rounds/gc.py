@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from dft.names import ENGINES
 from gnome_core.files import is_temporary
+from pipelines.reading.bucket_jobs import BucketJobs
 from pipelines.rounds.plan import stages_of
 from pipelines.store.records import Attempt
 from pipelines.store.store import DONE, LAUNCHED, STAMP, Store
@@ -22,8 +24,10 @@ class Leftover(NamedTuple):
 
 def leftovers(store: Store, older_than: timedelta) -> Iterator[Leftover]:
     """What may be removed: attempts that were begun so long ago and lost, checkpoints of committed members, temporary
-    files of closed rounds. A finished or launched attempt at a stage that is not committed stays for `resume`."""
+    files of closed rounds, a bucket's shards of jobs that were never listed. A finished or launched attempt at a stage
+    that is not committed stays for `resume`."""
     before = datetime.now(UTC) - older_than
+    yield from _unlisted_shards(store, before)
     for round_ in store.rounds():
         for stage in stages_of(round_):
             yield from _lost_attempts(store, round_, stage, before)
@@ -43,10 +47,25 @@ def _lost_attempts(store: Store, round_: int, stage: str, before: datetime) -> I
             yield Leftover(attempt.path, "an attempt that was not committed", store.storage.files(attempt.path))
 
 
+def _unlisted_shards(store: Store, before: datetime) -> Iterator[Leftover]:
+    if not store.in_bucket:
+        return
+    for engine in ENGINES:
+        jobs = BucketJobs(store, engine)
+        found = store.storage.files(jobs.path)
+        for path in found.keys() - jobs.listed().keys():
+            if path.endswith(".tar") and _stamped(path.rpartition("/")[2]) < before:
+                yield Leftover(path, "a shard of jobs whose writer was killed", {path: found[path]})
+
+
 def begun(attempt: Attempt) -> datetime:
     """When an attempt began, from its id; an id of another form counts as begun just now."""
+    return _stamped(attempt.id)
+
+
+def _stamped(name: str) -> datetime:
     try:
-        return datetime.strptime(attempt.id.partition("-")[0], STAMP).replace(tzinfo=UTC)
+        return datetime.strptime(name.partition("-")[0], STAMP).replace(tzinfo=UTC)
     except ValueError:
         return datetime.now(UTC)
 

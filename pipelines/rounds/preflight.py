@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from dft.names import is_engine
 from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.ensembles.plugins import ENSEMBLE, make_model
 from gnome_core.generation.config import FILE
@@ -22,7 +21,6 @@ def check_round(store: Store, round_: int, config: RoundConfig) -> None:
 
     Programs and pseudopotentials are left out: jobs may run elsewhere.
     """
-    _check_place(store, config)
     scale = _check_evaluators(config)
     _check_generation(config)
     _check_known(config)
@@ -33,15 +31,6 @@ def check_round(store: Store, round_: int, config: RoundConfig) -> None:
     else:
         _check_members(store, round_, config)
         _check_hull(store, round_, config, scale)
-
-
-def _check_place(store: Store, config: RoundConfig) -> None:
-    name = config.evaluation.evaluator
-    if is_engine(name) and store.storage.local_path("") is None:
-        raise UserError(
-            f"{store.root}: {name} runs in job folders, which a bucket has none of; make the store on a file system "
-            "that the machines share, or use the embedded evaluator"
-        )
 
 
 def _check_evaluators(config: RoundConfig) -> str:

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from dft.names import ENGINES
 from gnome_core.files import is_temporary
 from pipelines.errors import StoreError, UserError
 from pipelines.reading.analyses import kept_analyses, load_analysis
+from pipelines.reading.bucket_jobs import BucketJobs
 from pipelines.reading.finished import finished_batch, finished_batches
 from pipelines.rounds.config import RoundConfig
 from pipelines.rounds.plan import inputs_of, stages_of
@@ -55,6 +57,23 @@ def verify(store: Store) -> Iterator[Complaint]:
             finished_batch(store, evaluator, batch)
         except StoreError as error:
             yield Complaint(*_place(store, error))
+    if store.in_bucket:
+        for engine in ENGINES:
+            yield from _verify_jobs(store, BucketJobs(store, engine))
+
+
+def _verify_jobs(store: Store, jobs: BucketJobs) -> Iterator[Complaint]:
+    """Shards and results of first-principles jobs are what they were listed as; a bucket is asked, not read."""
+    try:
+        listed = jobs.listed()
+    except StoreError as error:
+        yield Complaint(*_place(store, error))
+        return
+    for stat in listed.values():
+        try:
+            store.check_file(stat)
+        except StoreError as error:
+            yield Complaint(stat.path, _short(error))
 
 
 def _round_of(name: str) -> int | None:

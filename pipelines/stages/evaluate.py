@@ -1,5 +1,5 @@
-"""evaluate: jobs -> results and relaxation frames: by an evaluator in the workers, or from the folders where
-first-principles programs ran them."""
+"""evaluate: jobs -> results and relaxation frames: by an evaluator in the workers, or from where
+first-principles programs left them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from pipelines.evaluation.batches import (
     evaluate_batches,
     write_batches,
 )
-from pipelines.evaluation.jobs import ReadJobs, job_folders, read_jobs, run_waiting
+from pipelines.evaluation.jobs import ReadJobs, read_jobs, run_waiting
 from pipelines.reading.committed import all_proposals, committed_statuses, proposals
+from pipelines.reading.engine_jobs import engine_jobs
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import FromDriver, WriteManifest, run_job
 from pipelines.store.records import Manifest
@@ -69,11 +70,11 @@ def _take_results(job: Job) -> Manifest:
 def open_jobs(job: Job, evaluator: str) -> pa.Table:
     """This round's jobs, those of earlier rounds that have had no result, and failed ones that converged since."""
     statuses = committed_statuses(job.store, job.round - 1)
-    folders = job_folders(job.store, evaluator)
+    asked = engine_jobs(job.store, evaluator)
     jobs = all_proposals(job.store, job.round)
     jobs = jobs.filter(pc.equal(jobs["evaluator"], evaluator))
     open_ = [
-        id_ not in statuses or (statuses[id_] != DONE and folders[id_].state is State.CONVERGED)
+        id_ not in statuses or (statuses[id_] != DONE and asked.state(id_) is State.CONVERGED)
         for id_ in jobs["id"].to_pylist()
     ]
     return jobs.filter(pa.array(open_, pa.bool_()))

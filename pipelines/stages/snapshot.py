@@ -24,7 +24,9 @@ from pipelines.beam.runners import run_pipeline
 from pipelines.beam.tables import ReadFiles, WriteTable, write_parts
 from pipelines.errors import JobsPending, UserError
 from pipelines.evaluation.batches import FRAMES, Batches, EvaluateBatch, evaluate_batches, write_batches
-from pipelines.evaluation.jobs import SHARD, ReadJobs, WriteJobs, check_library, job_folders, read_jobs, run_waiting
+from pipelines.evaluation.jobs import ReadJobs, WriteJobs, check_library, read_jobs, run_waiting
+from pipelines.reading.bucket_jobs import SHARD
+from pipelines.reading.engine_jobs import engine_jobs
 from pipelines.reading.schemas import MERGED_SCHEMA
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import FromDriver, WriteManifest, run_job
@@ -281,12 +283,14 @@ def _run_jobs(job: Job, crystals: pa.Table, batches: Batches) -> None:
     ids = crystals["id"].to_pylist()
     if job.run_jobs:
         run_waiting(job.store, name, dft, ids)
-    folders = job_folders(job.store, name)
-    waiting = sum(folders[id_].state not in ENDED for id_ in ids)
+    jobs = engine_jobs(job.store, name)
+    waiting = sum(jobs.state(id_) not in ENDED for id_ in ids)
     if waiting:
+        root = job.store.root
+        how = f"`gnome dft take {root} FOLDER`" if job.store.in_bucket else f"`gnome dft submit {root}`"
         raise JobsPending(
-            f"{waiting} of {len(ids)} jobs of the snapshot wait in {folders.root}; `gnome dft run {job.store.root}` or "
-            f"`gnome dft submit {job.store.root}` runs them, then `gnome round resume {job.store.root}` goes on"
+            f"{waiting} of {len(ids)} jobs of the snapshot wait in {jobs.place}; `gnome dft run {root}` or {how} "
+            f"runs them, then `gnome round resume {root}` goes on"
         )
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -18,13 +19,18 @@ from dft.engines import make_engine
 from dft.jobs.engine import read_job
 from dft.jobs.folders import ENDED, JobFolders, State
 from dft.tables import DONE, FRAME_SCHEMA, RESULT_SCHEMA, result_batch
+from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.crystals.readers import embedded_entries
+from pipelines.reading.bucket_jobs import BucketJobs
 from pipelines.reading.committed import proposals
 from pipelines.report.collect import collect
 from pipelines.rounds.config import load_round_config
+from pipelines.rounds.verify import verify
+from pipelines.store import bucket as buckets
 from pipelines.store.store import Store
 from tests.dft.toy import START
 from tests.pipelines.conftest import gnome, gnome_process
+from tests.pipelines.store.gcs import FakeGcs
 
 ROUND_TOML = """
 seed = 3
@@ -208,3 +214,111 @@ def test_the_commands_that_look_after_jobs(straight, tmp_path, standin):
     assert gnome_process("dft", "run", store, **standin.environment).returncode == 0
     assert folders[failed].state is State.CONVERGED
     assert [attempt.state for attempt in folders[failed].attempts] == [State.FAILED, State.CONVERGED]
+
+
+# The same round in a bucket, its jobs run on machines that share nothing with the driver's but the bucket.
+
+
+@pytest.fixture
+def bucket(proposed, tmp_path) -> Generator[FakeGcs]:
+    """The double of a bucket with the store's round 0, whose jobs stayed where they were run."""
+    pytest.importorskip("google.cloud.storage", reason="pip install -e '.[gcs]'")
+    with FakeGcs("lab") as fake, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", fake.url)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+        buckets._client.cache_clear()
+        storage = Store("gs://lab/store").storage
+        for path in (proposed / "store" / "rounds" / "r0000").rglob("*"):
+            if path.is_file():
+                storage.write(path.relative_to(proposed / "store").as_posix(), path.read_bytes())
+        yield fake
+    buckets._client.cache_clear()
+
+
+def machine(folder: Path, proposed: Path, standin) -> dict[str, str]:
+    """The environment of a machine with a disk of its own."""
+    own = {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_DATA_HOME": str(folder / "data")}
+    return {**own, "STANDIN_FAULTS": str(proposed / "faults.json"), **standin.environment}
+
+
+def killed(until: Callable[[], bool], *arguments: str, **variables: str) -> None:
+    """Run the command line until something has happened, then end it by SIGKILL."""
+    command = [str(Path(sys.executable).with_name("gnome")), *arguments]
+    process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not until() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None, "it was to be killed before it ended"
+    process.kill()
+    process.wait()
+
+
+def done(*arguments: str, **variables: str) -> str:
+    ended = gnome_process(*arguments, **variables)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_a_round_in_a_bucket_whose_jobs_run_on_other_machines(straight, proposed, standin, bucket, tmp_path):
+    root, folder = "gs://lab/store", tmp_path / "cluster" / "jobs"
+    here, cluster, cloud = (machine(tmp_path / name, proposed, standin) for name in ("here", "cluster", "cloud"))
+    bucket.fail("POST .*uploadType", status=503, times=3, done_first=True)
+    bucket.fail("GET", status=502, times=3)
+    killed_driver = gnome_process("round", "propose", root, crash_at="emit:after_write", **here)
+    assert killed_driver.returncode == -signal.SIGKILL
+    done("round", "propose", root, **here)
+    jobs = proposals(str(straight), 1)["id"].to_pylist()
+    assert sorted(proposals(root, 1)["id"].to_pylist()) == sorted(jobs)
+    objects = [name for name in bucket.buckets["lab"] if name.startswith("store/jobs/")]
+    assert len(objects) == 2, "one shard and its index, not a file a job"
+    status = json.loads(done("dft", "status", root, "--json", **here))
+    assert [(s["state"], s["jobs"]) for s in status["engines"][0]["states"]] == [("emitted", len(jobs))]
+
+    # A cluster takes half of them; its run is killed, and so is its delivery in the midst of the upload.
+    bucket.fail("POST .*uploadType", status=503, times=2, done_first=True)
+    half = len(jobs) // 2
+    assert f"{half} vasp jobs taken" in done("dft", "take", root, str(folder), "--jobs", str(half), **cluster)
+    folders = JobFolders(folder)
+    assert len(folders.ids()) == half
+    toml = ("--config", str(proposed / "round.toml"))
+    ended = lambda: sum(folders[id_].ending is not None for id_ in folders.ids()) >= 2  # noqa: E731
+    killed(ended, "dft", "run", str(folder), *toml, **cluster)
+    bucket.fail("POST .*uploadType", status=0, delay=3.0)
+    slow = bucket.faults[-1]
+    killed(lambda: not slow.times, "dft", "deliver", str(folder), **cluster)
+    standing = BucketJobs(Store(root), "vasp")
+    assert {standing.state(id_) for id_ in folders.ids()} == {State.TAKEN}, "no result before it is whole"
+    assert "results delivered" in done("dft", "deliver", str(folder), **cluster)
+    while any(folders[id_].state is State.RUNNING for id_ in folders.ids()):
+        time.sleep(0.1)  # the system ends the workers
+    done("dft", "run", str(folder), *toml, **cluster)
+
+    # Another machine works on the bucket itself; it finds what nobody has taken.
+    done("dft", "run", root, *toml, **cloud)
+    standing.refresh()
+    assert {standing.standing(id_).holder.folder for id_ in folders.ids()} == {str(folder)}
+    assert sum(standing.state(id_) in ENDED for id_ in jobs) >= len(jobs) - half
+    done("dft", "deliver", str(folder), **cluster)
+    standing.refresh()
+    assert all(standing.state(id_) in ENDED for id_ in jobs)
+    assert not list((tmp_path / "cloud" / "data").rglob("job.json")), "what was delivered needs no room there"
+
+    bucket.fail("GET", status=503, times=4)
+    dead = gnome_process("round", "learn", root, crash_at="evaluate:after_write", **here)
+    assert dead.returncode == -signal.SIGKILL
+    done("round", "learn", root, **here)
+    local, remote = Store(str(straight)), Store(root)
+    evaluated = remote.commit(1, "evaluate").counts
+    assert evaluated.n_in == evaluated.n_out + evaluated.n_dead == len(jobs)
+    for stage, table, schema, own in (
+        ("evaluate", "results", RESULT_SCHEMA, ["message", "attempt"]),  # which name the folders
+        ("evaluate", "frames", FRAME_SCHEMA, []),
+        ("ingest", "entries", ENTRY_SCHEMA, []),
+    ):
+        rows = [
+            store.read_table(store.commit(1, stage), table, schema).drop_columns(own).to_pylist()
+            for store in (local, remote)
+        ]
+        assert sorted(rows[0], key=repr) == sorted(rows[1], key=repr), table
+    assert remote.commit(1, "hull").rows_digests == local.commit(1, "hull").rows_digests
+    assert list(verify(remote)) == []

@@ -19,7 +19,9 @@ from pipelines.beam.environment import TUNABLES
 from pipelines.cli.app import main
 from pipelines.rounds import driver
 from pipelines.rounds.plan import PROPOSE, stages_of
+from pipelines.store import bucket as buckets
 from pipelines.store.store import Store
+from tests.pipelines.store.gcs import FakeGcs
 from tools.soak import write_inputs
 
 
@@ -93,6 +95,18 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
             make(folder)
             done.touch()
     return folder
+
+
+@pytest.fixture
+def gcs(monkeypatch, tmp_path) -> Generator[FakeGcs]:
+    """A bucket "lab" in this process, whose listings have pages of three."""
+    pytest.importorskip("google.cloud.storage", reason="pip install -e '.[gcs]'")
+    with FakeGcs("lab", page=3) as fake:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        buckets._client.cache_clear()
+        yield fake
+    buckets._client.cache_clear()
 
 
 @pytest.fixture(scope="session")

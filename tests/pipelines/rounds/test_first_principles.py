@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from dft import engines
+from dft.config import DftConfig
 from dft.jobs.engine import StepFailed, read_job, run_attempt
 from dft.jobs.folders import JobFolders, State
 from dft.tables import FRAME_SCHEMA, RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from pipelines.beam.dead_letters import DEAD_SCHEMA
 from pipelines.errors import JobsPending, UserError
+from pipelines.evaluation.taken_jobs import TakenFolder, deliver, take
 from pipelines.potentials.read_frames import read_frames
 from pipelines.reading.committed import all_proposals, entries_until
 from pipelines.reading.schemas import PROPOSAL_SCHEMA
@@ -30,6 +32,7 @@ from pipelines.rounds.verify import verify
 from pipelines.stages.snapshot_recompute import worth_recomputing
 from pipelines.store.store import Store
 from tests.dft.toy import Toy
+from tests.pipelines.conftest import digests
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -308,3 +311,49 @@ def test_what_is_worth_recomputing():
 def test_all_calculations_of_a_store_can_be_read_again(store, toy):
     folders = folders_of(store)
     assert all(read_job(folders[id_], toy) for id_ in folders.ids())
+
+
+def run_elsewhere(store: Store, engine: Toy, folder: Path, ids=None) -> TakenFolder:
+    """Jobs of a store in a bucket, all that wait or those that are named, as on a cluster that knows the bucket."""
+    here = TakenFolder.make(folder, store, "espresso", DftConfig())
+    for id_ in take(here, ids=ids):
+        job = here.folders[id_]
+        run_attempt(job, job.claim(), engine)
+    return here
+
+
+def test_a_store_in_a_bucket_learns_the_rows_of_one_in_a_folder(begun, toy, gcs, tmp_path):
+    """Its snapshot recomputed and a round of it; jobs late, failed and with damaged output as in a folder."""
+    there = Store("gs://lab/toy")
+    driver.init_store(there.root, driver.load_round_config(begun, 0))
+    gcs.fail("POST .*uploadType", status=503, times=3, done_first=True)
+    with pytest.raises(JobsPending, match=r"wait in gs://lab/toy/jobs/espresso; .*gnome dft take gs://lab/toy FOLDER"):
+        list(driver.run_stages(there, 0, stages_of(0), run_jobs=False))
+    deliver(run_elsewhere(there, toy, tmp_path / "snapshot"))
+    list(driver.run_stages(there, 0, stages_of(0), run_jobs=False))
+    assert propose(there) == jobs_of(begun, 1)
+
+    _, failing, damaged, *rest = jobs_of(begun, 1)
+    crash = Toy(energy, relax2=StepFailed("crashed", "bang"))
+    run_here(begun, crash, [failing])
+    run_here(begun, toy, [damaged, *rest])
+    deliver(run_elsewhere(there, crash, tmp_path / "failing", [failing]))
+    here = run_elsewhere(there, toy, tmp_path / "rest", [damaged, *rest])
+    for folders in (folders_of(begun), here.folders):
+        (output,) = folders[damaged].folder.glob("attempts/01/static/OUT")
+        output.write_text(output.read_text()[:20])
+    deliver(here)
+    gcs.fail("GET", status=502, times=3)
+    assert learn(there) == learn(begun) == 1
+    evaluated = counts(there, 1, "evaluate")
+    assert (evaluated.rejected, evaluated.dead) == ({"pending": 1}, {"truncated_output": 1})
+    assert evaluated.n_in == evaluated.n_out + evaluated.n_rejected + evaluated.n_dead == len(rest) + 3
+    found, expected = digests(there), digests(begun)
+    assert found.keys() == expected.keys()
+    for key in found:  # messages name the places of files
+        tables = found[key].keys() - {"results", "dead"}
+        assert {name: found[key][name] for name in tables} == {name: expected[key][name] for name in tables}, key
+    letters = there.read_table(there.commit(1, "evaluate"), "dead", DEAD_SCHEMA).to_pylist()
+    assert [letter["key"] for letter in letters] == [damaged]
+    assert f".tar:{damaged}/attempts/01/static/OUT" in letters[0]["message"]
+    assert list(verify(there)) == []

@@ -49,16 +49,6 @@ COMMIT = "/store/rounds/r0000/score/COMMIT.json"
 
 
 @pytest.fixture
-def gcs(monkeypatch, tmp_path):
-    with FakeGcs("lab", page=3) as fake:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        buckets._client.cache_clear()
-        yield fake
-    buckets._client.cache_clear()
-
-
-@pytest.fixture
 def folder(gcs) -> Bucket:
     return Bucket.at("gs://lab/a/store")
 
@@ -374,7 +364,8 @@ def test_the_live_page_is_of_a_bucket_too(cloud_round):
     assert set(fake.buckets["lab"]) == before, "it only reads"
 
 
-# Runs of stages: by the driver in `cloud_round`, dropped in the test above. dft: on a file system only, and says so.
+# Runs of stages: by the driver in `cloud_round`, dropped in the test above. dft: of stores with engines' jobs
+# (tests/pipelines/cli/test_dft_bucket.py, tests/dft/test_standin_round.py).
 # serve: goes on until it is stopped; its page is asked for in the test above.
 OTHERWISE = {
     ("serve",),
@@ -399,14 +390,6 @@ def taking_a_store(group: click.Group, before: tuple[str, ...] = ()) -> Iterator
 
 def test_what_needs_a_file_system_says_so(cloud_round, tmp_path):
     _, store = cloud_round
-    for command in ("export STORE", "potential screen STORE", "dft status STORE"):
+    for command in ("export STORE", "potential screen STORE"):
         with pytest.raises(UserError, match="bucket"):
             CliRunner().invoke(app, command.replace("STORE", store.root).split(), catch_exceptions=False)
-
-
-def test_programs_in_folders_need_a_file_system(gcs, tiny):
-    config = load_config(str(tiny / "round.toml"))
-    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"evaluator": "espresso"})})
-    with pytest.raises(UserError, match="file system"):
-        driver.init_store("gs://lab/dft", config)
-    assert Store("gs://lab/dft").rounds() == []
