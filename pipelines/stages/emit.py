@@ -35,7 +35,6 @@ from pipelines.stages.searched_compositions import of_framework, random_structur
 from pipelines.store.records import Manifest
 from pipelines.store.store import Store
 
-
 BUNDLES = 16  # parts of the jobs, which different workers write
 
 
