@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 
 class AcceleratorOptions(PipelineOptions):
-    """What score, evaluate and train ask for. Runners without such machines to give (all but Dataflow) ignore it."""
+    """What steps that run networks ask for. Runners without such machines to give (all but Dataflow) ignore it."""
 
     @classmethod
     def _add_argparse_args(cls, parser) -> None:

@@ -17,6 +17,7 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.writers import write_parquet
 from gnome_core.potentials.md_config import MDConfig
 from pipelines.beam import progress
+from pipelines.beam.options import network_hints
 from pipelines.beam.runners import run_pipeline
 from pipelines.beam.tables import ReadFiles
 from pipelines.reading.committed import once_per_process
@@ -148,7 +149,7 @@ def run_tasks(
             pipeline
             | "Crystals" >> ReadFiles(out, [asked], row_group=1)
             | "Tasks" >> beam.Map(_task).with_output_types(MDTask)
-            | "Run" >> beam.ParDo(RunMD(out, potential, config, skip))
+            | "Run" >> beam.ParDo(RunMD(out, potential, config, skip)).with_resource_hints(**network_hints(flags))
             | "Gather" >> beam.combiners.ToList()
             | "Write" >> beam.Map(_write_rows, str(rows_path))
         )

@@ -20,6 +20,7 @@ from gnome_core.generation.generators import expand, try_expand
 from gnome_core.generation.recipe import NO_PARENT
 from gnome_core.potentials.config import RelaxConfig
 from pipelines.beam import tags
+from pipelines.beam.options import network_hints
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.beam.top_rows import KeepTop
 from pipelines.evaluation.jobs import WriteJobs, check_library
@@ -56,6 +57,7 @@ def run(job: Job) -> Manifest:
             | "MakeJobs"
             >> beam.ParDo(MakeJobs(root, job.round, name, protocol, lacking, search, relaxation))
             .with_output_types(pa.RecordBatch, **tags.HINTS, **{PACKING: tuple[str, tuple[int, int]]})
+            .with_resource_hints(**(network_hints(job.flags) if relaxation else {}))
             .with_outputs(tags.COUNTS, PACKING, main="rows")
         )
         # Two recipes can end in one crystal.

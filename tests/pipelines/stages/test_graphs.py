@@ -18,6 +18,7 @@ from gnome_core.generation.parents import ParentTable
 from pipelines.beam.options import network_hints
 from pipelines.beam.runners import DEFAULT_FLAGS
 from pipelines.rounds import driver, manifest
+from pipelines.rounds.config import EvaluationConfig
 from pipelines.rounds.plan import inputs_of, stages_of
 from pipelines.stages import evaluate, generate
 from pipelines.store.records import Attempt
@@ -87,6 +88,13 @@ def test_only_steps_that_run_networks_ask_for_an_accelerator(round_, stage, grap
         assert hint[ACCELERATOR] == b"type:nvidia-l4;count:1;install-nvidia-driver"
         assert hint[RAM] == b"32000000000"
         assert (BUNDLES in hint) == (stage == "train"), "one member at a time has the device"
+
+
+def test_relaxations_before_jobs_ask_for_one_too(two_rounds, tmp_path):
+    shutil.copytree(two_rounds, tmp_path / "store")
+    evaluation = EvaluationConfig(evaluator="espresso", pre_relax="chgnet")
+    hints = hints_of(build(str(tmp_path / "store"), 1, "emit", GPU, evaluation=evaluation))
+    assert {label.split("/")[0] for label, hint in hints.items() if ACCELERATOR in hint} == {"MakeJobs"}
 
 
 @pytest.mark.parametrize(("round_", "stage"), STAGES)
