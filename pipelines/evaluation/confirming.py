@@ -286,9 +286,8 @@ def _ended_jobs(store: Store, asked: Plan) -> dict[str, dict]:
             continue
         try:
             calculation = jobs.read(job, engine)
-        except (OutputError, StoreError) as error:
-            reason = error.reason if isinstance(error, OutputError) else "damaged_shard"
-            found[job] = {"energy": np.nan, "status": reason, "message": str(error)}
+        except OutputError as error:
+            found[job] = {"energy": np.nan, "status": error.reason, "message": str(error)}
             continue
         if calculation is not None:
             batch = result_batch([job], [crystal], [calculation.outcome], engine.scale, [calculation])

@@ -11,12 +11,14 @@ delivered is by the next `deliver`. Jobs of a folder that is gone stay taken unt
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,11 +28,13 @@ from dft.jobs.folders import JobFolder, JobFolders, State, create_json
 from dft.workers import Begun, Ended, WorkerDied, run_jobs
 from gnome_core.caches import data_folder
 from gnome_core.files import is_temporary
-from pipelines.errors import UserError
+from pipelines.errors import StoreError, UserError
 from pipelines.reading.bucket_jobs import SHARD, BucketJobs
 from pipelines.reading.job_ledger import WAITS, Delivery, Holder, Standing, delivered, opened, taken
 from pipelines.store.digests import json_digest
 from pipelines.store.store import Store
+
+log = logging.getLogger(__name__)
 
 FILE, MARK = "taken.json", "delivered.json"
 SITES = ("POTCAR", "POTCAR.orig")  # licensed to those who run VASP: they stay where they were used
@@ -119,8 +123,21 @@ def take(here: TakenFolder, limit: int | None = None, ids: Collection[str] | Non
                 new.append(id_)
     jobs.fetch(new)
     for start in range(0, len(new), SHARD):
-        here.folders.emit({id_: jobs.files(id_) for id_ in new[start : start + SHARD]})
-    return new
+        here.folders.emit(_files_of(jobs, new[start : start + SHARD]))
+    return [id_ for id_ in new if here.folders[id_].folder.exists()]
+
+
+def _files_of(jobs: BucketJobs, ids: Sequence[str]) -> dict[str, dict[str, bytes]]:
+    """Files of the jobs, without those of a shard that is damaged, which is told."""
+    found, damaged = {}, Counter()
+    for id_ in ids:
+        try:
+            found[id_] = jobs.files(id_)
+        except StoreError as error:
+            damaged[str(error)] += 1
+    for what, n in damaged.items():
+        log.error("%s: %d jobs of it stay out", what, n)
+    return found
 
 
 @dataclass(frozen=True)
@@ -230,6 +247,7 @@ def run_from_bucket(
     ids: only these. Raises EngineMissing before anything is taken.
     """
     make_engine(engine, dft).check()
+    ids = None if ids is None else set(ids)
     name = json_digest(store.root)[:16]
     here = TakenFolder.make(data_folder() / "jobs" / name / engine, store, engine, dft)
     _deliver_and_remove(here)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import secrets
 import tempfile
 from collections.abc import Collection, Mapping
@@ -31,6 +32,8 @@ from pipelines.store.ledger import READERS, Ledger
 from pipelines.store.records import FileStat
 from pipelines.store.seals import sealed, unsealed
 from pipelines.store.store import STAMP, Store
+
+log = logging.getLogger(__name__)
 
 SHARD = 1_000  # jobs of a shard
 
@@ -97,11 +100,15 @@ class BucketJobs:
         """What a folder of the job holds: as it was emitted and last delivered, and asked for again if it was opened
         since. Raises StoreError for a shard that is missing or was changed."""
         standing, files = self.standing(id_), self._emitted(id_)
-        if standing.delivery:
+        if standing.delivery and standing.state in ENDED:
             files |= self._shard(standing.delivery.file).files(id_)
-            if standing.state not in ENDED:
-                request = json.dumps({"queue": None, "time": standing.since}) + "\n"
-                files[f"attempts/{standing.delivery.attempt + 1:02}/requested.json"] = request.encode()
+        elif standing.delivery:
+            request = json.dumps({"queue": None, "time": standing.since}) + "\n"
+            files[f"attempts/{standing.delivery.attempt + 1:02}/requested.json"] = request.encode()
+            try:
+                files |= self._shard(standing.delivery.file).files(id_)
+            except StoreError as error:  # which may be why it is asked for again
+                log.warning("%s: job %s is run without its earlier attempts", error, id_)
         return files
 
     def fetch(self, ids: Collection[str]) -> None:
@@ -117,13 +124,17 @@ class BucketJobs:
             list(pool.map(bring, stats))
 
     def read(self, id_: str, engine: Engine) -> Calculation | None:
-        """As `dft.jobs.engine.read_job`. Raises StoreError besides."""
+        """As `dft.jobs.engine.read_job`; what is wrong with a shard is an OutputError (damaged_shard) too."""
         delivery = self.standing(id_).delivery
         if delivery is None:
             return None
+        try:
+            files = self.files(id_)
+        except StoreError as error:
+            raise OutputError("damaged_shard", str(error)) from error
         with tempfile.TemporaryDirectory(prefix="gnome-job-") as scratch:
             folder = Path(scratch, id_)
-            write_folder(str(folder), self.files(id_))
+            write_folder(str(folder), files)
             try:
                 return read_job(JobFolder(folder), engine)
             except OutputError as error:  # the folder is gone when somebody looks for it

@@ -24,6 +24,7 @@ from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.beam.top_rows import KeepTop
 from pipelines.evaluation.jobs import WriteJobs, check_library
 from pipelines.evaluation.pre_relax import pre_relax
+from pipelines.reading.bucket_jobs import SHARD
 from pipelines.reading.committed import candidate_parents, emitted_jobs
 from pipelines.reading.schemas import PACKING_SCHEMA, PROPOSAL_SCHEMA, SELECTED_SCHEMA
 from pipelines.rounds.config import derived_seed
@@ -34,6 +35,8 @@ from pipelines.stages.searched_compositions import of_framework, random_structur
 from pipelines.store.records import Manifest
 from pipelines.store.store import Store
 
+BUNDLES = 16  # parts of the jobs, which different workers write
+
 
 def run(job: Job) -> Manifest:
     evaluation = job.config.evaluation
@@ -43,6 +46,8 @@ def run(job: Job) -> Manifest:
     lacking = _lacking(job) if is_engine(name) else frozenset()
     seed = derived_seed(job.config, "search", job.round)
     search = (job.config.generation.random_search, seed) if job.config.searches else None
+    # Shards are made of what comes together.
+    bundles = min(BUNDLES, 1 + job.input("select").rows("selected") // SHARD) if job.store.in_bucket else BUNDLES
 
     def build(pipeline: beam.Pipeline) -> None:
         made = (
@@ -54,7 +59,7 @@ def run(job: Job) -> Manifest:
             .with_outputs(tags.COUNTS, PACKING, main="rows")
         )
         # Two recipes can end in one crystal.
-        distinct, same = made.rows | "Deduplicate" >> KeepTop("id", 1, ("digest",), "same_job")
+        distinct, same = made.rows | "Deduplicate" >> KeepTop("id", 1, ("digest",), "same_job", bundles)
         if is_engine(name):
             distinct = distinct | "WriteJobs" >> beam.ParDo(WriteJobs(root, job.config.dft))
         files = [

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from dft.config import DftConfig
-from dft.jobs.engine import StepFailed, job_files, read_job, run_attempt
+from dft.jobs.engine import OutputError, StepFailed, job_files, read_job, run_attempt
 from dft.jobs.folders import Job, JobFolders, State
 from dft.tables import job_digest, result_batch
 from gnome_core.crystals.crystal import Crystal
-from pipelines.errors import StoreError, UserError
+from pipelines.errors import UserError
 from pipelines.evaluation import taken_jobs
 from pipelines.evaluation.taken_jobs import TakenFolder, deliver, give_back, open_again, take
 from pipelines.reading import bucket_jobs
@@ -111,7 +111,7 @@ def test_a_shard_that_was_not_finished_is_no_shard(store, monkeypatch):
 
 
 def test_of_machines_that_take_at_once_each_job_goes_to_one(jobs, store, gcs, tmp_path):
-    gcs.fail("POST .*ledger", status=0, times=3, delay=0.1)
+    gcs.fail("POST .*uploadType", status=0, times=3, delay=0.1)
     gcs.fail("POST .*uploadType", status=503, times=2, done_first=True)
     folders = [folder(tmp_path / str(n), store) for n in range(5)]
     with ThreadPoolExecutor(5) as pool:
@@ -209,13 +209,35 @@ def test_results_that_were_changed_or_are_gone_are_refused_one_by_one(jobs, stor
     there = BucketJobs(store, ENGINE)
     there.fetch(there.ids())
     for id_ in first:
-        with pytest.raises(StoreError, match="has changed"):
+        with pytest.raises(OutputError, match="has changed"):
             there.read(id_, Toy())
     assert all(there.read(id_, Toy()) for id_ in rest)
     shutil.rmtree(os.environ["XDG_CACHE_HOME"])
     store.storage.delete(f"jobs/espresso/results/{bad}")
-    with pytest.raises(StoreError, match="is missing"):
+    with pytest.raises(OutputError, match="is missing"):
         BucketJobs(store, ENGINE).read(first[0], Toy())
+
+
+def test_a_damaged_shard_stops_no_other_job(jobs, store, tmp_path, caplog):
+    (bad,) = [path for path in store.storage.files("jobs/espresso/shards") if path.endswith(".tar")]
+    more = {id_: job_files(job, Toy()) for id_, job in made(9).items()}
+    BucketJobs(store, ENGINE).emit(more)
+    here = folder(tmp_path / "here", store)
+    first = take(here, ids=list(JOBS)[:1])
+    run(here, Toy(static=StepFailed("crashed", "bang")))
+    deliver(here)
+    (results,) = store.storage.files("jobs/espresso/results")
+    other = folder(tmp_path / "other", store)
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"])
+    store.storage.write(results, b"other bytes")
+    open_again(BucketJobs(store, ENGINE), lambda id_, _: id_ in first)
+    assert take(other, ids=first) == first
+    assert "without its earlier attempts" in caplog.text
+    assert [attempt.number for attempt in other.folders[first[0]].attempts] == [2]
+    store.storage.write(bad, b"other bytes")
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"])
+    assert sorted(take(other)) == sorted(set(more) - set(JOBS))
+    assert "6 jobs of it stay out" in caplog.text
 
 
 def test_jobs_given_back_are_run_by_others_and_never_here(jobs, store, tmp_path):
