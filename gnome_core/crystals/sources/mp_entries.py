@@ -55,7 +55,8 @@ def _raw(entry: Entry, row: Mapping) -> RawEntry:
     energy, parameters = row.get("energy"), row.get("parameters")
     if isinstance(energy, bool) or not isinstance(energy, int | float) or not math.isfinite(energy):
         raise InvalidCrystal("missing_energy", f"its energy is {energy!r}; an entry has the raw one of its cell in eV")
-    kind = parameters.get("run_type") if isinstance(parameters, Mapping) else None
+    parameters = parameters if isinstance(parameters, Mapping) else {}
+    kind = parameters.get("run_type")
     if not isinstance(kind, str):
         raise InvalidCrystal("missing_run_type", "its parameters name no run_type, which says what was computed")
     kind, hubbards = kind.upper().replace("_U", "+U"), parameters.get("hubbards")
