@@ -27,15 +27,18 @@ __all__ = [
 ]
 
 SHIPPED = {"embedded": "snapshot.parquet", "evaluated": "evaluated.parquet"}  # source -> file in gnome_core/data
-_KINDS = "embedded, a FILE or FOLDER of crystals, gnome-csv:FILE, mp-api, mp-api:Li-P-S-Cl or optimade:URL"
+_KINDS = (
+    "embedded, a FILE or FOLDER of crystals, gnome-csv:FILE, mp-entries:FILE, mp-api, mp-api:Li-P-S-Cl or optimade:URL"
+)
 
 
 def read_snapshot(source: str) -> Iterator[Entry | Rejected]:
     """The crystals of a source, each checked; what is broken comes as `Rejected` and the rest goes on.
 
     source: embedded | evaluated (see `evaluated_entries`) | FILE or FOLDER (see `sources.formats`)
-        | gnome-csv:FILE (GNoME's summary, its CIF zip beside it) | mp-api, or mp-api:Li-P-S-Cl for a system with all
-        within it | optimade:URL. Ids are unique among the entries: a repeated one is rejected (duplicate_id).
+        | gnome-csv:FILE (GNoME's summary, its CIF zip beside it) | mp-entries:FILE (see `sources.mp_entries`)
+        | mp-api, or mp-api:Li-P-S-Cl for a system with all within it | optimade:URL.
+        Ids are unique among the entries: a repeated one is rejected (duplicate_id).
     Raises SourceError when the source as a whole cannot be read.
     """
     return _unique(_read(source), source)
@@ -111,6 +114,11 @@ def _read(source: str) -> Iterator[Entry | Rejected]:
         from gnome_core.crystals.sources.gnome_csv import read_gnome_csv
 
         yield from read_gnome_csv(Path(rest))
+    elif kind == "mp-entries":
+        from gnome_core.crystals.sources.mp_entries import read_mp_entries
+
+        for item in read_mp_entries(Path(rest)):
+            yield item if isinstance(item, Rejected) else item.entry
     else:
         yield from _read_path(source)
 

@@ -250,7 +250,8 @@ def retry_jobs(jobs: Jobs, ids: Sequence[str] | None, reason: str | None) -> str
     if isinstance(jobs, JobFolders):
         asked = retry(jobs, ids)
     else:
-        asked = open_again(jobs, lambda id_, standing: id_ in ids and standing.state in ENDED)
+        wanted = set(ids)
+        asked = open_again(jobs, lambda id_, standing: id_ in wanted and standing.state in ENDED)
     return f"{len(asked)} of {len(ids)} jobs will be tried again by `gnome dft run`"
 
 

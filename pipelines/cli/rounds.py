@@ -34,8 +34,8 @@ def init(
     snapshot: Annotated[
         list[str] | None,
         typer.Option(
-            help="embedded | FILE or FOLDER of crystals | gnome-csv:FILE | mp-api or mp-api:Li-P-S-Cl | "
-            "optimade:URL; give it again to add another."
+            help="embedded | FILE or FOLDER of crystals | gnome-csv:FILE | mp-entries:FILE | mp-api or "
+            "mp-api:Li-P-S-Cl | optimade:URL; give it again to add another."
         ),
     ] = None,
     chemsys: Annotated[

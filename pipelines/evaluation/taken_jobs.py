@@ -247,6 +247,7 @@ def run_from_bucket(
     ids: only these. Raises EngineMissing before anything is taken.
     """
     make_engine(engine, dft).check()
+    ids = None if ids is None else set(ids)
     name = json_digest(store.root)[:16]
     here = TakenFolder.make(data_folder() / "jobs" / name / engine, store, engine, dft)
     _deliver_and_remove(here)

@@ -456,7 +456,7 @@ def settled(config: RoundConfig) -> RoundConfig:
 
 def _absolute_snapshot(name: str) -> str:
     if name == "embedded" or not Path(name).exists():
-        return _absolute(name, ("gnome-csv",))
+        return _absolute(name, ("gnome-csv", "mp-entries"))
     return str(Path(name).absolute())
 
 

@@ -89,9 +89,12 @@ def run(job: Job) -> Manifest:
         progress.tell(line)
     places = origins(sources) if len(sources) > 1 else None
     if not len(crystals):
-        return _run_labelled(job, kept, added, letters, totals, places)
-    manifest = _run_evaluated(job, evaluator, crystals, kept, added, letters, totals, places)
-    return _with_energies(manifest, unlabelled) if unlabelled else manifest
+        manifest = _run_labelled(job, kept, added, letters, totals, places)
+    else:
+        manifest = _run_evaluated(job, evaluator, crystals, kept, added, letters, totals, places)
+    manifest = _with_energies(manifest, unlabelled) if unlabelled else manifest
+    corrections = sorted({source.corrections for source in sources} - {""})
+    return _with(manifest, corrections=", ".join(corrections)) if corrections else manifest
 
 
 def _with_energies(manifest: Manifest, sources: Sequence[Source]) -> Manifest:
@@ -101,7 +104,11 @@ def _with_energies(manifest: Manifest, sources: Sequence[Source]) -> Manifest:
         "labels_kept": sum(entry.e_form_per_atom is not None for entry in entries),
         "energies_unused": sum(bool(entry.unused_energies) for entry in entries),
     }
-    return manifest.model_copy(update={"metrics": {**manifest.metrics, **found}})
+    return _with(manifest, **found)
+
+
+def _with(manifest: Manifest, **metrics: float | str) -> Manifest:
+    return manifest.model_copy(update={"metrics": {**manifest.metrics, **metrics}})
 
 
 def _check_references(job: Job, tables: Sequence[pa.Table], scale: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from gnome_core.crystals.arrow import ENTRY_SCHEMA
 from gnome_core.crystals.readers import Entry, Rejected, read_snapshot, read_table
 from pipelines.reading.schemas import ORIGIN_SCHEMA
 from pipelines.stages.snapshot_labelled import checked_entries
+from pipelines.stages.snapshot_raw import SCALE, raw_energies_of, raw_entries
 from pipelines.stages.snapshot_recompute import table_of_entries
 
 
@@ -22,7 +24,7 @@ class Source:
     items: its rows, those of other elements left out. entries: its crystals as ENTRY_SCHEMA where it says their
     energies on the evaluator's scale; None where they are to be evaluated. tabled: whether it is a table of entries, on
     whatever scale. outside: how many crystals of other elements there are. renamed: id -> the one that the source gives
-    it.
+    it. corrections: version of what was added to raw energies; "" where they were taken as they are.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Source:
     tabled: bool
     outside: int
     renamed: dict[str, str]
+    corrections: str = ""
 
     @property
     def crystals(self) -> list[Entry]:
@@ -42,6 +45,8 @@ def read_source(name: str, elements: Collection[str] | None, scale: str) -> Sour
 
     Raises SourceError where it cannot be read at all.
     """
+    if (raw := raw_energies_of(name, scale)) is not None:
+        return _read_raw(name, raw, elements)
     table = table_of_entries(name, elements)
     entries = None
     if table is not None and table["scale"].unique().to_pylist() == [scale]:
@@ -55,6 +60,12 @@ def read_source(name: str, elements: Collection[str] | None, scale: str) -> Sour
         if entries is not None:
             entries = entries.filter(pa.array(within(entries["chemsys"].to_pylist(), elements)))
     return Source(name, items, entries, table is not None, n - len(items), {})
+
+
+def _read_raw(name: str, path: Path, elements: Collection[str] | None) -> Source:
+    found = raw_entries(path, elements)
+    entries, items = checked_entries(found.entries, name, SCALE)
+    return Source(name, [*items, *found.rejected], entries, True, found.outside, {}, found.corrections)
 
 
 def told_apart(sources: Sequence[Source]) -> list[Source]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TextIO, TypeVar
 
 from gnome_core.crystals.crystal import InvalidCrystal
 from gnome_core.crystals.entries import Entry, Rejected
 from gnome_core.crystals.sources.ase_file import read_database
 from gnome_core.crystals.sources.rows import STRUCTURES, Columns, read_row
 from gnome_core.crystals.sources.source_file import SourceFile, numbered, text_of
+
+T = TypeVar("T")
 
 _CHUNK = 1 << 20  # characters
 _LISTS = ("entries", "structures", "data")
@@ -25,13 +27,21 @@ def read_json(file: SourceFile) -> Iterator[Entry | Rejected]:
 
     Where the text ends or breaks off is one `Rejected`, after all documents before it.
     """
+
+    def read(document: object, where: str, key: str) -> Iterable[Entry | Rejected]:
+        if isinstance(document, Mapping) and "nextid" in document:
+            return read_database(file, "json")
+        return [read_row(document, where, key, "json")]
+
+    return read_documents(file, read)
+
+
+def read_documents(file: SourceFile, read: Callable[[object, str, str], Iterable[T]]) -> Iterator[T | Rejected]:
+    """What `read` makes of every document of the file, of where it stands and of its name; as `read_json`."""
     row = -1
     try:
         for row, key, (name, document) in numbered(file.key, _documents(file)):
-            if isinstance(document, Mapping) and "nextid" in document:
-                yield from read_database(file, "json")
-            else:
-                yield read_row(document, f"{file.where}, row {row}", name or key, "json")
+            yield from read(document, f"{file.where}, row {row}", name or key)
     except InvalidCrystal as error:
         yield Rejected(f"{file.key}-{row + 1}", error.reason, f"{file.where}, row {row + 1}: {error}", b"")
 

@@ -62,7 +62,7 @@ def read_row(row: object, where: str, key: str, source: str) -> Entry | Rejected
         return json.dumps(row, default=str).encode()
 
     try:
-        flat = _flat(row)
+        flat = flat_row(row)
     except InvalidCrystal as error:
         return Rejected(key, error.reason, f"{where}: {error}", payload())
     said = said_of(flat, key)
@@ -90,7 +90,7 @@ def said_of(row: Mapping, key: str) -> Said:
     return Said(id_, None, tuple(name for name in columns.energies if _is_number(row[name])))
 
 
-def _flat(row: object) -> Mapping:
+def flat_row(row: object) -> Mapping:
     """The row with what its entry and the entry's `data` say; cells of the row itself win."""
     if not isinstance(row, Mapping):
         raise InvalidCrystal("malformed_row", f"{str(row)[:60]!r} is no structure; give pymatgen's JSON")

@@ -3,6 +3,7 @@
 The program is a toy in this process, so that a round takes seconds; test_standin_round.py runs VASP's stand-in.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from dft import engines
 from dft.config import DftConfig
@@ -29,6 +32,7 @@ from pipelines.rounds import driver
 from pipelines.rounds.config import load_config, parse_config
 from pipelines.rounds.plan import LEARN, PROPOSE, stages_of
 from pipelines.rounds.verify import verify
+from pipelines.stages.snapshot_raw import SCALE
 from pipelines.stages.snapshot_recompute import worth_recomputing
 from pipelines.store.store import Store
 from tests.dft.toy import Toy
@@ -296,6 +300,46 @@ def test_of_snapshot_and_recomputation_the_lower_stays(store, tiny, tmp_path, to
     assert made["unstable"]["energy_per_atom"] == unstable["energy_per_atom"], "not worth computing again"
     shift = made["unstable"]["e_form_per_atom"] - unstable["e_form_per_atom"]
     assert shift > 0, "the reference of lithium is lower now"
+
+
+def test_raw_energies_of_the_materials_project_are_a_hull_of_their_own(store, toy, tmp_path):
+    """Nothing is computed for it; what is nevertheless stays where it is the lower one."""
+    toy.scale = SCALE
+    mixed = Structure(Lattice.cubic(3.4), ["Li", "Mg"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    cells = {"low": ("Li", -1.5), "high": ("Mg", 1.0)}
+    documents = [(name, Structure(Lattice.cubic(3.3), [symbol], [[0] * 3]), e) for name, (symbol, e) in cells.items()]
+    documents.append(("mixed", mixed, -2.0))
+    computed = [
+        ComputedStructureEntry(structure, energy, parameters={"run_type": "GGA", "hubbards": {}}, entry_id=name)
+        for name, structure, energy in documents
+    ]
+    path = tmp_path / "mp.json"
+    path.write_text(json.dumps([entry.as_dict() for entry in computed]))
+    settings = driver.load_round_config(store, 0).model_copy(update={"snapshot": f"mp-entries:{path}"})
+
+    taken = driver.init_store(str(tmp_path / "taken"), settings.model_copy(update={"recompute": False}))
+    list(driver.run_stages(taken, 0, ["snapshot"]))
+    assert not folders_of(taken).ids()
+    entries = {row["id"]: row for row in entries_until(taken, 0).to_pylist()}
+    assert {id_: row["energy_per_atom"] for id_, row in entries.items()} == {"low": -1.5, "high": 1.0, "mixed": -1.0}
+    assert entries["low"]["correction_per_atom"] == pytest.approx(-0.00301278)
+    assert entries["mixed"]["correction_per_atom"] == pytest.approx((-0.00301278 + 0.0924014) / 2)
+    version = taken.commit(0, "snapshot").metrics["corrections"]
+    assert version.endswith("+gnome-potential-shifts/1")
+    assert {row["correction_version"] for row in entries.values()} == {version}
+
+    both = driver.init_store(str(tmp_path / "both"), settings)
+    with pytest.raises(JobsPending):
+        list(driver.run_stages(both, 0, ["snapshot"], run_jobs=False))
+    run_here(both, toy)
+    list(driver.run_stages(both, 0, ["snapshot"], run_jobs=False))
+    entries = {row["id"]: row for row in entries_until(both, 0).to_pylist()}
+    assert entries.keys() == {"low", "high", "mixed"}
+    assert (entries["low"]["energy_per_atom"], entries["low"]["job"]) == (-1.5, None), "-0.3 + 0.001 V was found"
+    assert entries["high"]["job"] is not None
+    assert entries["high"]["energy_per_atom"] + 0.25 < 1.0
+    assert {row["correction_version"] for row in entries.values()} == {version, "toy/1"}
+    assert both.commit(0, "snapshot").metrics["corrections"] == version
 
 
 def test_what_is_worth_recomputing():

@@ -67,7 +67,7 @@ class FakeGcs:
         self.buckets: dict[str, dict[str, Stored]] = {bucket: {} for bucket in buckets}
         self.page, self.faults, self.log = page, [], []
         self.lock = threading.RLock()
-        self.generation = 1_000
+        self.generation = time.time_ns() // 1_000  # as the service counts: never twice the same for one name
         self.uploads: dict[str, tuple[str, dict, dict, bytearray]] = {}
         self.past: dict[str, dict[str, Stored]] | None = None
         self.tokens_expire = 0
