@@ -9,6 +9,7 @@ import pytest
 from pipelines.analyses import Inputs, Options, run_analysis
 from pipelines.cli.export_files import export_entries
 from pipelines.errors import StoreError, UserError
+from pipelines.reading.committed import hull_until
 from pipelines.report.collect import collect_page
 from pipelines.report.page import render, write_store_report
 from pipelines.rounds import driver
@@ -29,7 +30,9 @@ def closed(two_rounds, tmp_path_factory) -> Store:
 
 
 def readings(store: Store, folder: Path) -> tuple[str, bytes]:
-    """What a report and an export say of the store."""
+    """What a report and an export say of the store, to a process that holds nothing of its newest hull."""
+    for round_ in (0, 1):  # as many as are held
+        hull_until(store.root, round_)
     export_entries(store, folder / "entries.csv", stable_only=False, format="csv")
     return render(collect_page(store)), (folder / "entries.csv").read_bytes()
 
