@@ -1,5 +1,6 @@
 """Jobs of a store in a bucket, run in folders elsewhere: who has them, what comes back, whatever is killed."""
 
+import logging
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -219,6 +220,7 @@ def test_results_that_were_changed_or_are_gone_are_refused_one_by_one(jobs, stor
 
 
 def test_a_damaged_shard_stops_no_other_job(jobs, store, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, logger="pipelines")  # whatever commands of this process have set before
     (bad,) = [path for path in store.storage.files("jobs/espresso/shards") if path.endswith(".tar")]
     more = {id_: job_files(job, Toy()) for id_, job in made(9).items()}
     BucketJobs(store, ENGINE).emit(more)
