@@ -48,6 +48,7 @@ from gnome_core.ensembles.ensemble import EnsembleModel
 from gnome_core.ensembles.screening import Screening, screen
 from gnome_core.generation.generators import expand
 from gnome_core.models.shipped import pretrained_members
+from gnome_core.potentials.memory import keep_freed_memory
 from gnome_core.units import PLAUSIBLE_E_FORM
 from pipelines.reading.committed import candidate_parents, hull_until
 from pipelines.reading.members import weights_of
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--compare", type=float, default=40_000, help="of these, screened with and without pilots")
     parser.add_argument("--store", type=Path, help="folder that is kept")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the allocator does that `gnome` begins with
     if not (arguments.structures or arguments.quick):
         parser.error("name a file of structures, or --quick")
     candidates = 4_000 if arguments.quick else int(arguments.candidates)

@@ -63,9 +63,11 @@ def relax(
     What cannot be relaxed is None in a list, with a warning that counts the reasons. Raises NotRelaxed where it is the
     only crystal, and what `take` and `calculator` raise.
     """
+    from gnome_core.potentials.memory import keep_freed_memory
     from gnome_core.potentials.relax import Relaxation
     from gnome_core.potentials.relax import relax as relax_batch
 
+    keep_freed_memory()
     given, own = take(crystals), _potential(potential)
     config = RelaxConfig(fmax=fmax, max_steps=max_steps)
     order = sorted(range(len(given.crystals)), key=lambda row: given.crystals[row].n_sites)
