@@ -37,6 +37,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from generate_stage import COLUMNS, publish_made
+from pipeline import cpu_seconds
 
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formulas import chemsys, reduced_formula
@@ -56,10 +58,9 @@ from pipelines.reading.schemas import CANDIDATE_SCHEMA, MEMBER_SCHEMA
 from pipelines.rounds import driver
 from pipelines.rounds.config import RoundConfig
 from pipelines.stages.score import looks_of_batch
-from pipelines.store.records import Attempt, Commit, Counts, FileStat, table_digests, table_files
+from pipelines.store.records import Attempt, table_files
 from pipelines.store.store import ROW_GROUP, Store
 
-COLUMNS = ["id", "lattice", "frac_coords", "numbers"]
 QUICK_ELEMENTS = ["Li", "Na", "Mg", "Al", "Ti", "Mn", "Fe", "O", "S", "F", "Cl"]
 PROJECTED = 5e7  # recipes
 
@@ -89,7 +90,7 @@ def make_store(store: Store, table: pa.Table, config: RoundConfig) -> None:
         store.write_table(f"{folder}/{name}/part.parquet", name, rows)
         for name, rows in (("entries", entries), ("references", added))
     ]
-    publish(store, "snapshot", files, len(table), document)
+    publish_made(store, "snapshot", document, files, len(table))
 
 
 def publish_members(store: Store, config: RoundConfig) -> None:
@@ -101,7 +102,7 @@ def publish_members(store: Store, config: RoundConfig) -> None:
         for path in sorted(pretrained_members("structural")[0].parent.glob("*.*"))
     ]
     none = store.write_table(f"{folder}/members/part.parquet", "members", MEMBER_SCHEMA.empty_table())
-    publish(store, "train", [none, *blobs], 0, document)
+    publish_made(store, "train", document, [none, *blobs], 0)
 
 
 def as_entries(ids: list[str], crystals: list[Crystal], e_form: np.ndarray) -> pa.Table:
@@ -111,12 +112,6 @@ def as_entries(ids: list[str], crystals: list[Crystal], e_form: np.ndarray) -> p
     names = {"formula": list(map(reduced_formula, numbers)), "chemsys": list(map(chemsys, numbers))}
     batch = record_batch(ENTRY_SCHEMA, ids, crystals, energy_per_atom=e_form, e_form_per_atom=e_form, **names, **fixed)
     return pa.Table.from_batches([batch])
-
-
-def publish(store: Store, stage: str, files: list[FileStat], n: int, config: str) -> None:
-    fixed = {"round": 0, "attempt": "made", "inputs": {}, "code": "", "seconds": 0.0}
-    counts, digests = Counts(n_in=n, n_out=n), table_digests(files)
-    store.publish(Commit(stage=stage, files=files, rows_digests=digests, counts=counts, config=config, **fixed))
 
 
 def labelled(structures: str | None) -> pa.Table:
@@ -139,11 +134,6 @@ def run_stage(store: Store, round_: int, stage: str) -> dict:
     row |= {"rejected": commit.counts.rejected, **milliseconds}
     print(f"  {stage:9}", row, flush=True)
     return row
-
-
-def cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 @contextmanager

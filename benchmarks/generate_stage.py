@@ -50,6 +50,7 @@ CAPPED = {
 def make_store(root: str, table: pa.Table) -> None:
     """Round 0's snapshot and hull as if it had been run, every row of COLUMNS a parent."""
     from pipelines.rounds.config import RoundConfig
+    from pipelines.store.records import Attempt
     from pipelines.store.store import Store
 
     crystals = crystals_from_batch(table)
@@ -72,22 +73,23 @@ def make_store(root: str, table: pa.Table) -> None:
     store = Store(root)
     config = store.start_round(0, RoundConfig().document())
     for stage, name, rows in (("snapshot", "entries", entries), ("hull", "parents", parents.to_batch())):
-        publish_made(store, stage, config, name, pa.Table.from_batches([rows]))
+        path = f"{Attempt(0, stage, 'made').path}/{name}/part-0.parquet"
+        stat = store.write_table(path, name, pa.Table.from_batches([rows]))
+        publish_made(store, stage, config, [stat], len(rows))
 
 
-def publish_made(store, stage: str, config: str, table: str, rows: pa.Table) -> None:
-    """Publish a stage of round 0 as if it had been run."""
-    from pipelines.store.records import Attempt, Commit, Counts, table_digests
+def publish_made(store, stage: str, config: str, files: list, n: int) -> None:
+    """Publish a stage of round 0 as if it had been run, of n rows in these files of its attempt "made"."""
+    from pipelines.store.records import Commit, Counts, table_digests
 
-    stat = store.write_table(f"{Attempt(0, stage, 'made').path}/{table}/part-0.parquet", table, rows)
     store.publish(
         Commit(
             stage=stage,
             round=0,
             attempt="made",
-            files=[stat],
-            rows_digests=table_digests([stat]),
-            counts=Counts(n_in=len(rows), n_out=len(rows)),
+            files=files,
+            rows_digests=table_digests(files),
+            counts=Counts(n_in=n, n_out=n),
             inputs={},
             config=config,
             code="",

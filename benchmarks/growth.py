@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pipeline import cpu_seconds
 
 from gnome_core.crystals.readers import embedded_entries
 from pipelines.store.store import Store
@@ -64,10 +65,9 @@ fine_tune_epochs = 1
 
 def run(*arguments: str) -> float:
     """CPU seconds of one command, its start included."""
-    before = os.times()
+    before = cpu_seconds()
     subprocess.run([*GNOME, *arguments], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return cpu_seconds() - before
 
 
 def make_store(folder: Path, store: Path) -> None:

@@ -259,15 +259,15 @@ def first_queries(n: int, n_queries: int = 1_000) -> dict:
     counts, e_form = snapshot_entries(None)
     own = sparse(counts)
     copies = -(-n // len(counts)) - 1
-    more = np.tile(own.amounts, copies)
-    starts = np.append(0, np.cumsum(np.tile(np.diff(own.starts), copies)))
-    more[starts[:-1] + rng.integers(np.diff(starts))] += 1
-    higher = np.tile(e_form, copies) + 0.3 * rng.random(copies * len(counts))
-    compound = np.flatnonzero(np.diff(starts) > 1)
+    lengths, numbers, more = (np.tile(part, copies) for part in (np.diff(own.starts), own.numbers, own.amounts))
+    more[np.cumsum(lengths) - lengths + rng.integers(lengths)] += 1
+    higher = np.tile(e_form, copies) + 0.3 * rng.random(len(lengths))
+    compound = lengths > 1
+    kept = np.repeat(compound, lengths)
     parts = SparseCompositions(
-        np.append(own.starts, own.starts[-1] + np.cumsum(np.diff(starts)[compound])),
-        np.concatenate([own.numbers, np.tile(own.numbers, copies)[np.repeat(np.diff(starts) > 1, np.diff(starts))]]),
-        np.concatenate([own.amounts, more[np.repeat(np.diff(starts) > 1, np.diff(starts))]]),
+        np.append(own.starts, own.starts[-1] + np.cumsum(lengths[compound])),
+        np.concatenate([own.numbers, numbers[kept]]),
+        np.concatenate([own.amounts, more[kept]]),
     )
     ids = pa.array([str(row) for row in range(len(parts.starts) - 1)])
     hull = Hull.from_entries(ids, parts, np.append(e_form, higher[compound]), "benchmark")

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import data_file
+from pipeline import cpu_seconds
 
 HERE = Path(__file__).parent
 # Script -> files that it is given, names of public sets.
@@ -50,20 +51,19 @@ LONG = {
 
 
 def run(name: str, sets: tuple[str, ...], quick: bool) -> dict:
-    """The script's JSON line with `cpu_s`, or why there is none."""
+    """The script's JSON line with `process_cpu_s`, or why there is none."""
     command = [sys.executable, str(HERE / f"{name}.py"), *(["--quick"] if quick else [])]
     try:
         command += [str(data_file(one)) for one in sets]
     except SystemExit as missing:
         return {"failed": str(missing)}
-    before = os.times()
+    before = cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    spent = {"process_cpu_s": round(cpu_seconds() - before, 1)}
     last = done.stdout.strip().splitlines()[-1:]
     if done.returncode or not last or not last[0].startswith("{"):
-        return {"failed": (done.stderr.strip().splitlines() or ["it printed no JSON"])[-1], "cpu_s": round(cpu, 1)}
-    return {**json.loads(last[0]), "cpu_s": round(cpu, 1)}
+        return {"failed": (done.stderr.strip().splitlines() or ["it printed no JSON"])[-1], **spent}
+    return {**json.loads(last[0]), **spent}
 
 
 def figures(found: object, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -51,7 +51,7 @@ def screen(
     `config.composition_margin`. second_looks: how many of what one member leaves, the lowest, a few members look at;
     None = all. Raises BadCrystal with the index of a bad one.
     """
-    limit = np.asarray(e_hull, np.float64) + threshold
+    limit, counts = np.asarray(e_hull, np.float64) + threshold, atom_counts([crystal.numbers for crystal in crystals])
     screened = Screening(
         np.full(len(limit), -np.inf), np.zeros(len(limit)), np.zeros(len(limit), bool), np.zeros(len(limit), int)
     )
@@ -61,8 +61,7 @@ def screen(
         rows = np.flatnonzero(e_composition <= limit + config.composition_margin)
     looks = []
     if config.pilot_margin is not None:
-        hashes = composition_hashes(atom_counts([crystals[row].numbers for row in rows]))
-        _, first, of_row = np.unique(hashes, return_index=True, return_inverse=True)
+        _, first, of_row = np.unique(composition_hashes(counts[rows]), return_index=True, return_inverse=True)
         looks += _first_looks(model, crystals, rows[first], screened)
         others = np.setdiff1d(np.arange(len(rows)), first)
         energies = screened.median[rows[first]][of_row[others]]
@@ -76,7 +75,7 @@ def screen(
     lowest[np.argsort(above, kind="stable")[:second_looks]] = True
     for own, table in looks:
         left = np.flatnonzero(screened.passed[own] & lowest[own])
-        _second_look(model, crystals, own[left], (table, left), limit, config, screened)
+        _second_look(model, own[left], (table, left), counts, limit, config, screened)
     return screened
 
 
@@ -98,14 +97,15 @@ def _first_looks(
 
 def _second_look(
     model: EnsembleModel,
-    crystals: Sequence[Crystal],
     rows: np.ndarray,
     graphs: tuple[GraphTable, np.ndarray],
+    counts: np.ndarray,
     limit: np.ndarray,
     config: CascadeConfig,
     screened: Screening,
 ) -> None:
-    """Write what a few members say of rows that passed the first; graphs: a table and their places in it."""
+    """Write what a few members say of rows that passed the first; graphs: a table and their places in it.
+    counts: (n, 95) atoms of all crystals."""
     table, places = graphs
     members = range(1, min(config.second_members, model.n_members))
     try:
@@ -113,7 +113,6 @@ def _second_look(
     except BadCrystal as error:
         raise BadCrystal(int(rows[np.flatnonzero(places == error.index)[0]]), error.reason) from error
     energies = np.concatenate([screened.median[rows, None], more], axis=1)
-    counts = atom_counts([crystals[row].numbers for row in rows])
-    screened.median[rows], screened.iqr[rows] = model.median_and_iqr(energies, counts)
+    screened.median[rows], screened.iqr[rows] = model.median_and_iqr(energies, counts[rows])
     screened.passed[rows] = screened.median[rows] <= limit[rows] + config.second_margin
     screened.evaluations[rows] = energies.shape[1]
