@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("file", help="nequix-oam-1.nqx, as `gnome potential get` fetches it")
     parser.add_argument("--quick", action="store_true", help="8 crystals of one size")
     arguments = parser.parse_args()
-    ours, chgnet = NequixPotential.load(arguments.file, "nequix"), CHGNetPotential()
+    ours, chgnet = NequixPotential.load(arguments.file, "nequix"), CHGNetPotential.published()
     try:
         original, single = Original(arguments.file, 16), Original(arguments.file, 1)
     except ImportError as error:

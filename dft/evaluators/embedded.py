@@ -35,7 +35,7 @@ class EmbeddedEvaluator:
     @cached_property
     def potential(self) -> CHGNetPotential:
         """Loaded when the first crystal comes."""
-        return CHGNetPotential()
+        return CHGNetPotential.published()
 
     def corrections(self, crystals: Sequence[Crystal]) -> None:
         """None: its energies are corrected ones."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
+import jax
 import numpy as np
 from vesin import NeighborList as _VesinList
 
@@ -36,6 +36,10 @@ class BondGraph:
     def size(self) -> np.ndarray:
         """(4,) atoms, short bonds, long bonds, angle pairs."""
         return np.array([len(self.numbers), self.n_short, len(self.first) - self.n_short, len(self.bond1)])
+
+    def in_single_precision(self) -> BondGraph:
+        """The same with float32 vectors, to keep many."""
+        return replace(self, vectors=self.vectors.astype(np.float32))
 
 
 def bond_graph(crystal: Crystal, atom_cutoff: float = 6.0, bond_cutoff: float = 3.0) -> BondGraph:
@@ -74,12 +78,14 @@ def bond_graph(crystal: Crystal, atom_cutoff: float = 6.0, bond_cutoff: float = 
     )
 
 
-class BondBatch(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class BondBatch:
     """Several graphs in one padded set of arrays. Padding belongs to the last graph, atom and bond of each block.
 
     species: (N,) int32, atomic number - 1. graph: (N,) int32. n_atoms: (G,) float32, at least 1.
     first, second: (S + L,) int32; vectors: (S + L, 3) float32; bond1, bond2 (< S), center: (A,) int32;
-    sign: (A,) float32.
+    sign: (A,) float32. n_short: S, of which programs are compiled.
     """
 
     species: np.ndarray
@@ -92,6 +98,7 @@ class BondBatch(NamedTuple):
     bond2: np.ndarray
     center: np.ndarray
     sign: np.ndarray
+    n_short: int = field(metadata={"static": True})
 
 
 @dataclass(frozen=True)
@@ -147,4 +154,13 @@ def pack(graphs: Sequence[BondGraph], shape: BatchShape, far: float) -> BondBatc
         center[angle : angle + n_angles] = g.center + atom
         sign[angle : angle + n_angles] = g.sign
         atom, short, long, angle = atom + n, short + n_short, long + n_long, angle + n_angles
-    return BondBatch(species, graph, n_atoms, first, second, vectors, bond1, bond2, center, sign)
+    return BondBatch(species, graph, n_atoms, first, second, vectors, bond1, bond2, center, sign, shape.short)
+
+
+def fitting_shape(graphs: Sequence[BondGraph], ladder: Sequence[BatchShape]) -> BatchShape:
+    """The first shape that holds the graphs; beyond the ladder its top, doubled as often as needed."""
+    size = np.sum([g.size for g in graphs], axis=0)
+    shape = next((s for s in ladder if s.holds(len(graphs), size)), ladder[-1])
+    while not shape.holds(len(graphs), size):
+        shape = shape.doubled()
+    return shape

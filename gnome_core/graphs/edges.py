@@ -6,7 +6,7 @@ within a block is part of a matrix product; an atom has as many blocks as it nee
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
@@ -109,20 +109,6 @@ def pack(
         vectors[block : block + b] = g.vectors
         atom, block = atom + n, block + b
     return EdgeBatch(numbers, graph, level, n_atoms, receivers, senders, vectors)
-
-
-def split(graphs: Sequence[EdgeGraph], shape: EdgeShape) -> Iterator[list[int]]:
-    """Consecutive runs of indices, each as long as `shape` holds; a graph too large for it is a run of its own."""
-    run: list[int] = []
-    size = np.zeros(2, int)
-    for i, g in enumerate(graphs):
-        if run and not shape.holds(len(run) + 1, size + g.size):
-            yield run
-            run, size = [], np.zeros(2, int)
-        run.append(i)
-        size = size + g.size
-    if run:
-        yield run
 
 
 def fitting_shape(graphs: Sequence[EdgeGraph], ladder: Sequence[EdgeShape]) -> EdgeShape:

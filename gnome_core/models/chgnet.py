@@ -11,8 +11,8 @@ are undirected throughout, both directions of a message being formed side by sid
 
 from __future__ import annotations
 
-import functools
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from gnome_core.graphs.bonds import BondBatch
 
 ATOM_CUTOFF = 6.0  # Å
 BOND_CUTOFF = 3.0  # Å
+FAR = 2 * ATOM_CUTOFF  # Å, length of padding bonds
 _COMPOSITION_MODELS = {"0.3.0": "MPtrj", "r2scan": "MP-r2SCAN"}
 VERSIONS = tuple(_COMPOSITION_MODELS)
 # By version and atomic number. Of hydrogen to plutonium the published models have seen all but Po, At, Rn, Fr and Ra,
@@ -96,14 +97,24 @@ class Params(NamedTuple):
     readout: list[Linear]
 
 
-def load_params(version: str = "0.3.0") -> Params:
-    """The shipped weights. Raises ValueError when the file beside this package is not what its name says."""
+def load_weights(version: str = "0.3.0") -> dict[str, np.ndarray]:
+    """The shipped weights, by their published names. Raises ValueError when the file is not what its name says."""
     data = resources.files("gnome_core.data")
     config = json.loads((data / f"chgnet_{version}_config.json").read_text())
     if config.get("composition_model") != _COMPOSITION_MODELS[version] or config.get("n_conv") != 4:
         raise ValueError(f"the shipped CHGNet config is not the published {version}: {config}")
     with (data / f"chgnet_{version}_weights.npz").open("rb") as file:
-        w = {name: jnp.asarray(array) for name, array in np.load(file, allow_pickle=False).items()}
+        return dict(np.load(file, allow_pickle=False))
+
+
+def load_params(version: str = "0.3.0") -> Params:
+    """The shipped weights as the network takes them. Raises ValueError, see `load_weights`."""
+    return params_of(load_weights(version))
+
+
+def params_of(weights: Mapping[str, jax.Array | np.ndarray]) -> Params:
+    """Parameters from weights by their published names; differentiable."""
+    w = {name: jnp.asarray(array) for name, array in weights.items()}
 
     def linear(name: str) -> Linear:
         return Linear(w[f"{name}.weight"].T, w.get(f"{name}.bias", 0.0))
@@ -165,11 +176,12 @@ def angular_basis(cosine, frequencies):
     return jnp.concatenate([constant, jnp.sin(angle), jnp.cos(angle)], axis=1) / np.sqrt(np.pi)
 
 
-def energies(params: Params, vectors, batch: BondBatch, n_short: int):
-    """Energy per graph (G,) in eV and magnetic moments (N,) in Bohr magnetons.
+def energies(params: Params, vectors, batch: BondBatch):
+    """Energies of atoms (N,) in eV, less those of their elements, and magnetic moments (N,) in Bohr magnetons.
 
-    vectors: (S + L, 3) bond vectors, Å; n_short: S, the number of short-bond slots (static).
+    vectors: (S + L, 3) bond vectors, Å.
     """
+    n_short = batch.n_short
     first, second = batch.first, batch.second
     n_atoms = len(batch.species)
     distance = jnp.sqrt((vectors * vectors).sum(-1))
@@ -230,24 +242,31 @@ def energies(params: Params, vectors, batch: BondBatch, n_short: int):
     hidden = params.readout_norm(atom)
     for linear in params.readout[:-1]:
         hidden = jax.nn.silu(linear(hidden))
-    site_energy = params.readout[-1](hidden)[:, 0] + params.composition[batch.species]
-    return jax.ops.segment_sum(site_energy, batch.graph, len(batch.n_atoms)), magmom
+    return params.readout[-1](hidden)[:, 0], magmom
 
 
-@functools.partial(jax.jit, static_argnames="n_short")
-def evaluate(params: Params, batch: BondBatch, n_short: int):
-    """Energy (G,) eV, forces (N, 3) eV/Å, virial (G, 3, 3) eV and magnetic moments (N,) Bohr magnetons.
-
-    Stress is virial / volume (eV/Å^3, tension positive): the derivative of the energy by strain.
-    """
+def predict(params: Params, batch: BondBatch) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Energies of atoms (N,) eV, less those of their elements, forces (N, 3) eV/Å, virials (G, 3, 3) eV and magnetic
+    moments (N,) Bohr magnetons; differentiable by the parameters."""
 
     def total(vectors):
-        energy, magmom = energies(params, vectors, batch, n_short)
-        return energy.sum(), (energy, magmom)
+        atoms, magmom = energies(params, vectors, batch)
+        return atoms.sum(), (atoms, magmom)
 
-    gradient, (energy, magmom) = jax.grad(total, has_aux=True)(batch.vectors)
+    gradient, (atoms, magmom) = jax.grad(total, has_aux=True)(jnp.asarray(batch.vectors))
     n_atoms, n_graphs = len(batch.species), len(batch.n_atoms)
     forces = jax.ops.segment_sum(gradient, batch.first, n_atoms) - jax.ops.segment_sum(gradient, batch.second, n_atoms)
     outer = (batch.vectors[:, :, None] * gradient[:, None, :]).reshape(-1, 9)
     virial = jax.ops.segment_sum(outer, batch.graph[batch.first], n_graphs).reshape(-1, 3, 3)
-    return energy, forces, (virial + virial.swapaxes(1, 2)) / 2, magmom
+    return atoms, forces, (virial + virial.swapaxes(1, 2)) / 2, magmom
+
+
+@jax.jit
+def evaluate(params: Params, batch: BondBatch):
+    """Energy (G,) eV, forces (N, 3) eV/Å, virial (G, 3, 3) eV and magnetic moments (N,) Bohr magnetons.
+
+    Stress is virial / volume (eV/Å^3, tension positive): the derivative of the energy by strain.
+    """
+    atoms, forces, virial, magmom = predict(params, batch)
+    atoms += params.composition[batch.species]
+    return jax.ops.segment_sum(atoms, batch.graph, len(batch.n_atoms)), forces, virial, magmom

@@ -112,4 +112,16 @@ class NequixConfig(Section):
     )
 
 
+class CHGNetConfig(Section):
+    """A CHGNet that is fine-tuned: its shape is the published one."""
+
+    architecture: Literal["chgnet"]
+    elements: tuple[Annotated[int, Field(ge=1, le=MAX_ATOMIC_NUMBER)], ...] = Field(
+        description="atomic numbers that the network has weights for"
+    )
+
+    levels: ClassVar[int] = 1
+    cutoff: ClassVar[float] = 6.0  # Å
+
+
 ModelConfig = StructuralConfig | CompositionalConfig

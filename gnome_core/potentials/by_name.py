@@ -39,7 +39,7 @@ def make_potential(name: str) -> Potential:
     if name in CHGNET:
         from gnome_core.potentials.chgnet_potential import CHGNetPotential
 
-        return CHGNetPotential(CHGNET[name])
+        return CHGNetPotential.published(CHGNET[name])
     if name == "stillinger-weber":
         from gnome_core.potentials.stillinger_weber import StillingerWeber
 
@@ -49,9 +49,7 @@ def make_potential(name: str) -> Potential:
 
         return NequixPotential.load(installed(name) if name in PUBLISHED else name, Path(name).stem)
     if name == "pretrained" or name.endswith(".npz"):
-        from gnome_core.potentials.nequip_potential import TrainedPotential
-
-        return TrainedPotential.load(pretrained_path() if name == "pretrained" else name)
+        return _trained(pretrained_path() if name == "pretrained" else name)
     if name.startswith("ase:") and name.count(":") == 2:
         from gnome_core.potentials.ase_calculator import CalculatorPotential
 
@@ -64,6 +62,21 @@ def make_potential(name: str) -> Potential:
             ) from error
         return CalculatorPotential(made, scale=_ase_scale(place, function, getattr(made, "identity", None)))
     raise UnknownPotential(f"no potential {name!r}; there are: {KINDS}")
+
+
+def _trained(path: str) -> Potential:
+    """What `gnome potential train` made."""
+    from gnome_core.models.config import CHGNetConfig
+    from gnome_core.potentials.files import load_potential
+
+    variables, record = load_potential(path)
+    if isinstance(record.config, CHGNetConfig):
+        from gnome_core.potentials.chgnet_potential import FineTunedCHGNet
+
+        return FineTunedCHGNet(variables, record)
+    from gnome_core.potentials.nequip_potential import TrainedPotential
+
+    return TrainedPotential(variables, record)
 
 
 def _function(place: str, name: str) -> Callable[[], Any]:

@@ -1,36 +1,47 @@
-"""CHGNet as a potential."""
+"""CHGNet as a potential: as published, and fine-tuned here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.graphs.bonds import BatchShape, BondGraph, bond_graph, pack
+from gnome_core.graphs.batches import split
+from gnome_core.graphs.bonds import BatchShape, BondGraph, bond_graph, fitting_shape, pack
 from gnome_core.models import chgnet
 from gnome_core.potentials.coverage import check_elements, check_neighbours
+from gnome_core.potentials.files import PotentialRecord
+from gnome_core.potentials.learnt import learnt_corrections, learnt_scale
 from gnome_core.potentials.potential import Evaluation
+from gnome_core.stability.corrections import Corrections
+
+# A crystal costs the same in any full shape from 100 atoms on; the small ones serve a relaxation's last crystals. Bonds
+# and angles are what costs: atoms are so many that they seldom end a batch first.
+LADDER = (
+    BatchShape(16, 40, 112, 768, 768),
+    BatchShape(32, 80, 224, 1536, 1536),
+    BatchShape(64, 192, 512, 3840, 3840),
+)
 
 
 class CHGNetPotential:
-    """CHGNet (`gnome_core.models.chgnet`) of a published version, evaluated in padded batches.
+    """CHGNet (`gnome_core.models.chgnet`), evaluated in padded batches.
 
-    Crystals are taken in order while they fit the top shape of a short ladder, and padded to the smallest shape that
-    holds them: a run compiles a few programs only. A crystal larger than the top gets a shape of its own.
+    trained: (256,) bool, the elements that it has seen, by atomic number. Crystals are taken in order while they fit
+    the top shape of a short ladder, and padded to the smallest shape that holds them: a run compiles a few programs
+    only. A crystal larger than the top gets a shape of its own.
     """
 
-    def __init__(self, version: str = "0.3.0", ladder: Sequence[BatchShape] | None = None):
-        self.params = chgnet.load_params(version)
-        self.scale, self.trained = f"chgnet-{version}", chgnet.TRAINED[version]
-        # A crystal costs the same in any full shape from 100 atoms on; the small ones serve a relaxation's last
-        # crystals. Bonds and angles are what costs: atoms are so many that they seldom end a batch first.
-        self.ladder = ladder or [
-            BatchShape(16, 40, 112, 768, 768),
-            BatchShape(32, 80, 224, 1536, 1536),
-            BatchShape(64, 192, 512, 3840, 3840),
-        ]
+    def __init__(self, params: chgnet.Params, scale: str, trained: np.ndarray, ladder: Sequence[BatchShape] = LADDER):
+        self.params, self.scale, self.trained, self.ladder = params, scale, trained, ladder
+
+    @classmethod
+    def published(cls, version: str = "0.3.0") -> CHGNetPotential:
+        """That of `chgnet.VERSIONS`."""
+        return cls(chgnet.load_params(version), f"chgnet-{version}", chgnet.TRAINED[version])
 
     def check(self, crystal: Crystal) -> None:
         """Raise UnknownElement or IsolatedAtom for a crystal that CHGNet cannot judge: the original refuses these."""
@@ -43,7 +54,7 @@ class CHGNetPotential:
             check_elements(crystal, self.trained)
         graphs = [bond_graph(c, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF) for c in crystals]
         # Dispatch every batch before the first is waited for: they then run side by side.
-        batches = [(part, self._dispatch([graphs[i] for i in part])) for part in self._split(graphs)]
+        batches = [(part, self._dispatch([graphs[i] for i in part])) for part in split(graphs, self.ladder[-1])]
         answers: list[Evaluation] = []
         for part, outputs in batches:
             energy, forces, virial, magmoms = map(np.asarray, outputs)
@@ -55,21 +66,27 @@ class CHGNetPotential:
                 atom = own.stop
         return answers
 
-    def _split(self, graphs: Sequence[BondGraph]) -> list[list[int]]:
-        parts: list[list[int]] = []
-        size = np.zeros(4, int)
-        for i, graph in enumerate(graphs):
-            if not parts or not self.ladder[-1].holds(len(parts[-1]) + 1, size + graph.size):
-                parts.append([])
-                size = np.zeros(4, int)
-            parts[-1].append(i)
-            size = size + graph.size
-        return parts
-
     def _dispatch(self, graphs: Sequence[BondGraph]) -> tuple[jax.Array, ...]:
-        size = np.sum([g.size for g in graphs], axis=0)
-        shape = next((s for s in self.ladder if s.holds(len(graphs), size)), self.ladder[-1])
-        while not shape.holds(len(graphs), size):
-            shape = shape.doubled()
-        batch = pack(graphs, shape, far=2 * chgnet.ATOM_CUTOFF)
-        return chgnet.evaluate(self.params, batch, shape.short)
+        return chgnet.evaluate(self.params, pack(graphs, fitting_shape(graphs, self.ladder), chgnet.FAR))
+
+
+class FineTunedCHGNet(CHGNetPotential):
+    """A CHGNet that `gnome potential train --from chgnet` made. It learnt energies, forces and stresses: of magnetic
+    moments it says nothing."""
+
+    def __init__(self, variables: dict, record: PotentialRecord, ladder: Sequence[BatchShape] = LADDER):
+        self.record = record
+        self.shifts = np.full(256, np.nan)
+        self.shifts[list(record.shifts)] = list(record.shifts.values())
+        params = chgnet.params_of(variables["params"])
+        super().__init__(params, learnt_scale("chgnet", variables, record), ~np.isnan(self.shifts), ladder)
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """One answer per crystal, in order. Raises UnknownElement."""
+        shifts = [float(self.shifts[crystal.numbers].sum()) for crystal in crystals]
+        answers = super().evaluate(crystals)
+        return [replace(a, energy=a.energy + s, magmoms=None) for a, s in zip(answers, shifts, strict=True)]
+
+    def corrections(self, crystals: Sequence[Crystal]) -> Corrections | None:
+        """What is to be added to the energies of relaxed crystals."""
+        return learnt_corrections(crystals, self.record)

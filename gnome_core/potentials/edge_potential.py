@@ -10,7 +10,8 @@ import numpy as np
 from flax import linen as nn
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.graphs.edges import EdgeGraph, EdgeShape, edge_graph, fitting_shape, pack, split
+from gnome_core.graphs.batches import split
+from gnome_core.graphs.edges import EdgeGraph, EdgeShape, edge_graph, fitting_shape, pack
 from gnome_core.potentials.coverage import check_elements, check_neighbours
 from gnome_core.potentials.gradients import Prediction, predict_compiled
 from gnome_core.potentials.potential import Evaluation

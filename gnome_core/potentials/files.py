@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gnome_core.errors import GnomeError
 from gnome_core.files import replacing, write_file
-from gnome_core.models.config import NequIPConfig
+from gnome_core.models.config import CHGNetConfig, NequIPConfig
 
 
 class BadPotential(GnomeError, ValueError):
@@ -29,7 +29,7 @@ class PotentialRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    config: NequIPConfig
+    config: NequIPConfig | CHGNetConfig
     scale: str
     shifts: dict[int, float]
     n_train: int

@@ -6,7 +6,6 @@ Stillinger and Weber, Phys. Rev. B 31, 5262 (1985), doi:10.1103/PhysRevB.31.5262
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +40,7 @@ class StillingerWeber:
             graph = bond_graph(crystal, self.cutoff, self.cutoff)
             n, bonds, _, angles = graph.size
             shape = BatchShape(2, n + 1, _rounded(bonds), 1, _rounded(angles))
-            energy, forces, virial = map(np.asarray, _evaluate(pack([graph], shape, far=2 * self.cutoff), shape.short))
+            energy, forces, virial = map(np.asarray, _evaluate(pack([graph], shape, far=2 * self.cutoff)))
             answers.append(Evaluation(float(energy), forces[:n].astype(float), virial / crystal.volume, None))
         return answers
 
@@ -51,22 +50,23 @@ def _rounded(n: int) -> int:
     return 1 << (int(n) + 1).bit_length()
 
 
-def _energy(vectors: jax.Array, batch: BondBatch, n_bonds: int) -> jax.Array:
-    r = jnp.sqrt(jnp.square(vectors[:n_bonds]).sum(-1)) / SIGMA
+def _energy(vectors: jax.Array, batch: BondBatch) -> jax.Array:
+    vectors = vectors[: batch.n_short]
+    r = jnp.sqrt(jnp.square(vectors).sum(-1)) / SIGMA
     inside = r < REACH
     gap = jnp.where(inside, r - REACH, -1.0)
     pair = jnp.where(inside, A * (B * r**-4 - 1) * jnp.exp(1 / gap), 0.0)
     reach = jnp.where(inside, jnp.exp(GAMMA / gap), 0.0)
-    unit = vectors[:n_bonds] / (r * SIGMA)[:, None]
+    unit = vectors / (r * SIGMA)[:, None]
     cosine = batch.sign * (unit[batch.bond1] * unit[batch.bond2]).sum(-1)
     triple = LAMBDA * jnp.square(cosine + 1 / 3) * reach[batch.bond1] * reach[batch.bond2]
     return EPSILON * (pair.sum() + triple.sum())
 
 
-@partial(jax.jit, static_argnums=1)
-def _evaluate(batch: BondBatch, n_bonds: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+@jax.jit
+def _evaluate(batch: BondBatch) -> tuple[jax.Array, jax.Array, jax.Array]:
     vectors = jnp.asarray(batch.vectors)
-    energy, gradient = jax.value_and_grad(_energy)(vectors, batch, n_bonds)
+    energy, gradient = jax.value_and_grad(_energy)(vectors, batch)
     n_atoms = len(batch.species)
     forces = jax.ops.segment_sum(gradient, batch.first, n_atoms) - jax.ops.segment_sum(gradient, batch.second, n_atoms)
     virial = vectors.T @ gradient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 
@@ -15,14 +16,14 @@ SCALE = "mp2020"
 # What scales end in whose energies compare with the hull's: of potentials that predict them, of calculations like them.
 PREDICTED = ("chgnet-0.3.0", "mp2020")
 COMPUTED = "mp2020/vasp"
-LEARNT = "/nequip-"  # before the name of a potential, after the scale of what it learnt from
+LEARNT = re.compile("/(nequip|chgnet)-")  # before the name of a potential, after the scale of what it learnt from
 # Mean absolute errors of formation energies from the published elements, eV/atom: `gnome judge NAME --single-point`.
 ERRORS = {"chgnet-0.3.0": 0.059, "nequix-oam-1/mp2020": 0.017, "nequix-oam-1-pft/mp2020": 0.017}
 
 
 def compatible(scale: str) -> bool:
     """Whether energies on a scale are PBE(+U) ones with MP2020 corrections: computed, predicted, learnt from such."""
-    return scale.partition(LEARNT)[0].endswith((*PREDICTED, COMPUTED))
+    return LEARNT.split(scale, maxsplit=1)[0].endswith((*PREDICTED, COMPUTED))
 
 
 @cache

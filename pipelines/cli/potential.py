@@ -48,7 +48,9 @@ def train(
     frames: FramesArgs,
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npz; a .json is written beside it.")],
     config: PotentialConfigOption = None,
-    init_from: Annotated[Path | None, typer.Option("--from", help="Potential to fine-tune.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option("--from", help="Potential to fine-tune: chgnet | chgnet-r2scan | FILE.npz.")
+    ] = None,
 ) -> None:
     """Train a potential on energies, forces and stresses. An interrupted training goes on when called again."""
     _set_up()

@@ -17,14 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from gnome_core.models.config import NequIPConfig
-from gnome_core.models.nequip import NequIP
-from gnome_core.potentials.files import PotentialRecord, load_potential, save_potential
+from gnome_core.potentials.files import PotentialRecord, save_potential
 from gnome_core.potentials.frames import LabelledFrames
-from gnome_core.potentials.gradients import predict_compiled
 from gnome_core.training.epochs import Row, Trained, diverged, run_epochs
 from gnome_core.training.potential.batches import FrameGraphs, epoch_order
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.losses import frame_errors
+from gnome_core.training.potential.networks import (
+    NequIPNetwork,
+    Network,
+    network_of,
+    predict_compiled,
+    starting_point,
+)
 from gnome_core.training.potential.shifts import explain_the_rest, starting_shifts
 from gnome_core.training.potential.step import PotentialState, initial_state, rate_factor, train_step
 
@@ -58,8 +63,8 @@ def train_potential(
     """Train, export `out_dir`/`name`.npz and .json, and return where they are and how good.
 
     is_train: (n,) bool, the other frames validate. references: eV/atom by atomic number, for shifts = "references".
-    init_from: a potential to fine-tune; its network is taken over (model must then be None or equal), all weights are
-    trained, and its shifts are made anew. progress gets each row of the curve.
+    init_from: a potential to fine-tune (see `starting_point`); its network is taken over (model must then be None or
+    equal), all weights are trained, and its shifts are made anew. progress gets each row of the curve.
     An interrupted call with the same arguments resumes from its newest checkpoint and ends with the same bits.
     Raises ValueError for an empty training set, elements the network has no weights for, missing references, or a
     plateau schedule without validation frames, and TrainingDiverged.
@@ -83,10 +88,9 @@ class _PotentialTraining:
     train: FrameGraphs
     val: FrameGraphs | None
     seed: int
-    model: NequIPConfig
     settings: PotentialTrainingConfig
     start: str | None
-    network: NequIP
+    network: Network
     statistics: dict
     digest: str
     names: tuple[str, ...] = ("",)
@@ -163,19 +167,24 @@ def _set_up(
         raise ValueError("no training frame of the first level of theory, on which the potential answers")
     if training.hessian_weight and not frames.directions:
         raise ValueError("hessian_weight is set, but the frames have no Hessian rows")
-    start = load_potential(init_from) if init_from is not None else None
-    if start is not None and model not in (None, start[1].config):
-        raise ValueError(f"{init_from} is a {start[1].config}; fine-tuning needs the same configuration")
-    model = start[1].config if start is not None else model or NequIPConfig(elements=frames.elements)
-    if int(frames.level.max()) >= model.levels:
+    start = starting_point(str(init_from)) if init_from is not None else None
+    if start is not None and model not in (None, start[1]):
+        raise ValueError(f"{init_from} is a {start[1]}; fine-tuning needs the same configuration")
+    network = network_of(start[1] if start is not None else model or NequIPConfig(elements=frames.elements))
+    if int(frames.level.max()) >= network.config.levels:
         raise ValueError(f"frames of {int(frames.level.max()) + 1} levels of theory; set model.levels")
-    if unknown := set(frames.elements) - set(model.elements):
+    if training.hessian_weight and not isinstance(network, NequIPNetwork):
+        raise ValueError("hessian_weight is for NequIP; a CHGNet learns energies, forces and stresses")
+    if unknown := set(frames.elements) - set(network.config.elements):
         raise ValueError(f"the network has no weights for atomic numbers {sorted(unknown)}; add them to model.elements")
 
-    network = NequIP(model)
-    shifts = starting_shifts(train, model.levels, training, references)
-    data = FrameGraphs(train, model.cutoff, shifts, training.batch_size)
-    variables = start[0] if start is not None else _initial_variables(network, data, seed, training)
+    shifts = starting_shifts(train, network.config.levels, training, references)
+    data = FrameGraphs(train, network, shifts, training.batch_size)
+    if start is not None:
+        variables = start[0]
+    else:
+        assert isinstance(network, NequIPNetwork)
+        variables = _initial_variables(network, data, seed, training)
     residual = data.energy * data.n_atoms
     if start is not None or training.scale == "forces":  # the paper's constant is the mean of the labels alone
         residual = residual - _network_energies(network, variables, data)
@@ -192,14 +201,13 @@ def _set_up(
     of = _PotentialTraining(
         frames,
         data.shifted(shifts),
-        FrameGraphs(val, model.cutoff, shifts, training.batch_size) if len(val) else None,
+        FrameGraphs(val, network, shifts, training.batch_size) if len(val) else None,
         seed,
-        model,
         training,
         str(init_from) if init_from is not None else None,
         network,
-        jax.tree.map(jnp.asarray, variables["statistics"]),
-        _run_digest(frames, is_train, model, training, seed, init_from, shifts),
+        jax.tree.map(jnp.asarray, variables.get("statistics", {})),
+        _run_digest(frames, is_train, network, training, seed, init_from, shifts),
     )
     corrections = jnp.zeros_like(shifts, jnp.float32)  # eV, to shifts that are trained with the network
     params = {"network": jax.tree.map(jnp.asarray, variables["params"]), "shifts": corrections}
@@ -216,7 +224,7 @@ def _export(of: _PotentialTraining, trained: Trained[PotentialState], path: Path
     errors = errors if of.val is not None else {}
     shifts = of.train.shifts + np.asarray(final["shifts"], np.float64)
     record = PotentialRecord(
-        config=of.model,
+        config=of.network.config,
         scale=of.frames.scale,
         shifts={z: float(shifts[0, z]) for z in of.frames.elements if np.isfinite(shifts[0, z])},
         n_train=len(of.train.frames),
@@ -233,10 +241,10 @@ def _export(of: _PotentialTraining, trained: Trained[PotentialState], path: Path
     return PotentialResult(str(path), record.n_train, record.n_val, errors, trained.epochs, curve)
 
 
-def _initial_variables(network: NequIP, data: FrameGraphs, seed: int, training: PotentialTrainingConfig) -> dict:
+def _initial_variables(network: NequIPNetwork, data: FrameGraphs, seed: int, training: PotentialTrainingConfig) -> dict:
     batch, _, _ = next(data.batches([0]))
     key = jax.random.key(int(np.random.default_rng([seed, 1]).integers(2**31)))
-    params = jax.jit(network.init)(key, batch)["params"]
+    params = jax.jit(network.module.init)(key, batch)["params"]
     edges = sum(int((np.linalg.norm(g.vectors, axis=-1) < network.config.cutoff).sum()) for g in data.graphs)
     if training.scale == "energies":
         scale = float(data.energy.std())
@@ -249,7 +257,7 @@ def _initial_variables(network: NequIP, data: FrameGraphs, seed: int, training: 
     return {"params": params, "statistics": statistics}
 
 
-def _network_energies(network: NequIP, variables: dict, data: FrameGraphs) -> np.ndarray:
+def _network_energies(network: Network, variables: dict, data: FrameGraphs) -> np.ndarray:
     """(n,) eV of the cells, without shifts."""
     energies = np.empty(len(data.frames))
     for batch, _, indices in data.batches(range(len(data.frames))):
@@ -261,7 +269,7 @@ def _network_energies(network: NequIP, variables: dict, data: FrameGraphs) -> np
 def _run_digest(
     frames: LabelledFrames,
     is_train: np.ndarray,
-    model: NequIPConfig,
+    network: Network,
     training: PotentialTrainingConfig,
     seed: int,
     init_from: str | Path | None,
@@ -269,10 +277,10 @@ def _run_digest(
 ) -> str:
     """Names the checkpoints of a run: equal for a call with equal arguments."""
     digest = hashlib.blake2b(digest_size=16)
-    settings = [model.model_dump(), training.model_dump(), seed]
+    settings = [network.config.model_dump(), training.model_dump(), seed]
     digest.update(json.dumps(settings, sort_keys=True).encode())
     if init_from is not None:
-        digest.update(Path(init_from).read_bytes())
+        digest.update(Path(init_from).read_bytes() if Path(init_from).exists() else str(init_from).encode())
     rows = (*frames.forces, *frames.directions, *frames.responses)
     for array in (frames.energies, frames.stresses, frames.first, frames.level, is_train, shifts, *rows):
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gnome_core.graphs.edges import EdgeBatch
 from gnome_core.models.layers import segment_sum
-from gnome_core.models.nequip import NequIP
-from gnome_core.potentials.gradients import Prediction, predict_compiled
+from gnome_core.potentials.gradients import Prediction
 from gnome_core.training.potential.batches import FrameGraphs, Targets
 from gnome_core.training.potential.config import PotentialTrainingConfig
+from gnome_core.training.potential.networks import Network, predict_compiled
 from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 
@@ -25,9 +26,7 @@ def row_losses(training: PotentialTrainingConfig, errors: jax.Array) -> jax.Arra
     return values.reshape(len(errors), -1).mean(1)
 
 
-def batch_loss(
-    training: PotentialTrainingConfig, prediction: Prediction, batch: EdgeBatch, targets: Targets
-) -> jax.Array:
+def batch_loss(training: PotentialTrainingConfig, prediction: Prediction, batch: Any, targets: Targets) -> jax.Array:
     """The training loss of one batch, without that on Hessian rows.
 
     With force_loss = "sum" it is Eq. 1 of the paper's Methods (Nature 624, 80, 2023): the mean over graphs of the loss
@@ -59,7 +58,7 @@ _batch_loss = jax.jit(batch_loss, static_argnums=0)
 
 
 def frame_errors(
-    network: NequIP, variables: dict, data: FrameGraphs, training: PotentialTrainingConfig
+    network: Network, variables: dict, data: FrameGraphs, training: PotentialTrainingConfig
 ) -> dict[str, float]:
     """Mean absolute and root mean square errors, and the training loss, over all frames of `data`.
 

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gnome_core.graphs.edges import EdgeBatch
-from gnome_core.models.nequip import NequIP
-from gnome_core.potentials.gradients import force_response, predict
+from gnome_core.potentials.gradients import force_response
 from gnome_core.training.potential.batches import Targets
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.losses import batch_loss, row_losses
+from gnome_core.training.potential.networks import NequIPNetwork, Network
 
 
 class PotentialState(NamedTuple):
@@ -61,7 +60,7 @@ def _adam(training: PotentialTrainingConfig) -> optax.GradientTransformation:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def train_step(
-    network: NequIP,
+    network: Network,
     training: PotentialTrainingConfig,
     statistics: dict,
     learning_rate: jax.Array,
@@ -69,20 +68,21 @@ def train_step(
     optimizer: Any,
     average: Any,
     step: jax.Array,
-    batch: EdgeBatch,
+    batch: Any,
     targets: Targets,
 ) -> tuple[Any, Any, Any, jax.Array]:
     """Parameters, optimiser state and average after one step, and the loss before it."""
 
     def loss(params: Any) -> jax.Array:
-        prediction = predict(network, {"params": params["network"], "statistics": statistics}, batch)
+        prediction = network.predict({"params": params["network"], "statistics": statistics}, batch)
         atoms = prediction.atoms
         if training.shifts == "fit":  # those of references stay as they are
-            atoms += params["shifts"][batch.level, batch.numbers]
+            atoms += params["shifts"][targets.level, targets.numbers]
         value = batch_loss(training, prediction._replace(atoms=atoms), batch, targets)
         if training.hessian_weight:
+            assert isinstance(network, NequIPNetwork)
             variables = {"params": params["network"], "statistics": statistics}
-            error = force_response(network, variables, batch, targets.direction) - targets.response
+            error = force_response(network.module, variables, batch, targets.direction) - targets.response
             per_atom = row_losses(training, error)
             value += training.hessian_weight * (per_atom * targets.atom).sum() / jnp.maximum(targets.atom.sum(), 1)
         return value

@@ -19,7 +19,7 @@ from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import Frame, relax
 
-potential = cache(CHGNetPotential)
+potential = cache(CHGNetPotential.published)
 
 
 def frames_of(request: dict) -> list[dict]:

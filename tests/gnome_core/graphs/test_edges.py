@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.graphs.edges import BLOCK, EdgeShape, edge_graph, pack, split
+from gnome_core.graphs.batches import split
+from gnome_core.graphs.edges import BLOCK, EdgeShape, edge_graph, pack
 from gnome_core.graphs.neighbors import neighbor_list
 from tests.gnome_core.potentials.samples import COPPER, LONELY, ROCKSALT, SKEWED
 

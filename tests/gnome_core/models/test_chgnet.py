@@ -3,6 +3,7 @@
 The published weights and numbers are checked in ../potentials/test_potential.py.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
@@ -36,7 +37,7 @@ def evaluate(params: chgnet.Params, *crystals: Crystal) -> list[np.ndarray]:
         vectors[long : long + n_long] = g.vectors[g.n_short :]
         short, long = short + n_short, long + n_long
     with jax.enable_x64(True):
-        return [np.asarray(x) for x in chgnet.evaluate(params, batch._replace(vectors=vectors), SHAPE.short)]
+        return [np.asarray(x) for x in chgnet.evaluate(params, dataclasses.replace(batch, vectors=vectors))]
 
 
 def test_forces_are_the_energys_slope(params):

@@ -26,7 +26,7 @@ SKEWED = Crystal(
 
 @cache
 def embedded() -> CHGNetPotential:
-    return CHGNetPotential()
+    return CHGNetPotential.published()
 
 
 def supercell(crystal: Crystal, repeats: tuple[int, int, int]) -> Crystal:

@@ -18,6 +18,7 @@ from gnome_core.training.potential.batches import FrameGraphs, Targets, epoch_or
 from gnome_core.training.potential.config import PAPER_POTENTIAL, PAPER_ROBUSTNESS, PotentialTrainingConfig
 from gnome_core.training.potential.loop import train_potential
 from gnome_core.training.potential.losses import batch_loss, row_losses
+from gnome_core.training.potential.networks import network_of
 from gnome_core.training.potential.shifts import explain_the_rest, fit_shifts, starting_shifts
 from gnome_core.training.potential.step import rate_factor
 from tests.gnome_core.potentials.pair_frames import ALONE, pair_frames
@@ -293,7 +294,18 @@ def test_the_papers_loss_is_its_equation_by_hand():
     atoms = np.array([0.005, -0.03, -0.03, 9.0])
     prediction = Prediction(atoms, np.vstack([forces, [[7.0, 7, 7]]]), np.zeros((3, 3, 3)))
     zero, real = np.zeros((4, 3)), np.array([1.0, 1, 1, 0])
-    targets = Targets(np.zeros(3), zero, np.zeros((3, 3, 3)), zero, zero, np.array([1.0, 1, 0]), real, np.zeros(3))
+    targets = Targets(
+        energy=np.zeros(3),
+        forces=zero,
+        virial=np.zeros((3, 3, 3)),
+        level=np.zeros(4, int),
+        numbers=np.ones(4, int),
+        direction=zero,
+        response=zero,
+        graph=np.array([1.0, 1, 0]),
+        atom=real,
+        virial_known=np.zeros(3),
+    )
     assert float(batch_loss(PAPER_POTENTIAL, prediction, batch, targets)) == pytest.approx(by_hand, rel=1e-5)
     mean = PAPER_POTENTIAL.model_copy(update={"force_loss": "mean"})
     by_hand = huber(energy).mean() + 0.05 * huber(forces).mean()
@@ -324,7 +336,7 @@ def test_half_of_each_batch_are_first_frames_and_each_comes_about_as_often():
 
 
 def test_every_frame_is_in_one_batch_with_its_own_labels(frames):
-    data = FrameGraphs(frames, 4.0, fit_shifts(frames, frames.energies), batch_size=5)
+    data = FrameGraphs(frames, network_of(MODEL), fit_shifts(frames, frames.energies), batch_size=5)
     seen = []
     for batch, targets, rows in data.batches(range(len(frames))):
         seen += rows
@@ -333,6 +345,8 @@ def test_every_frame_is_in_one_batch_with_its_own_labels(frames):
         np.testing.assert_allclose(targets.forces[:4], frames.forces[rows[0]], rtol=1e-6)
         assert targets.energy[0] == pytest.approx(data.energy[rows[0]])
         assert batch.numbers[:4].tolist() == frames.crystals[rows[0]].numbers.tolist()
+        atoms = targets.atom > 0
+        np.testing.assert_array_equal(targets.numbers[atoms], batch.numbers[: atoms.sum()])
     assert seen == list(range(len(frames)))
 
 
