@@ -11,7 +11,8 @@ Polymorphs near the lowest in PBE are relaxed by the evaluator, and the lowest o
 the element's row of gnome_core/data/elements.parquet on the evaluator's scale. In gnome_core/data/snapshot.parquet,
 where it is on that scale, entries with elements whose reference has changed get their formation energies anew, the new
 references join, and entries that gnome_core.stability.plausible refuses leave; all other rows stay as they are.
-docs/references/EVALUATOR.md gets the table of all elements and what is wrong with each.
+docs/references/EVALUATOR.md gets the table of all elements and what is wrong with each; not of r2SCAN evaluators,
+as there are no such labels.
 """
 
 from __future__ import annotations
@@ -446,7 +447,8 @@ def main(name: str, references: str, structures: str, stable: str) -> None:
     table = polymorphs(references)
     in_pbe = lowest_energies(table)
     chosen = worth_relaxing(table, in_pbe)
-    functional = of_set(references, "MatPES-r2SCAN" if "r2scan" in evaluator.scale else "MP-PBE")
+    in_r2scan = "r2scan" in evaluator.scale
+    functional = of_set(references, "MatPES-r2SCAN" if in_r2scan else "MP-PBE")
     lowest = lowest_energies(functional)
     every, snapshot = (pq.read_table(DATA / file) for file in ("elements.parquet", "snapshot.parquet"))
     starts = pa.concat_tables([chosen.select(STARTS).cast(STARTS_SCHEMA), crystals_elsewhere(every, in_pbe)])
@@ -459,6 +461,9 @@ def main(name: str, references: str, structures: str, stable: str) -> None:
     embedded = snapshot["scale"][0].as_py() == evaluator.scale
     if embedded:
         write_snapshot(plausible(relabelled(as_entries(snapshot), elements)), DATA / "snapshot.parquet")
+    if in_r2scan:
+        print(f"{len(elements)} elements written to {DATA}; published labels are PBE's, and check no r2SCAN")
+        return
     energies, compounds = table_of(elements), labelled_compounds(structures)
     asked = nitrides(compounds)
     errors = 1e3 * nitride_errors(evaluator, evaluate(evaluator, crystals_of(asked)), asked, energies)

@@ -183,6 +183,12 @@ class MemberTrainingConfig(TrainingConfig):
         """Whether a round's members start from nothing."""
         return (self.init if round_ else self.first) == "scratch"
 
+    def most_replayed(self, round_: int) -> int | None:
+        """How many old labels a member can see in all its epochs; None = all."""
+        if self.replay is None or self.starts_fresh(round_):
+            return None
+        return self.replay * self.fine_tune_epochs
+
     def of_round(self, round_: int) -> TrainingConfig:
         """The optimisation settings of a round's members."""
         return self.settings() if self.starts_fresh(round_) else self.fine_tuning()

@@ -171,9 +171,11 @@ def _kept(entries: pa.Table, withhold: bool) -> pa.Table:
 
 
 @once_per_commit(lambda root, round_, *_: [labels_of(round_)])
-def dataset(root: str, round_: int, withhold: bool, cutoff: float, shipped: bool) -> Dataset:
+def dataset(
+    root: str, round_: int, withhold: bool, cutoff: float, shipped: bool, most_old: int | None = None, seed: int = 0
+) -> Dataset:
     """Everything labelled up to a round, less the withheld chemical systems if `withhold`; if `shipped`, with the
-    candidates that come with the package.
+    candidates that come with the package. most_old: so many old labels, drawn at random; None = all.
 
     Crystals that rounds evaluated come twice: relaxed, and as they were proposed under their relaxed energy. Scoring
     sees unrelaxed cells, and these are the only ones with a label.
@@ -184,6 +186,9 @@ def dataset(root: str, round_: int, withhold: bool, cutoff: float, shipped: bool
     relaxed = [found.filter(pc.equal(found["round"], earlier)) for earlier in range(round_ + 1)]
     proposed = [*([shipped_candidates(root)] if shipped else []), *proposed_entries(store, round_)]
     parts = [_kept(part, withhold).sort_by("id") for part in (*relaxed, *proposed)]
+    if most_old is not None:
+        olds = [round_ == 0 or bool(len(part) and part["round"][0].as_py() < round_) for part in parts]
+        parts = draw(parts, olds, most_old, np.random.default_rng(seed))
     as_proposed = np.repeat(np.arange(len(parts)) >= len(relaxed), [len(part) for part in parts])
     parts = [part for part in parts if len(part)]
     graphs = concatenate([cached_graphs(crystals_from_batch(part), cutoff, cache) for part in parts])
@@ -191,6 +196,17 @@ def dataset(root: str, round_: int, withhold: bool, cutoff: float, shipped: bool
     train = np.array([is_train(formula) for formula in entries["formula"].to_pylist()])
     old = (entries["round"].to_numpy() < round_) | (round_ == 0)
     return Dataset(graphs, entries["e_form_per_atom"].to_numpy(), train, old, as_proposed)
+
+
+def draw(parts: list[pa.Table], old: list[bool], most: int, rng: np.random.Generator) -> list[pa.Table]:
+    """The parts, those that are old with `most` of their rows together, drawn at random, in their order."""
+    lengths = np.where(old, [len(part) for part in parts], 0)
+    drawn = np.zeros(lengths.sum(), bool)
+    drawn[rng.permutation(len(drawn))[:most]] = True
+    masks = np.split(drawn, lengths.cumsum()[:-1])
+    return [
+        part.filter(pa.array(mask)) if is_old else part for part, mask, is_old in zip(parts, masks, old, strict=True)
+    ]
 
 
 def shipped_candidates(root: str) -> pa.Table:
@@ -207,7 +223,8 @@ def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) 
     snapshot = Store(root).round_config(0)["snapshot"]
     withhold = withholds(config.holdout, *([snapshot] if isinstance(snapshot, str) else snapshot))
     if framework == "structural":
-        return dataset(root, round_, withhold, config.model.cutoff, config.shipped_candidates)
+        most_old, seed = config.training.most_replayed(round_), derived_seed(config, "replay", round_)
+        return dataset(root, round_, withhold, config.model.cutoff, config.shipped_candidates, most_old, seed)
     own = config.compositional
     return composition_dataset(root, round_, withhold, own.least_converged, own.snapshot_labels)
 

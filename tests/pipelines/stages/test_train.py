@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
@@ -12,7 +13,7 @@ from gnome_core.ensembles.rows import labelled_rows
 from pipelines.cli.config import round_config
 from pipelines.reading.committed import references
 from pipelines.rounds import driver
-from pipelines.stages.train import labelled, shipped_candidates
+from pipelines.stages.train import draw, labelled, shipped_candidates
 
 
 def test_withheld_systems_of_the_embedded_snapshot_are_for_hulls_alone(tiny, tmp_path):
@@ -59,6 +60,32 @@ def test_candidates_that_come_with_the_package_are_learnt_from_on_their_scale(ti
 def _as_shipped(found):
     by_id = dict(zip(*(evaluated_entries()[name].to_pylist() for name in ("id", "e_form_per_atom")), strict=True))
     return [by_id[id_] for id_ in found["id"].to_pylist()]
+
+
+def test_where_an_epoch_replays_a_sample_no_more_graphs_are_made_than_its_training_sees(tiny, tmp_path):
+    config = round_config(tiny / "round.toml", chemsys="Li-Al")
+    store = driver.init_store(str(tmp_path / "store"), config)
+    list(driver.run_stages(store, 0, ["snapshot"]))
+    settings = config.training.model_copy(update={"first": "pretrained", "fine_tune_epochs": 2, "replay": 2})
+    config = config.model_copy(update={"shipped_candidates": False, "training": settings})
+    whole = config.model_copy(update={"training": settings.model_copy(update={"replay": None})})
+    every = labelled(store.root, 0, whole, "structural")
+    drawn = labelled(store.root, 0, config, "structural")
+    assert len(every.e_form) > len(drawn.e_form) == len(drawn.graphs.n_nodes) == 4
+    assert np.isin(drawn.e_form, every.e_form).all()
+    assert settings.model_copy(update={"first": "scratch"}).most_replayed(0) is None
+
+
+def test_old_labels_are_drawn_at_random_and_new_ones_all_stay():
+    parts = [pa.table({"id": np.arange(start, stop)}) for start, stop in ((0, 40), (40, 45), (100, 103), (45, 100))]
+    found = [draw(parts, [True, True, False, True], 30, np.random.default_rng(seed)) for seed in (0, 1)]
+    for taken in found:
+        ids = [part["id"].to_pylist() for part in taken]
+        assert ids[2] == [100, 101, 102]
+        assert len(ids[0] + ids[1] + ids[3]) == 30
+        assert all(own == sorted(set(own) & set(part["id"].to_pylist())) for own, part in zip(ids, parts, strict=True))
+        assert len(ids[0]) > 5
+    assert found[0] != found[1]
 
 
 def test_the_shipped_candidates_hold_no_withheld_system():
