@@ -143,7 +143,7 @@ def measure(n: int, folder: Path, quick: bool) -> dict:
         pq.write_table(entries(n), snapshot)
     settings.write_text(
         SETTINGS.format(
-            recipes=4 if n > 300_000 else 20, candidates=500 if quick else 20_000, replay=500 if quick else 20_000
+            recipes=4 if n > 300_000 else 20, candidates=500 if quick else 20_000, replay=500 if quick else 5_000
         )
     )
     took = {"entries": n, "init": run("init", str(root), "--snapshot", str(snapshot), "--config", str(settings))}
