@@ -39,13 +39,30 @@ class EspressoConfig(Section):
         return self.model_dump(exclude={"command", "pseudopotentials"})
 
 
+class AimdConfig(Section):
+    """Molecular dynamics (`gnome dft aimd`): NVT at the gamma point, without spin. Times, temperatures: the paper's."""
+
+    temperature: float = Field(1000.0, gt=0, le=100_000, description="K")
+    start_temperature: float = Field(300.0, gt=0, le=100_000, description="K, of the first velocities")
+    timestep: float = Field(2.0, gt=0, le=100, description="fs")
+    ramp: float = Field(5.0, ge=0, le=1e6, description="ps from start_temperature to temperature, velocities rescaled")
+    duration: float = Field(45.0, gt=0, le=1e6, description="ps at temperature, by a Nosé thermostat")
+    min_length: float = Field(8.0, ge=0, le=200, description="Å; the cell is repeated until its heights reach it")
+    label_every: int = Field(
+        50, ge=1, le=1_000_000, description="steps between frames that potentials learn from; decides no result"
+    )
+
+
 class VaspConfig(Section):
     """VASP with GNoME's settings (`gnome dft protocol`); POTCARs come from pymatgen's PMG_VASP_PSP_DIR."""
 
     command: str = Field("vasp_std", description="how VASP is started, as in a shell: srun vasp_std")
     gamma_command: str = Field("vasp_gam", description="the same for runs at the gamma point alone")
-    protocol: Literal["pbe", "bands", "r2scan"] = Field("pbe", description="pbe | bands (pbe and a gap) | r2scan")
+    protocol: Literal["pbe", "bands", "r2scan", "aimd"] = Field(
+        "pbe", description="pbe | bands (pbe and a gap) | r2scan; aimd is that of `gnome dft aimd`, not of rounds"
+    )
     polling: float = Field(10.0, gt=0, le=86_400, description="seconds between custodian's looks at a running VASP")
+    aimd: AimdConfig = Field(AimdConfig(), description="molecular dynamics")
 
 
 class DftConfig(Section):

@@ -2,7 +2,8 @@
 
 Merchant et al., Nature 624, 80 (2023), Methods: PBE (+U) as in the Materials Project's relaxation set, two relaxations
 of all degrees of freedom, then a static calculation; gamma-centred meshes for hexagonal cells only; newer potentials
-for Li, Na, Mg, Ge and Ga; r2SCAN in three steps; molecular dynamics without spin. Input sets: `dft.vasp.inputs`.
+for Li, Na, Mg, Ge and Ga; r2SCAN in three steps; molecular dynamics without spin, heated and then held. Input sets:
+`dft.vasp.inputs`.
 """
 
 from __future__ import annotations
@@ -11,27 +12,35 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
 
-VASP_SCALES = {"pbe": "pbe+u/mp2020/vasp", "bands": "pbe+u/mp2020/vasp", "r2scan": "r2scan/vasp"}
+VASP_SCALES = {
+    "pbe": "pbe+u/mp2020/vasp",
+    "bands": "pbe+u/mp2020/vasp",
+    "r2scan": "r2scan/vasp",
+    "aimd": "pbe/gamma/vasp",  # no +U, the potentials' own cutoffs
+}
 
-ENERGY_STEP = "static"  # the calculation of every protocol whose energy is the job's
+ENERGY_STEP = "static"  # the calculation whose energy is the job's, of every protocol that has one
 
 # The Materials Project's symbols, in the newer files of the PBE_54 set: same valence, 2004-2010 instead of 2000-2001.
 NEWER_POTENTIALS = ("Li", "Na", "Mg", "Ge", "Ga")
 NEWER_FAMILY = "PBE_54"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VaspStep:
     """One VASP calculation of a job.
 
     name: its folder. input_set: class of `dft.vasp.inputs`, made with `settings`. copies: files of the step before that
-    it starts from. reads_previous: whether its settings follow from the step before's output (gap, bands, moments).
+    it starts from, where they are there. reads_previous: whether its settings follow from the step before's output
+    (gap, bands, moments). dynamics: whether atoms move by Newton's laws, from where and as fast as the step before left
+    them.
     scale: of its frames' energies, where they are not on the protocol's. labels: whether its energies and forces are
     those of a self-consistent state, which potentials may learn from.
     """
@@ -41,11 +50,34 @@ class VaspStep:
     settings: Mapping[str, Any] = field(default_factory=dict)
     copies: tuple[str, ...] = ()
     reads_previous: bool = False
+    dynamics: bool = False
     scale: str | None = None
     labels: bool = True
 
 
 _PBE = (VaspStep("relax1", "RelaxSet"), VaspStep("relax2", "RelaxSet"), VaspStep("static", "StaticSet"))
+
+
+@cache
+def aimd_steps(
+    temperature: float = 1000.0,
+    start_temperature: float = 300.0,
+    timestep: float = 2.0,
+    ramp: float = 5.0,
+    duration: float = 45.0,
+) -> tuple[VaspStep, ...]:
+    """Molecular dynamics: from one temperature (K) to the other in `ramp` ps by rescaled velocities (SMASS = -1), then
+    `duration` ps at the latter with a Nosé thermostat (SMASS = 0); timestep: fs."""
+
+    def step(name: str, start: float, picoseconds: float, **incar: float) -> VaspStep:
+        n_steps = max(1, round(1000 * picoseconds / timestep))
+        settings = {"start_temp": start, "end_temp": temperature, "nsteps": n_steps, "time_step": timestep}
+        more = {"user_incar_settings": incar} if incar else {}
+        return VaspStep(name, "MolecularDynamicsSet", settings | more, ("WAVECAR",), dynamics=True)
+
+    held = step("nvt", temperature, duration)
+    return (step("ramp", start_temperature, ramp, SMASS=-1), held) if ramp else (held,)
+
 
 VASP_PROTOCOLS: dict[str, tuple[VaspStep, ...]] = {
     "pbe": _PBE,
@@ -61,11 +93,7 @@ VASP_PROTOCOLS: dict[str, tuple[VaspStep, ...]] = {
         VaspStep("relax2", "ScanRelaxSet", reads_previous=True),
         VaspStep("static", "ScanStaticSet", reads_previous=True),
     ),
-    "aimd": (
-        VaspStep(
-            "md", "MolecularDynamicsSet", {"start_temp": 300.0, "end_temp": 300.0, "nsteps": 5000, "time_step": 2.0}
-        ),
-    ),
+    "aimd": aimd_steps(),
 }
 
 ESPRESSO_STEPS = ("relax1", "relax2", "static")  # vc-relax, vc-relax, scf
@@ -76,7 +104,7 @@ PINNED = {
     "pbe": "f17e6490ed11808f",
     "bands": "7be741fd93fc3dd5",
     "r2scan": "5cf2a50ab234aeea",
-    "aimd": "09624147c07308dc",
+    "aimd": "5622375e9017b435",
     "espresso": "a787306292f93839",
 }
 

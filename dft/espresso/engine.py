@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +94,7 @@ class EspressoEngine:
     def correction(self, result: StepResult) -> Correction | None:
         return None
 
-    def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path) -> None:
+    def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path, left: Sequence[Path] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fractions = magnetic_fractions(crystal, self.folder)
         end = time.monotonic() + self.wall_time if self.wall_time else None  # of the step, however often pw.x starts

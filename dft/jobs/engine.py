@@ -137,8 +137,9 @@ class Engine(Protocol):
         """Why results with this element's potential are doubtful."""
         ...
 
-    def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path) -> None:
-        """Run one step in the folder; previous: that of the step before. Raises StepFailed."""
+    def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path, left: Sequence[Path] = ()) -> None:
+        """Run one step in the folder. previous: that of the step before. left: where earlier attempts left this step
+        before its end, the newest first. Raises StepFailed."""
         ...
 
     def read(self, step: str, folder: Path) -> StepResult:
@@ -221,7 +222,8 @@ def _run_steps(folder: JobFolder, attempt: Attempt, engine: Engine, steps: dict[
         if path is None:
             path = attempt.folder / step
             steps[step] = str(path.relative_to(folder.folder))
-            engine.run(step, _continued(engine, step, earlier) or crystal, previous, path)
+            left = [old.folder / step for old in reversed(earlier) if (old.folder / step).is_dir()]
+            engine.run(step, _continued(engine, step, earlier) or crystal, previous, path, left)
         steps[step] = str(path.relative_to(folder.folder))
         result = read_step(engine, step, path, crystal)
         if result.failure:

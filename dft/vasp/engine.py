@@ -8,18 +8,36 @@ import shlex
 import shutil
 import signal
 import threading
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from dft.config import VaspConfig
-from dft.jobs.engine import Correction, EngineMissing, StepFailed, StepResult, find_program, kill_group, tied
+from dft.jobs.engine import (
+    Correction,
+    EngineMissing,
+    OutputError,
+    StepFailed,
+    StepResult,
+    find_program,
+    kill_group,
+    tied,
+)
 from dft.jobs.folders import Job
-from dft.jobs.outputs import compress
-from dft.protocol import ENERGY_STEP, VASP_PROTOCOLS, VASP_SCALES
-from dft.vasp.inputs import MissingPotcar, library_problem, potcar_of, potcar_single, protocol_hash, step_files
-from dft.vasp.outputs import mp2020_correction, read_vasp
+from dft.jobs.outputs import compress, find, read_text
+from dft.protocol import ENERGY_STEP, VASP_SCALES
+from dft.vasp.dynamics import has_velocities, read_dynamics, take_over
+from dft.vasp.inputs import (
+    MissingPotcar,
+    library_problem,
+    potcar_of,
+    potcar_single,
+    protocol_hash,
+    step_files,
+    vasp_steps,
+)
+from dft.vasp.outputs import failure_of, mp2020_correction, read_custodian, read_vasp
 from gnome_core.crystals.convert import to_structure
 from gnome_core.crystals.crystal import Crystal
 
@@ -36,7 +54,7 @@ class VaspEngine:
     def __init__(self, config: VaspConfig, wall_time: int | None = None, max_errors: int = 5):
         self.config, self.wall_time, self.max_errors = config, wall_time, max_errors
         self.scale = VASP_SCALES[config.protocol]
-        self._steps = {step.name: step for step in VASP_PROTOCOLS[config.protocol]}
+        self._steps = {step.name: step for step in vasp_steps(config)}
         self.steps = tuple(self._steps)
 
     @property
@@ -45,12 +63,13 @@ class VaspEngine:
             "evaluator": self.name,
             "scale": self.scale,
             "protocol": self.config.protocol,
-            "inputs": protocol_hash(self.config.protocol),
+            "inputs": protocol_hash(vasp_steps(self.config)),
         }
 
     def inputs(self, crystal: Crystal) -> dict[str, bytes]:
-        files = step_files(self.config.protocol, 0, to_structure(crystal))
-        return {f"{self.steps[0]}/{name}": content for name, content in files.items()}
+        first = vasp_steps(self.config)[0]
+        files = step_files(first, to_structure(crystal))
+        return {f"{first.name}/{name}": content for name, content in files.items()}
 
     def check(self) -> None:
         if importlib.util.find_spec("custodian") is None:
@@ -62,8 +81,8 @@ class VaspEngine:
 
     def missing(self, symbol: str) -> str | None:
         try:
-            for step in self.steps:
-                potcar_single(*potcar_of(self.config.protocol, step, symbol))
+            for step in vasp_steps(self.config):
+                potcar_single(*potcar_of(step, symbol))
         except MissingPotcar as error:
             return str(error)
         return None
@@ -79,25 +98,35 @@ class VaspEngine:
         return flow_json(job, self.config, self.wall_time, self.max_errors)
 
     def energy_step(self) -> str:
-        return ENERGY_STEP
+        return ENERGY_STEP if ENERGY_STEP in self._steps else self.steps[-1]
 
     def correction(self, result: StepResult) -> Correction | None:
         return mp2020_correction(result) if "mp2020" in self.scale else None
 
-    def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path) -> None:
+    def run(self, step: str, crystal: Crystal, previous: Path | None, folder: Path, left: Sequence[Path] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        index = self.steps.index(step)
+        what, poscar = self._steps[step], None
+        if what.dynamics and (found := next(filter(None, (take_over(path, folder) for path in left)), None)):
+            n_steps, poscar = found
+            if n_steps >= what.settings["nsteps"]:  # it was ended after its last step
+                (folder / "CONTCAR").write_text(poscar)
+                return
+            what = replace(what, settings={**what.settings, "nsteps": what.settings["nsteps"] - n_steps})
+        elif what.dynamics and previous:
+            poscar = _velocities_of(previous)
         try:
-            files = step_files(self.config.protocol, index, to_structure(crystal), previous, potcar=True)
+            files = step_files(what, to_structure(crystal), previous, potcar=True)
         except MissingPotcar as error:
             raise StepFailed("missing_potential", str(error)) from None
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        for name in self._steps[step].copies:
+        if poscar is not None:
+            (folder / "POSCAR").write_text(poscar)
+        for name in what.copies:
             if previous and (previous / name).is_file():
                 shutil.copy(previous / name, folder / name)
         try:
-            self._run_custodian(folder)
+            self._run_custodian(folder, what.dynamics)
         finally:
             _drop(folder, DROPPED)
             compress(folder, KEPT)
@@ -106,7 +135,7 @@ class VaspEngine:
         if step == self.steps[-1]:
             _drop(folder, CARRIED)
 
-    def _run_custodian(self, folder: Path) -> None:
+    def _run_custodian(self, folder: Path, dynamics: bool) -> None:
         from custodian import Custodian
         from custodian.custodian import (
             CustodianError,
@@ -126,7 +155,7 @@ class VaspEngine:
         job = VaspJob(
             tied(command), gamma_vasp_cmd=tied(shlex.split(self.config.gamma_command)), auto_npar=False, backup=False
         )
-        handlers, validators = _handlers(self.wall_time)
+        handlers, validators = _handlers(self.wall_time, dynamics)
         custodian = Custodian(
             handlers,
             [job],
@@ -153,8 +182,37 @@ class VaspEngine:
                 kill_group(process)
 
     def read(self, step: str, folder: Path) -> StepResult:
+        if self._steps[step].dynamics:
+            return self._read_dynamics(step, folder)
         result = read_vasp(folder, bands=step in (ENERGY_STEP, "bands"))
         return replace(result, scale=self._steps[step].scale or self.scale if self._steps[step].labels else None)
+
+    def _read_dynamics(self, step: str, folder: Path) -> StepResult:
+        run = read_dynamics(folder)
+        fixes, changed, over = read_custodian(folder)
+        failure, message = failure_of(True, len(run) >= self._steps[step].settings["nsteps"], over, folder)
+        frames = run.frames(self.config.aimd.label_every)
+        return StepResult(
+            frames,
+            failure,
+            message,
+            magnetization=0.0,
+            fixes=fixes,
+            settings_changed=changed,
+            parameters=run.parameters,
+            scale=self.scale,
+        )
+
+
+def _velocities_of(previous: Path) -> str:
+    """The CONTCAR of the step before. Raises StepFailed where it has no velocities, or is not whole."""
+    try:
+        contcar = read_text(find(previous, "CONTCAR"))
+    except OutputError as error:
+        raise StepFailed(error.reason, str(error)) from None
+    if not has_velocities(contcar):
+        raise StepFailed("invalid_output", f"{previous}/CONTCAR has no velocities to go on with; run the job again")
+    return contcar
 
 
 def _drop(folder: Path, names: Iterable[str]) -> None:
@@ -167,11 +225,21 @@ def _monitor_interval(wall_time: int | None) -> float:
     return min(300.0, wall_time / 10) if wall_time else 300.0
 
 
-def _handlers(wall_time: int | None) -> tuple[list, list]:
-    """(error handlers, validators): atomate2's, and one for the wall time where it is limited."""
+def _handlers(wall_time: int | None, dynamics: bool) -> tuple[list, list]:
+    """(error handlers, validators): atomate2's, and one for the wall time where it is limited.
+
+    dynamics: without those that take a moving crystal for one that does not come to rest, or change what moves it.
+    """
     from custodian.vasp import handlers, validators
 
-    chosen = [
+    checks = [validators.VaspFilesValidator()]
+    moving: list = [
+        handlers.VaspErrorHandler(),
+        handlers.MeshSymmetryErrorHandler(),
+        handlers.FrozenJobErrorHandler(),
+        handlers.StdErrHandler(),
+    ]
+    resting: list = [
         handlers.VaspErrorHandler(),
         handlers.MeshSymmetryErrorHandler(),
         handlers.UnconvergedErrorHandler(),
@@ -184,10 +252,13 @@ def _handlers(wall_time: int | None) -> tuple[list, list]:
         handlers.IncorrectSmearingHandler(),
         handlers.KspacingMetalHandler(),
     ]
+    chosen = moving if dynamics else resting
     if wall_time:
         os.environ.pop("CUSTODIAN_WALLTIME_START", None)  # of an earlier calculation of this process
         chosen.append(handlers.WalltimeHandler(wall_time=wall_time, buffer_time=min(300, wall_time // 5)))
-    return chosen, [validators.VasprunXMLValidator(), validators.VaspFilesValidator()]
+    if not dynamics:  # a whole run of dynamics is read as a stream, once
+        checks.append(validators.VasprunXMLValidator())
+    return chosen, checks
 
 
 @contextmanager

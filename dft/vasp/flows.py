@@ -10,8 +10,8 @@ from jobflow import Flow
 
 from dft.config import VaspConfig
 from dft.jobs.folders import Job
-from dft.protocol import VASP_PROTOCOLS, VaspStep
-from dft.vasp.inputs import make_set
+from dft.protocol import VaspStep
+from dft.vasp.inputs import make_set, vasp_steps
 from gnome_core.crystals.convert import to_structure
 
 # Every job of a flow carries these in its metadata, by which its document is found in a job store.
@@ -21,7 +21,7 @@ JOB_KEY, STEP_KEY = "gnome_job", "gnome_step"
 def make_flow(job: Job, config: VaspConfig, wall_time: int | None = None, max_errors: int = 5) -> Flow:
     """One atomate2 job a step, each from the structure of the one before."""
     structure, previous, jobs = to_structure(job.crystal), None, []
-    for step in VASP_PROTOCOLS[config.protocol]:
+    for step in vasp_steps(config):
         maker = _maker(step, config, wall_time, max_errors)
         needs = previous is not None and (step.reads_previous or step.copies)
         one = maker.make(structure, prev_dir=previous.output.dir_name) if needs else maker.make(structure)

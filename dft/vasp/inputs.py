@@ -19,7 +19,17 @@ from pymatgen.io.vasp.sets import (
     VaspInputSet,
 )
 
-from dft.protocol import NEWER_FAMILY, NEWER_POTENTIALS, PANEL, VASP_PROTOCOLS, VaspStep, inputs_hash, mesh_divisions
+from dft.config import VaspConfig
+from dft.protocol import (
+    NEWER_FAMILY,
+    NEWER_POTENTIALS,
+    PANEL,
+    VASP_PROTOCOLS,
+    VaspStep,
+    aimd_steps,
+    inputs_hash,
+    mesh_divisions,
+)
 from gnome_core.crystals.convert import to_structure
 from gnome_core.errors import GnomeError
 
@@ -93,6 +103,7 @@ class MolecularDynamicsSet(_Potentials, MPMDSet):
     @property
     def incar(self) -> Incar:
         incar = super().incar
+        incar["ISIF"] = 2  # stresses too, of which potentials learn
         incar["EDIFF"] = incar.pop("EDIFF_PER_ATOM") * len(self.poscar.structure)  # VASP knows no such tag
         return incar
 
@@ -153,9 +164,8 @@ def potcar_single(symbol: str, family: str) -> PotcarSingle:
 
 
 @cache
-def potcar_of(protocol: str, step_name: str, symbol: str) -> tuple[str, str]:
+def potcar_of(step: VaspStep, symbol: str) -> tuple[str, str]:
     """(POTCAR symbol, family) of an element in a step."""
-    step = next(step for step in VASP_PROTOCOLS[protocol] if step.name == step_name)
     inputs = make_set(step)
     name = inputs._config_dict["POTCAR"].get(symbol, symbol)
     return name, family_of(symbol, inputs.user_potcar_functional)
@@ -173,11 +183,19 @@ def make_set(step: VaspStep) -> VaspInputSet:
         return SETS[step.input_set](**step.settings)
 
 
-_set_of_process = cache(lambda protocol, index: make_set(VASP_PROTOCOLS[protocol][index]))
+_set_of_process = cache(make_set)
+
+
+def vasp_steps(config: VaspConfig) -> tuple[VaspStep, ...]:
+    """The calculations of the protocol that is set."""
+    if config.protocol == "aimd":
+        aimd = config.aimd
+        return aimd_steps(aimd.temperature, aimd.start_temperature, aimd.timestep, aimd.ramp, aimd.duration)
+    return VASP_PROTOCOLS[config.protocol]
 
 
 def step_files(
-    protocol: str, index: int, structure: Structure, previous: Path | None = None, potcar: bool = False
+    step: VaspStep, structure: Structure, previous: Path | None = None, potcar: bool = False
 ) -> dict[str, bytes]:
     """INCAR, POSCAR, KPOINTS (unless KSPACING serves) and POTCAR.spec, or with `potcar` the POTCAR, of one step.
 
@@ -185,7 +203,7 @@ def step_files(
     Raises MissingPotcar.
     """
     # One set serves many structures: making one costs more than its files.
-    step, inputs = VASP_PROTOCOLS[protocol][index], _set_of_process(protocol, index)
+    inputs = _set_of_process(step)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # metals relaxed with tetrahedra, Yb_2: dft.jobs.preflight reports what matters
         if previous is not None and step.reads_previous:
@@ -199,12 +217,12 @@ def step_files(
 
 
 @cache
-def protocol_hash(protocol: str) -> str:
-    """Hash of the input files that the protocol makes for the crystals of `PANEL`."""
+def protocol_hash(steps: tuple[VaspStep, ...]) -> str:
+    """Hash of the input files that a protocol's calculations get for the crystals of `PANEL`."""
     files = {
         f"{number}/{step.name}/{name}": content
         for number, crystal in enumerate(PANEL)
-        for index, step in enumerate(VASP_PROTOCOLS[protocol])
-        for name, content in step_files(protocol, index, to_structure(crystal)).items()
+        for step in steps
+        for name, content in step_files(step, to_structure(crystal)).items()
     }
     return inputs_hash(files)

@@ -26,6 +26,8 @@ def submit_flows(
     """Hand one atomate2 flow a job to jobflow-remote; says what was done. Raises SubmitError."""
     if evaluator != "vasp":
         raise SubmitError(f"atomate2 has no flows for {evaluator}; submit to Slurm instead")
+    if dft.vasp.protocol == "aimd":
+        raise SubmitError("runs of molecular dynamics go on from what earlier ones left, as no flow does; use Slurm")
     try:
         from jobflow_remote import submit_flow
         from jobflow_remote.config.base import ConfigError

@@ -41,7 +41,7 @@ def read_vasp(folder: Path, bands: bool) -> StepResult:
     run = read_vasprun(find(folder, "vasprun.xml"), bands)
     fixes, changed, over = read_custodian(folder)
     magmoms, total = read_moments(folder, run.is_spin)
-    failure, message = _failure(run.converged_electronic, _reached(run, folder), over, folder)
+    failure, message = failure_of(run.converged_electronic, _reached(run, folder), over, folder)
     return StepResult(
         vasprun_frames(run.ionic_steps, run.vasp_version, str(folder)),
         failure,
@@ -184,7 +184,8 @@ def _changes_settings(correction: Mapping[str, Any]) -> bool:
     return False
 
 
-def _failure(electronic: bool, ionic: bool, over: bool, folder: object) -> tuple[str, str]:
+def failure_of(electronic: bool, ionic: bool, over: bool, folder: object) -> tuple[str, str]:
+    """(reason, message) of a calculation; empty for one that came to its end. over: whether the wall time was."""
     if over and not (electronic and ionic):
         return "wall_time", f"{folder}: the wall time was over; give more and retry, it goes on from there"
     if not electronic:
@@ -223,7 +224,7 @@ def read_task(document: Mapping[str, Any], where: object) -> StepResult:
             "titels": list(calculation["input"].get("potcar") or []),
         }
         gap = calculation["output"].get("bandgap")
-        failure, message = _failure(
+        failure, message = failure_of(
             True, reached and completed and document.get("state") in ("successful", "success"), over, where
         )
         return StepResult(

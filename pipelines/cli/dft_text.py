@@ -95,7 +95,7 @@ def protocol_text(name: str | None) -> str:
         raise UserError(f"no protocol {name!r}; there is: {', '.join(PINNED)}")
     lines = []
     for one in [name] if name else PINNED:
-        now = espresso_hash(EspressoConfig()) if one == "espresso" else protocol_hash(one)
+        now = espresso_hash(EspressoConfig()) if one == "espresso" else protocol_hash(VASP_PROTOCOLS[one])
         pinned = "as pinned" if now == PINNED[one] else f"NOT as pinned ({PINNED[one]}): a library changed the inputs"
         lines.append(f"{one}: inputs {now}, {pinned}")
         if one == "espresso":
@@ -104,11 +104,11 @@ def protocol_text(name: str | None) -> str:
                 text = pw_input(PANEL[0], step, EspressoConfig(), "PSEUDOPOTENTIALS", {}).decode()
                 lines += [f"    {line}" for line in text.splitlines() if line.strip()] if name else []
             continue
-        for index, step in enumerate(VASP_PROTOCOLS[one]):
+        for step in VASP_PROTOCOLS[one]:
             settings = ", ".join(f"{key} = {value}" for key, value in step.settings.items())
             reads = f", from the {' and '.join(step.copies)} of the step before" if step.copies else ""
             lines.append(f"  {step.name}: {step.input_set}{settings and f' ({settings})'}{reads}")
-            files = step_files(one, index, to_structure(PANEL[0])) if name else {}
+            files = step_files(step, to_structure(PANEL[0])) if name else {}
             for file in ("INCAR", "KPOINTS"):
                 text = files.get(file, b"").decode().splitlines()
                 lines += [f"    {line}" for line in (text if file == "INCAR" else text[:4])]

@@ -382,6 +382,11 @@ def _contradictions(config: RoundConfig) -> Iterator[str]:
             "recompute = true chooses by the labels of one snapshot, which those of another need not be on a scale "
             "with; give one, or leave recompute out"
         )
+    if config.dft.vasp.protocol == "aimd":
+        yield (
+            'dft.vasp.protocol = "aimd" gives no energies for a hull; rounds take "pbe", "bands" or "r2scan", and '
+            "`gnome dft aimd STORE FOLDER` makes jobs of molecular dynamics"
+        )
     if config.dft.emit == "flows" and evaluation.evaluator == "espresso":
         yield 'dft.emit = "flows" is for vasp; espresso takes "folders" or "tar"'
 

@@ -23,8 +23,8 @@ FCC = np.ones((3, 3)) - np.eye(3)
 def test_inputs_are_the_stored_ones(path):
     """Fe, Li and O: +U, moments, LMAXMIX, a potential of the newer set."""
     protocol, step, name = path.parts
-    index = [one.name for one in VASP_PROTOCOLS[protocol]].index(step)
-    made = step_files(protocol, index, to_structure(PANEL[2]))[name].decode()
+    (one,) = [one for one in VASP_PROTOCOLS[protocol] if one.name == step]
+    made = step_files(one, to_structure(PANEL[2]))[name].decode()
     stored = (EXPECTED / path).read_text()
     assert _words(made) == _words(stored)
 
@@ -38,7 +38,7 @@ def _words(text: str) -> list:
 
 @pytest.mark.parametrize("protocol", VASP_PROTOCOLS)
 def test_protocols_make_the_inputs_they_are_pinned_to(protocol):
-    assert protocol_hash(protocol) == PINNED[protocol]
+    assert protocol_hash(VASP_PROTOCOLS[protocol]) == PINNED[protocol]
 
 
 def test_espresso_is_pinned_and_its_hash_follows_what_decides_a_result():
@@ -77,17 +77,23 @@ def test_five_elements_come_from_the_newer_potentials(vasp_environment):
         "Mg_pv": "PAW_PBE Mg_pv 13Apr2007",
         "Cl": "PAW_PBE Cl 17Jan2003",
     }
-    assert potcar_of("pbe", "relax1", "Fe") == ("Fe_pv", "PBE")
-    assert potcar_of("r2scan", "relax1", "W") == ("W_sv", "PBE_54")
+    assert potcar_of(VASP_PROTOCOLS["pbe"][0], "Fe") == ("Fe_pv", "PBE")
+    assert potcar_of(VASP_PROTOCOLS["r2scan"][0], "W") == ("W_sv", "PBE_54")
 
 
 def test_a_missing_potential_is_named_with_the_remedy(vasp_environment):
     with pytest.raises(MissingPotcar, match=r"lacks Te of PBE.*pmg config"):
-        step_files("pbe", 0, to_structure(Crystal(np.eye(3) * 4, [[0, 0, 0]], [52])), potcar=True)
+        step_files(VASP_PROTOCOLS["pbe"][0], to_structure(Crystal(np.eye(3) * 4, [[0, 0, 0]], [52])), potcar=True)
 
 
 def test_molecular_dynamics_is_nvt_without_spin_at_2_fs():
-    incar = step_files("aimd", 0, to_structure(PANEL[2]))["INCAR"].decode()
-    for line in ("ISPIN = 1", "SMASS = 0", "POTIM = 2.0", "IBRION = 0", "ISIF = 0"):
-        assert line in incar
-    assert "EDIFF_PER_ATOM" not in incar
+    """5 ps from 300 to 1,000 K by rescaled velocities, then 45 ps there by a Nosé thermostat."""
+    ramp, held = (step_files(step, to_structure(PANEL[2]))["INCAR"].decode() for step in VASP_PROTOCOLS["aimd"])
+    for incar in (ramp, held):
+        for line in ("ISPIN = 1", "POTIM = 2.0", "IBRION = 0", "ISIF = 2"):
+            assert line in incar
+        assert "EDIFF_PER_ATOM" not in incar
+    for line in ("SMASS = -1", "TEBEG = 300.0", "TEEND = 1000.0", "NSW = 2500"):
+        assert line in ramp
+    for line in ("SMASS = 0", "TEBEG = 1000.0", "TEEND = 1000.0", "NSW = 22500"):
+        assert line in held

@@ -51,7 +51,7 @@ class Toy:
     def correction(self, result):
         return Correction(0.25, "toy/1")
 
-    def run(self, step, crystal, previous, folder: Path):
+    def run(self, step, crystal, previous, folder: Path, left=()):
         self.ran.append((step, round(crystal.volume, 6), previous and previous.name))
         what = self.script.get(step)
         if isinstance(what, Exception):
