@@ -20,7 +20,7 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 import numpy as np
 
 from dft.jobs.engine import OutputError
-from dft.jobs.outputs import compress, find, read_text
+from dft.jobs.outputs import find, read_text
 from dft.vasp.outputs import energy_to_zero_smearing
 from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.crystal import Crystal
@@ -69,9 +69,9 @@ class Dynamics:
         return np.arange(len(self)) * self.timestep / 1000
 
     def frames(self, every: int) -> list[Frame]:
-        """Every so many steps, those left out whose electrons had not converged; the last step comes last."""
-        last = len(self) - 1
-        rows = [row for row in range(0, last, every) if self.converged[row]]
+        """Every so many steps and the last one, of those whose electrons converged."""
+        rows = np.flatnonzero(self.converged)
+        rows = rows[(rows % every == 0) | (rows == rows.max(initial=-1))]
         return [
             Frame(
                 row,
@@ -80,7 +80,7 @@ class Dynamics:
                 self.forces[row],
                 self.stresses[row],
             )
-            for row in (*rows, last)
+            for row in rows.tolist()
         ]
 
 
@@ -134,9 +134,7 @@ def take_over(left: Path, folder: Path) -> tuple[int, str] | None:
     if not has_velocities(contcar):
         return None
     for number, path in enumerate(_files(left), 1):
-        name = f"vasprun.{number}.xml"
-        shutil.copy(path, folder / (f"{name}.gz" if path.suffix == ".gz" else name))
-        compress(folder, [name])
+        shutil.copy(path, folder / f"vasprun.{number}.xml{'.gz' if path.suffix == '.gz' else ''}")
     return len(run), contcar
 
 

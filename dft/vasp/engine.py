@@ -129,7 +129,7 @@ class VaspEngine:
             self._run_custodian(folder, what.dynamics)
         finally:
             _drop(folder, DROPPED)
-            compress(folder, KEPT)
+            compress(folder, [*KEPT, *(path.name for path in folder.glob("vasprun.*.xml"))])
         if previous:
             _drop(previous, CARRIED)  # they have served
         if step == self.steps[-1]:

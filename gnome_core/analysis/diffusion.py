@@ -6,7 +6,7 @@ out, as in the paper (Nature 624, 80, 2023, Methods).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,11 @@ from gnome_core.errors import GnomeError
 SUPERIONIC = 10**1.18  # mS/cm at 1,000 K (Jun et al., Nat. Mater. 21, 924, 2022)
 IONS = {"Li": 1, "Na": 1, "K": 1, "Mg": 2, "Ca": 2}  # the paper's mobile ions and their charges
 BOLTZMANN = 8.617333262e-5  # eV/K
+
+
+def mobile_ion(symbols: Collection[str]) -> str | None:
+    """The first of `IONS` in a compound of these elements; None where there is none, or nothing beside it."""
+    return next((ion for ion in IONS if ion in symbols and len(symbols) > 1), None)
 
 
 class TooShort(GnomeError, ValueError):

@@ -25,6 +25,7 @@ from jax_md.custom_partition import neighbor_list_multi_image
 from jax_md.partition import NeighborListFormat
 
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.supercells import repeated
 from gnome_core.files import replacing
 from gnome_core.graphs.edges import BLOCK, EdgeBatch
 from gnome_core.models.elements import ATOMIC_MASSES
@@ -232,15 +233,6 @@ def _digest_of(crystal: Crystal, potential: TrainedPotential, config: MDConfig, 
     for array in (crystal.lattice, crystal.frac_coords, crystal.numbers):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def repeated(crystal: Crystal, min_length: float) -> Crystal:
-    """The smallest supercell whose heights (Å) reach `min_length`, images of a site side by side."""
-    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
-    repeats = np.maximum(np.ceil(min_length / heights - 1e-6), 1).astype(int)
-    images = np.indices(repeats).reshape(3, -1).T
-    frac = (crystal.frac_coords[:, None] + images).reshape(-1, 3) / repeats
-    return Crystal(crystal.lattice * repeats[:, None], frac, np.repeat(crystal.numbers, len(images)))
 
 
 class _Frames:

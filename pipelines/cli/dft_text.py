@@ -21,6 +21,7 @@ from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.files import write_file
 from gnome_core.spreadsheets import marked
 from pipelines.errors import UserError
+from pipelines.evaluation.emitted_jobs import EmittedFolder
 from pipelines.evaluation.taken_jobs import TakenFolder, open_again, run_from_bucket
 from pipelines.reading.bucket_jobs import BucketJobs
 from pipelines.store.store import Store
@@ -38,9 +39,14 @@ def engines_of(store: str, config: Path | None) -> list[tuple[str, Jobs, DftConf
 
     opened, root = Store(store), Path(store)
     rounds = opened.rounds() if opened.in_bucket or root.is_dir() else []
-    taken = None if rounds or opened.in_bucket else TakenFolder.open(root)
+    elsewhere = not (rounds or opened.in_bucket)
+    taken = TakenFolder.open(root) if elsewhere else None
+    emitted = EmittedFolder.open(root) if elsewhere else None
     if config:
-        dft = load_config(str(config)).dft
+        given = load_config(str(config)).dft
+        dft = emitted.at_site(given) if emitted else given
+    elif emitted:
+        dft = emitted.dft
     else:
         dft = load_round_config(opened, rounds[-1]).dft if rounds else taken.dft if taken else DftConfig()
     jobs: list[tuple[str, Jobs]]

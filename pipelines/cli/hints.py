@@ -19,12 +19,16 @@ def say_next(*commands: tuple[str | Path, ...]) -> None:
 
 def say_next_of_jobs(store: str) -> None:
     """What takes the results of a store's first-principles jobs, or of a folder that they were taken into."""
+    from pipelines.evaluation.emitted_jobs import EmittedFolder
     from pipelines.evaluation.taken_jobs import TakenFolder
     from pipelines.store.storage import is_local
     from pipelines.store.store import Store
 
     if is_local(store) and TakenFolder.open(Path(store)):
         say_next(("dft", "deliver", store))
+        return
+    if is_local(store) and EmittedFolder.open(Path(store)):
+        say_next(("dft", "collect", store, "-o", "OUT"))
         return
     opened = Store(store)
     rounds = opened.rounds()

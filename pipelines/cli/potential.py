@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.hints import say_next
-from pipelines.cli.options import BeamOptions, StoreArg
+from pipelines.cli.options import (
+    BandGapsOption,
+    BeamOptions,
+    LimitOption,
+    NewOption,
+    OnlyOption,
+    SkipOption,
+    StoreArg,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Train potentials, run molecular dynamics, screen conductors.")
 
@@ -256,14 +264,12 @@ def screen(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; STORE/screen.")] = None,
     potential: PotentialOption = "pretrained",
     config: PotentialConfigOption = None,
-    band_gaps: Annotated[
-        str | None, typer.Option(help="Table of band_gap (eV) by id or formula; else computed ones, else a model's.")
-    ] = None,
+    band_gaps: BandGapsOption = None,
     temperatures: Annotated[str, typer.Option(help="K, comma-separated; 1000 classifies.")] = "1000",
-    only: Annotated[str | None, typer.Option(help="Formulas or ids, comma-separated.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Candidates at most, in order of their ids.")] = 20,
-    new: Annotated[bool, typer.Option("--new", help="Only crystals that rounds found.")] = False,
-    skip: Annotated[float, typer.Option(min=0, help="ps left out at the start of each run.")] = 10.0,
+    only: OnlyOption = None,
+    limit: LimitOption = 20,
+    new: NewOption = False,
+    skip: SkipOption = 10.0,
     beam_options: BeamOptions = None,
 ) -> None:
     """Simulate the stable Li, Na, K, Mg and Ca insulators of a store and report which conduct."""
@@ -275,7 +281,7 @@ def screen(
     from pipelines.cli.terminal import printable
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config
-    from pipelines.potentials.superionic_screen import CLASSIFIED_AT, candidates, verdict, write_page
+    from pipelines.potentials.superionic_screen import CLASSIFIED_AT, choose, verdict, write_page
     from pipelines.potentials.superionic_screen import screen as run
     from pipelines.reading.gaps import read_gaps
     from pipelines.store.store import Store
@@ -289,14 +295,7 @@ def screen(
     opened = Store.open(store)
     out = output or opened.output_path("screen")
     check_output(out, folder=True)
-    chosen = candidates(opened, gaps, new)
-    if only:
-        wanted = set(only.split(","))
-        named = zip(chosen["id"].to_pylist(), chosen["formula"].to_pylist(), strict=True)
-        chosen = chosen.filter([id_ in wanted or formula in wanted for id_, formula in named])
-    if not len(chosen):
-        raise UserError(f"{store}: no candidate; see `gnome potential screen --help`")
-    n_found, chosen = len(chosen), chosen.slice(0, limit)
+    chosen, n_found = choose(opened, gaps, new, only, limit)
     with shown(Console(stderr=True)) as begin:
         begin("screen")
         results = run(chosen, str(out), potential, settings.md, kelvin, skip, settings.seed, flags)
@@ -325,7 +324,7 @@ def classify(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of trajectories and of the tables.")],
     potential: PotentialOption = "pretrained",
     config: PotentialConfigOption = None,
-    skip: Annotated[float, typer.Option(min=0, help="ps left out at the start of each run.")] = 10.0,
+    skip: SkipOption = 10.0,
     beam_options: BeamOptions = None,
 ) -> None:
     """Call materials superionic or not by a potential's dynamics at 1,000 K, beside references such as AIMD's."""

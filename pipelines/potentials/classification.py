@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gnome_core.analysis.diffusion import IONS
+from gnome_core.analysis.diffusion import IONS, mobile_ion
 from gnome_core.analysis.result import Analysis
 from gnome_core.analysis.superionic_agreement import analyse
-from gnome_core.compositions.formulas import NUMBERS, reduced_formula
+from gnome_core.compositions.formulas import NUMBERS, SYMBOLS, reduced_formula
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.crystals.readers import Rejected, read_snapshot
 from gnome_core.crystals.sources.tables import read_table, texts
@@ -51,7 +51,7 @@ def read_references(path: Path) -> pa.Table:
             raise UserError(item.message)
         row, cell, ion = known[item.id]
         elements = set(item.crystal.numbers.tolist())
-        ion = ion or next((symbol for symbol in IONS if NUMBERS[symbol] in elements), None)
+        ion = ion or mobile_ion([SYMBOLS[z] for z in elements])
         if ion not in IONS or NUMBERS[ion] not in elements or len(elements) == 1:
             raise UserError(
                 f"{path}, row {row} ({item.id}): {ion or 'no ion'} in {reduced_formula(item.crystal.numbers)}; the ion "

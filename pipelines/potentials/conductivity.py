@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gnome_core.analysis.diffusion import TooShort, diffusion
 from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.writers import write_parquet
 from gnome_core.potentials.md_config import MDConfig
 from pipelines.beam import progress
@@ -102,20 +104,25 @@ class RunMD(beam.DoFn):
             drop_checkpoint(checkpoint)
         progress.advance(1)
         row["stopped"] = trajectory.stopped
-        try:
-            found = diffusion(
-                trajectory.crystal, trajectory.positions, trajectory.times, task.ion, task.temperature, self.skip
-            )
-            row |= {
-                "diffusivity": found.diffusivity,
-                "conductivity": found.conductivity,
-                "framework_msd": found.framework_msd,
-                "lags": found.lags.tolist(),
-                "msd": found.msd.tolist(),
-            }
-        except TooShort as error:
-            row["stopped"] = row["stopped"] or str(error)
-        yield pa.RecordBatch.from_pylist([row], schema=CONDUCTIVITY_SCHEMA)
+        yield measured(row, trajectory.crystal, trajectory.positions, trajectory.times, self.skip)
+
+
+def measured(row: Mapping, crystal: Crystal, positions: np.ndarray, times: np.ndarray, skip: float) -> pa.RecordBatch:
+    """One row of CONDUCTIVITY_SCHEMA: what is known of the run (id, ion, temperature, trajectory, stopped) and what its
+    positions say; arguments as of `gnome_core.analysis.diffusion.diffusion`."""
+    row = dict(row)
+    try:
+        found = diffusion(crystal, positions, times, row["ion"], row["temperature"], skip)
+        row |= {
+            "diffusivity": found.diffusivity,
+            "conductivity": found.conductivity,
+            "framework_msd": found.framework_msd,
+            "lags": found.lags.tolist(),
+            "msd": found.msd.tolist(),
+        }
+    except TooShort as error:
+        row["stopped"] = row["stopped"] or str(error)
+    return pa.RecordBatch.from_pylist([row], schema=CONDUCTIVITY_SCHEMA)
 
 
 def _kept(path: Path, digest: str):

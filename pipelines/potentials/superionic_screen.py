@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnome_core.analysis.diffusion import IONS, SUPERIONIC, arrhenius
+from gnome_core.analysis.diffusion import SUPERIONIC, arrhenius, mobile_ion
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS
 from gnome_core.files import write_file
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.units import INSULATOR_GAP
+from pipelines.errors import UserError
 from pipelines.potentials.conductivity import MDTask, run_tasks
 from pipelines.reading.entries import measured_entries
 from pipelines.reading.gaps import with_gaps
@@ -33,15 +35,30 @@ def candidates(store: Store, gaps: Mapping[str, float] | None, only_new: bool = 
     entries = entries.filter(entries["on_hull"])
     if only_new:
         entries = entries.filter(pc.greater(entries["round"], 0))
-    entries = entries.append_column("ion", pa.array(map(_ion, entries["chemsys"].to_pylist()), pa.string()))
+    ions = [mobile_ion(chemsys.split("-")) for chemsys in entries["chemsys"].to_pylist()]
+    entries = entries.append_column("ion", pa.array(ions, pa.string()))
     entries = with_gaps(entries.filter(entries["ion"].is_valid()), gaps)
     return entries.filter(pc.fill_null(pc.greater(entries["band_gap"], INSULATOR_GAP), False))
 
 
-def _ion(chemsys: str) -> str | None:
-    """The first of the paper's ions in a compound."""
-    elements = chemsys.split("-")
-    return next((ion for ion in IONS if ion in elements and len(elements) > 1), None)
+def choose(store: Store, gaps: Mapping[str, float] | None, only_new: bool, only: str | None, limit: int) -> Choice:
+    """The first of the `candidates`, in order of their ids. only: formulas or ids, comma-separated. Raises UserError
+    where there is none."""
+    found = candidates(store, gaps, only_new)
+    if only:
+        wanted = set(only.split(","))
+        named = zip(found["id"].to_pylist(), found["formula"].to_pylist(), strict=True)
+        found = found.filter(pa.array([id_ in wanted or formula in wanted for id_, formula in named], pa.bool_()))
+    if not len(found):
+        raise UserError(f"{store.root}: no candidate; see `gnome potential screen --help`")
+    return Choice(found.slice(0, limit), len(found))
+
+
+class Choice(NamedTuple):
+    """Candidates, and how many there were before a limit."""
+
+    crystals: pa.Table
+    found: int
 
 
 def screen(

@@ -1,9 +1,10 @@
 """The stand-in executable: reads INCAR, POSCAR, KPOINTS and POTCAR of the working folder, writes what VASP writes.
 
-Energies, forces, stress and moments come from the server of `energies.py` at STANDIN_SOCKET; bands are a toy with the
-gap `toy_gap`. STANDIN_FAULTS makes starts fail as VASP does: "NAME:N" for the first N starts in a folder, or JSON
-file {start of a job's id: "NAME:N"}. Names: brmix, edddav, zbrent, nonconv, unconverged_ionic (custodian mends these),
-crash, truncated_xml, wall_time, disk_full.
+Energies, forces, stress and moments come from the server of `energies.py` at STANDIN_SOCKET, those of molecular
+dynamics from `dynamics.py`; bands are a toy with the gap `toy_gap`. STANDIN_FAULTS makes starts fail as VASP does:
+"NAME:N" for the first N starts in a folder, or JSON file {start of a job's id: "NAME:N"}. Names: brmix, edddav, zbrent,
+nonconv, unconverged_ionic (custodian mends these), crash, truncated_xml, wall_time, disk_full; killed, of molecular
+dynamics, halfway.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ import numpy as np
 import spglib
 
 from gnome_core.compositions.formulas import NUMBERS
+from tests.dft.standin.dynamics import dynamics
 
 KBAR = 1602.1766208  # in one eV/Å^3
+BOLTZMANN = 8.617333262e-5  # eV/K
 ORBITALS = ("s", "py", "pz", "px", "dxy", "dyz", "dz2", "dxz", "x2-y2")
 NONMETALS = {1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 51, 52, 53, 54}
 
@@ -80,6 +83,12 @@ def read_poscar() -> Cell:
     assert lines[7].strip().lower().startswith("d"), "the stand-in reads direct coordinates"
     frac = np.array([line.split()[:3] for line in lines[8 : 8 + sum(counts)]], float)
     return Cell(lattice, frac, species, counts)
+
+
+def read_velocities(cell: Cell) -> np.ndarray | None:
+    """(n, 3) Å/fs, where the POSCAR goes on with them."""
+    rows = Path("POSCAR").read_text().splitlines()[9 + len(cell.symbols) :][: len(cell.symbols)]
+    return np.array([row.split()[:3] for row in rows], float) if rows else None
 
 
 def read_potcar(cell: Cell) -> tuple[list[str], dict[str, float]]:
@@ -272,10 +281,20 @@ class Run:
         self.electronic_steps = 4
         self.converged = True
         self.frames: list[dict] = []
+        self.moves = self.nsw > 0 and int(self.incar.get("IBRION", 2)) == 0
+        self.after: np.ndarray | None = None  # where dynamics leaves the atoms, which no frame has
+        self.velocities: np.ndarray | None = None
+
+    def move(self, steps: int) -> None:
+        cell = self.cell
+        self.frames, self.after, self.velocities = dynamics(
+            cell.lattice, cell.frac, cell.symbols, read_velocities(cell), self.incar, steps
+        )
 
     @property
     def final(self) -> Cell:
-        return self.cell.moved(self.frames[-1])
+        end = self.cell.moved(self.frames[-1])
+        return end if self.after is None else Cell(end.lattice, self.after, end.species, end.counts)
 
     @property
     def moments(self) -> list[float]:
@@ -392,7 +411,7 @@ def write_outcar(run: Run) -> None:
         out += ["  entropy T*S    EENTRO =        -0.00000000", f"  free  energy   TOTEN  = {energy:17.8f} eV", ""]
         out += [f"  energy  without entropy= {energy:17.8f}  energy(sigma->0) = {energy:17.8f}", ""]
         out += ["      LOOP+:  cpu time    0.1000: real time    0.1000", ""]
-    if run.nsw and run.converged:
+    if run.nsw and run.converged and not run.moves:
         out.append(" reached required accuracy - stopping structural energy minimisation")
     out.append(f" number of electron {run.electrons:15.7f} magnetization {sum(run.moments):15.7f}")
     head = "# of ion       s       p       d       tot"
@@ -417,16 +436,22 @@ def write_rest(run: Run) -> None:
         for i in range(1, run.electronic_steps + 1):
             lines.append(f"DAV:{i:4d}    {frame['energy']:18.12E}   -0.1E-01  -0.1E-01   100   0.1E-01    0.1E-01")
         e = frame["energy"]
+        if run.moves:
+            t, kinetic = frame["temperature"], 1.5 * len(run.cell.symbols) * BOLTZMANN * frame["temperature"]
+            said = f"F= {e:.8E} E0= {e:.8E}  EK= {kinetic:.5E} SP= 0.00E+00 SK= 0.00E+00"
+            lines.append(f"{number:7d} T= {t:6.0f}. E= {e + kinetic:.8E} {said}")
+            continue
         lines.append(f"{number:4d} F= {e:.8E} E0= {e:.8E}  d E ={e:.6E}  mag= {sum(run.moments):10.4f}")
     Path("OSZICAR").write_text("\n".join(lines) + "\n")
     print("\n".join(lines), flush=True)
-    if run.nsw and run.converged:
+    if run.nsw and run.converged and not run.moves:
         print(" reached required accuracy - stopping structural energy minimisation", flush=True)
     head = Path("POSCAR").read_text().splitlines()[0]
     final, counts = run.final, " ".join(map(str, run.cell.counts))
     rows = [" ".join(f"{x:20.16f}" for x in row) for row in (*final.lattice, *final.frac)]
     poscar = [head, "1.0", *rows[:3], " ".join(run.cell.species), counts, "Direct", *rows[3:]]
-    Path("CONTCAR").write_text("\n".join(poscar) + "\n")
+    moving = [] if run.velocities is None else ["", *(" ".join(f"{x:16.8E}" for x in row) for row in run.velocities)]
+    Path("CONTCAR").write_text("\n".join([*poscar, *moving]) + "\n")
     Path("XDATCAR").write_text("\n".join([*poscar[:7], "Direct configuration=     1", *rows[3:]]) + "\n")
     points = [f"{' '.join(f'{x:.14f}' for x in p)} 1" for p in run.mesh.points]
     Path("IBZKPT").write_text("\n".join(["mesh", str(len(points)), "Reciprocal lattice", *points]) + "\n")
@@ -434,6 +459,23 @@ def write_rest(run: Run) -> None:
     if run.incar.get("LCHARG", True):
         block = ["", "    2    2    2", " ".join(["1.0"] * 8)]
         Path("CHGCAR").write_text("\n".join([*poscar, *block, *(block[1:] if run.spins == 2 else [])]) + "\n")
+
+
+def move(run: Run, failing: str) -> int:
+    """Molecular dynamics to its end, or by a fault to its middle."""
+    run.move(run.nsw // 2 if failing in ("killed", "wall_time") else run.nsw)
+    if failing == "wall_time":
+        write_outcar(run)
+        while not Path("STOPCAR").exists():
+            time.sleep(0.05)
+    write_rest(run)
+    write_vasprun(run, cut=False)
+    write_outcar(run)
+    if failing == "killed":  # the last step was not written yet, the one before half
+        text = Path("vasprun.xml").read_text()
+        Path("vasprun.xml").write_text(text[: text.rindex("<calculation>") - 200])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0
 
 
 def main() -> int:
@@ -457,6 +499,8 @@ def main() -> int:
     if int(run.incar.get("ICHARG", 2)) >= 10 and not Path("CHGCAR").exists():
         print(" ERROR: charge density could not be read from file CHGCAR for ICHARG>10", flush=True)
         return 1
+    if run.moves:
+        return move(run, failing)
     relaxes = run.nsw > 0 and int(run.incar.get("IBRION", 2)) in (1, 2, 3)
     run.frames = ionic_steps(run.cell, run.nsw if relaxes else 1)
     if relaxes:
