@@ -19,7 +19,7 @@ import numpy as np
 from flax import linen as nn
 
 from gnome_core.graphs.edges import EdgeBatch
-from gnome_core.models.layers import rows, segment_sum
+from gnome_core.models.layers import product, rows, segment_sum
 
 Features = Mapping["Irrep", jax.Array]
 
@@ -84,6 +84,7 @@ class Linear(nn.Module):
     """
 
     channels: tuple[tuple[Irrep, int], ...]
+    precision: str = "float32"  # of the products
 
     @nn.compact
     def __call__(self, features: Features) -> dict[Irrep, jax.Array]:
@@ -92,7 +93,7 @@ class Linear(nn.Module):
             if ir in features:
                 fan_in = features[ir].shape[-1]
                 kernel = self.param(irrep_name(ir), nn.initializers.normal(1.0), (fan_in, n))
-                out[ir] = features[ir] @ (kernel / math.sqrt(fan_in))
+                out[ir] = product(features[ir], kernel / math.sqrt(fan_in), self.precision)
         return out
 
 

@@ -34,6 +34,14 @@ def rows(values: Array, indices: Array) -> jax.Array:
     return jnp.asarray(values).at[indices].get(mode="promise_in_bounds")
 
 
+def product(features: jax.Array, kernel: jax.Array, precision: str) -> jax.Array:
+    """(..., i) by (i, o), in float32 or with both rounded to bfloat16 and sums in the precision of the features."""
+    if precision == "float32":
+        return features @ kernel
+    rounded = features.astype(precision), kernel.astype(precision)
+    return jnp.matmul(*rounded, preferred_element_type=kernel.dtype)
+
+
 def linear(features: int, use_bias: bool = False, name: str | None = None, dtype: str | None = None) -> nn.Dense:
     """A dense layer with fan-in scaled normal weights; `dtype` of its product, None = that of its input."""
     return nn.Dense(features, use_bias, dtype=dtype, kernel_init=nn.initializers.lecun_normal(), name=name)

@@ -30,7 +30,7 @@ from gnome_core.models.equivariant import (
     species_table,
     sum_of_messages,
 )
-from gnome_core.models.layers import rows
+from gnome_core.models.layers import product, rows
 from gnome_core.models.radial import bessel_basis, xplor_envelope
 
 fan_in_normal = functools.partial(nn.initializers.variance_scaling, mode="fan_in", distribution="normal")
@@ -41,6 +41,7 @@ class SelfConnection(nn.Module):
 
     channels: tuple[tuple[Irrep, int], ...]
     n_elements: int
+    precision: str
 
     @nn.compact
     def __call__(self, features: Features, species: jax.Array) -> dict[Irrep, jax.Array]:
@@ -49,7 +50,7 @@ class SelfConnection(nn.Module):
             if ir in features:
                 fan_in = features[ir].shape[-1]
                 kernel = self.param(irrep_name(ir), nn.initializers.normal(1.0), (self.n_elements, fan_in, n))
-                out[ir] = jnp.einsum("nic,ncd->nid", features[ir] / math.sqrt(fan_in), rows(kernel, species))
+                out[ir] = product(features[ir] / math.sqrt(fan_in), rows(kernel, species), self.precision)
         return out
 
 
@@ -59,17 +60,24 @@ class RadialNetwork(nn.Module):
     config: NequIPConfig
     widths: tuple[int, ...]  # of all paths of the layer
     used: tuple[bool, ...]  # paths whose input exists; the first layer has scalars only, its other weights rest
+    precision: str
 
     @nn.compact
     def __call__(self, basis: jax.Array) -> list[jax.Array]:
         hidden = basis
         for i in range(self.config.radial_layers):
-            dense = nn.Dense(self.config.radial_width, False, kernel_init=fan_in_normal(4.0), name=f"hidden_{i}")
+            dense = nn.Dense(
+                self.config.radial_width,
+                False,
+                dtype=None if self.precision == "float32" else self.precision,
+                kernel_init=fan_in_normal(4.0),
+                name=f"hidden_{i}",
+            )
             hidden = nn.silu(dense(hidden))
         kernel = self.param("out", fan_in_normal(1.0), (hidden.shape[-1], sum(self.widths)))
         ends = np.cumsum(self.widths)
         return [
-            hidden @ kernel[:, end - width : end]
+            product(hidden, kernel[:, end - width : end], self.precision)
             for width, end, used in zip(self.widths, ends, self.used, strict=True)
             if used
         ]
@@ -79,6 +87,7 @@ class Convolution(nn.Module):
     """One layer: linear, messages, linear, self-connection, gate."""
 
     config: NequIPConfig
+    precision: str
 
     @nn.compact
     def __call__(
@@ -98,24 +107,30 @@ class Convolution(nn.Module):
         outputs[SCALAR] += sum(gated.values())  # one gate a channel
         channels = tuple(outputs.items())
 
-        residual = SelfConnection(channels, len(self.config.elements), name="self_connection")(features, species)
+        connection = SelfConnection(channels, len(self.config.elements), self.precision, name="self_connection")
+        residual = connection(features, species)
         all_paths = paths(hidden, edges, hidden)
         used = tuple(p.input in inputs for p in all_paths)
-        weights = RadialNetwork(self.config, tuple(p.channels for p in all_paths), used, name="radial")(basis)
-        mixed = Linear(tuple(inputs.items()), name="linear_before")(features)
+        radial = RadialNetwork(self.config, tuple(p.channels for p in all_paths), used, self.precision, name="radial")
+        weights = radial(basis)
+        mixed = Linear(tuple(inputs.items()), self.precision, name="linear_before")(features)
         live = [path for path, u in zip(all_paths, used, strict=True) if u]
         messages = sum_of_messages(mixed, live, weights, harmonics, batch)
-        updated = Linear(channels, name="linear_after")({ir: x / neighbors for ir, x in messages.items()})
+        updated = Linear(channels, self.precision, name="linear_after")(
+            {ir: x / neighbors for ir, x in messages.items()}
+        )
         return gate({ir: x + residual[ir] if ir in residual else x for ir, x in updated.items()}, gated)
 
 
 class NequIP(nn.Module):
     """Energies of atoms (N,), eV, less the per-element shift of the potential it belongs to.
 
-    Variables besides `params`: `statistics` with `scale` (eV) and `neighbors`.
+    Variables besides `params`: `statistics` with `scale` (eV) and `neighbors`. precision: float32 | bfloat16, of the
+    products of features with weights; vectors, sums and the read-out stay as they are.
     """
 
     config: NequIPConfig
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, batch: EdgeBatch) -> jax.Array:
@@ -138,7 +153,7 @@ class NequIP(nn.Module):
             scalars += rows(tags, batch.level)
         features: Features = {SCALAR: scalars[:, None]}
         for i in range(config.layers):
-            layer = Convolution(config, name=f"layer_{i}")
+            layer = Convolution(config, self.precision, name=f"layer_{i}")
             features = layer(features, species, basis, harmonics, batch, neighbors)
         scalars = Linear(((SCALAR, hidden[SCALAR] // 2),), name="readout_0")({SCALAR: features[SCALAR]})
         energies = Linear(((SCALAR, 1),), name="readout_1")(scalars)

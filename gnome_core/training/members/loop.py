@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gnome_core.graphs.batching import GraphBatch, batches
 from gnome_core.graphs.featurize import GraphTable
 from gnome_core.models.config import ModelConfig
 from gnome_core.models.members import MemberRecord, Target, apply_model, load_member, member_name, model_of, save_member
+from gnome_core.training.devices import placement
 from gnome_core.training.epochs import Row, Trained, diverged, run_epochs
 from gnome_core.training.members.batches import EpochPlan, Replay, Step, ahead
 from gnome_core.training.members.config import TrainingConfig
@@ -288,18 +288,13 @@ def _initial_variables(
 
 def _placement(devices: int) -> Callable[[Step], Step]:
     """Where a step's arrays go: their parts (axis 1) are divided among the local devices."""
-    if devices == 1:
-        return lambda step: step
-    if devices > jax.local_device_count():
-        raise ValueError(f"training.devices = {devices}, but this process has {jax.local_device_count()}")
-    mesh = Mesh(np.array(jax.local_devices()[:devices]), ("parts",))
-    whole, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "parts"))
+    place = placement(devices, axis=1)
 
-    def place(step: Step) -> Step:
-        shared = jax.device_put((step.graphs, step.labels, step.weights), parts)
-        return Step(*shared, *jax.device_put((step.progress, step.active), whole))
+    def placed(step: Step) -> Step:
+        graphs, labels, weights = place((step.graphs, step.labels, step.weights))
+        return step._replace(graphs=graphs, labels=labels, weights=weights)
 
-    return place
+    return placed
 
 
 @partial(jax.jit, static_argnums=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import optax
 from flax import linen as nn
 
 from gnome_core.models.members import apply_model
+from gnome_core.training.devices import along_axis
 from gnome_core.training.members.batches import Step
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.losses import energy_loss
@@ -59,16 +59,7 @@ def train_step(
     network: nn.Module, training: TrainingConfig, statistics: dict, state: TrainState, step: Step
 ) -> TrainState:
     """The state after one step of every member that is active in it."""
-    return _along_axis(partial(_member_step, network, training), statistics, state, step)
-
-
-def _along_axis(function: Callable, *trees: Any) -> Any:
-    """`function` of every slice along the first axis, as vmap does; one slice alone is taken out of its axis, since
-    XLA's gathers and scatters are slower with it."""
-    if jax.tree.leaves(trees)[0].shape[0] > 1:
-        return jax.vmap(function)(*trees)
-    result = function(*jax.tree.map(lambda leaf: leaf[0], trees))
-    return jax.tree.map(lambda leaf: leaf[None], result)
+    return along_axis(partial(_member_step, network, training), statistics, state, step)
 
 
 def _member_step(
@@ -78,7 +69,7 @@ def _member_step(
 
     def loss(params: Any) -> jax.Array:
         variables = {"params": params, "statistics": statistics}
-        predicted = _along_axis(lambda graph: apply_model(network, variables, graph), step.graphs)
+        predicted = along_axis(lambda graph: apply_model(network, variables, graph), step.graphs)
         return energy_loss(training.loss, predicted, step.labels, step.weights)
 
     value, gradient = jax.value_and_grad(loss)(state.params)

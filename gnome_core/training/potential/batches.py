@@ -7,6 +7,7 @@ from copy import copy
 from itertools import islice
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from gnome_core.graphs.batches import split
@@ -43,7 +44,7 @@ class FrameGraphs:
     """
 
     def __init__(self, frames: LabelledFrames, network: Network, shifts: np.ndarray, batch_size: int):
-        self.frames, self.network = frames, network
+        self.frames, self.network, self.batch_size = frames, network, batch_size
         self.graphs = [network.graph(c) for c in frames.crystals]
         self.n_atoms = np.array([c.n_sites for c in frames.crystals])
         self._set_shifts(shifts)
@@ -51,7 +52,8 @@ class FrameGraphs:
         self.virial = frames.stresses * (volume / self.n_atoms)[:, None, None]
         mean = np.mean([g.size for g in self.graphs], axis=0) * batch_size * HEADROOM
         largest = np.max([g.size for g in self.graphs], axis=0)
-        self.shape = network.shape(batch_size, np.maximum(np.minimum(mean, batch_size * largest), largest))
+        self.size = np.maximum(np.minimum(mean, batch_size * largest), largest)
+        self.shape = network.shape(batch_size, self.size)
 
     def _set_shifts(self, shifts: np.ndarray) -> None:
         self.shifts = shifts
@@ -69,28 +71,65 @@ class FrameGraphs:
         """Batches of the frames in this order from number `first` on, and which frames each holds."""
         for run in islice(split([self.graphs[i] for i in order], self.shape), first, None):
             rows = [order[i] for i in run]
-            graphs = [self.graphs[i] for i in rows]
-            shape = self.network.fitting(graphs, self.shape)
-            batch = self.network.pack(graphs, shape, self.frames.level[rows].tolist())
-            yield batch, self._targets(rows, shape), rows
+            shape = self.network.fitting([self.graphs[i] for i in rows], self.shape)
+            yield *self._packed(rows, shape), rows
+
+    def steps(self, order: Sequence[int], first: int, n_parts: int) -> Iterator[tuple[Any, Targets, int]]:
+        """`batches`, each divided into parts of like size along a first axis, and how many frames each holds."""
+        if n_parts == 1:
+            for batch, targets, rows in self.batches(order, first):
+                yield *jax.tree.map(lambda array: array[None], (batch, targets)), len(rows)
+            return
+        sizes = np.array([g.size for g in self.graphs])
+        # Parts are of unlike size by a graph at most, which may be the largest there is.
+        usual = self.network.shape(self.batch_size, self.size / n_parts + sizes.max(0))
+        for run in islice(split([self.graphs[i] for i in order], self.shape), first, None):
+            rows = np.asarray(order)[run]
+            parts, shape = _divided(rows, sizes[rows, 1], n_parts), usual
+            for part in parts:
+                if part:
+                    shape = self.network.fitting([self.graphs[i] for i in part], shape)
+            packed = [self._packed(part, shape) for part in parts]
+            yield *jax.tree.map(lambda *arrays: np.stack(arrays), *packed), len(run)
+
+    def _packed(self, rows: Sequence[int], shape: Any) -> tuple[Any, Targets]:
+        levels = [int(self.frames.level[i]) for i in rows]
+        return self.network.pack([self.graphs[i] for i in rows], shape, levels), self._targets(rows, shape)
 
     def _targets(self, rows: Sequence[int], shape: Any) -> Targets:
-        n, atoms = len(rows), int(self.n_atoms[rows].sum())
+        chosen = np.asarray(rows, int)
+        n, atoms = len(chosen), int(self.n_atoms[chosen].sum())
         energy, graph, known = np.zeros((3, shape.graphs), np.float32)
         forces, atom = np.zeros((shape.atoms, 3), np.float32), np.zeros(shape.atoms, np.float32)
         virial = np.zeros((shape.graphs, 3, 3), np.float32)
-        energy[:n], graph[:n] = self.energy[rows], 1
-        forces[:atoms], atom[:atoms] = np.concatenate([self.frames.forces[i] for i in rows]), 1
+        energy[:n], graph[:n] = self.energy[chosen], 1
+        forces[:atoms], atom[:atoms] = _joined(self.frames.forces, rows), 1
         level, numbers = np.zeros((2, shape.atoms), np.int32)
-        level[:atoms] = np.repeat(self.frames.level[rows], self.n_atoms[rows])
-        numbers[:atoms] = np.concatenate([self.frames.crystals[i].numbers for i in rows])
+        level[:atoms] = np.repeat(self.frames.level[chosen], self.n_atoms[chosen])
+        numbers[:atoms] = [z for i in rows for z in self.frames.crystals[i].numbers]
         direction, response = np.zeros((2, shape.atoms, 3), np.float32)
         if self.frames.directions:
-            direction[:atoms] = np.concatenate([self.frames.directions[i] for i in rows])
-            response[:atoms] = np.concatenate([self.frames.responses[i] for i in rows])
-        known[:n] = np.isfinite(self.virial[rows]).all((1, 2))
-        virial[:n] = np.nan_to_num(self.virial[rows])
+            direction[:atoms] = _joined(self.frames.directions, rows)
+            response[:atoms] = _joined(self.frames.responses, rows)
+        known[:n] = np.isfinite(self.virial[chosen]).all((1, 2))
+        virial[:n] = np.nan_to_num(self.virial[chosen])
         return Targets(energy, forces, virial, level, numbers, direction, response, graph, atom, known)
+
+
+def _joined(arrays: Sequence[np.ndarray], rows: Sequence[int]) -> np.ndarray:
+    """(atoms, 3) of frames."""
+    return np.concatenate([np.zeros((0, 3)), *(arrays[i] for i in rows)])
+
+
+def _divided(rows: np.ndarray, sizes: np.ndarray, n_parts: int) -> list[list[int]]:
+    """The rows in parts, the largest first, each to the part that has least."""
+    parts: list[list[int]] = [[] for _ in range(n_parts)]
+    loads = np.zeros(n_parts)
+    for place in np.argsort(-sizes, kind="stable").tolist():
+        least = int(loads.argmin())
+        parts[least].append(int(rows[place]))
+        loads[least] += sizes[place]
+    return parts
 
 
 def epoch_order(n: int, first: np.ndarray, share: float, batch_size: int, seed: Sequence[int]) -> list[int]:

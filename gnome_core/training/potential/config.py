@@ -63,6 +63,14 @@ class PotentialTrainingConfig(Section):
         description="what the network's energies of atoms are multiplied by. forces: the root mean square of the force "
         "components; energies: the standard deviation of the energies per atom above the shifts (the paper's)",
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of the products of features with weights, in training; bfloat16 is for accelerators, parameters "
+        "stay float32",
+    )
+    devices: int = Field(
+        1, ge=1, le=10_000, description="local devices that share every step; batch_size is divided among them"
+    )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the frames that validates, whole relaxations")
     validate_every: int = Field(5, ge=1, le=100_000, description="epochs")
     checkpoint_every: int = Field(

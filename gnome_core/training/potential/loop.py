@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ import numpy as np
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.files import PotentialRecord, save_potential
 from gnome_core.potentials.frames import LabelledFrames
+from gnome_core.training.devices import placement
 from gnome_core.training.epochs import Row, Trained, diverged, run_epochs
 from gnome_core.training.potential.batches import FrameGraphs, epoch_order
 from gnome_core.training.potential.config import PotentialTrainingConfig
@@ -81,7 +83,8 @@ def train_potential(
 class _PotentialTraining:
     """What one call trains, and how (see `gnome_core.training.epochs.Training`).
 
-    train, val: the frames' graphs, val None without any.
+    train, val: the frames' graphs, val None without any. network: of validation and export; trained_network: of steps,
+    in the precision of training. place: where a step's arrays go.
     """
 
     frames: LabelledFrames
@@ -91,6 +94,8 @@ class _PotentialTraining:
     settings: PotentialTrainingConfig
     start: str | None
     network: Network
+    trained_network: Network
+    place: Callable[[Any], Any]
     statistics: dict
     digest: str
     names: tuple[str, ...] = ("",)
@@ -107,19 +112,26 @@ class _PotentialTraining:
         settings, n = self.settings, len(self.train.frames)
         first_frames = np.flatnonzero(self.train.frames.first)
         order = epoch_order(n, first_frames, settings.first_frames, settings.batch_size, (self.seed, epoch))
-        for index, (batch, targets, indices) in enumerate(self.train.batches(order, first), first):
+        batches = self.train.steps(order, first, settings.devices)
+        for index, (batch, targets, n_frames) in enumerate(batches, first):
             done = (epoch + index * settings.batch_size / n) / settings.epochs
             rate = jnp.float32(settings.learning_rate * rate_factor(settings, done, int(state.drops)))
             *trained, loss = train_step(
-                self.network, settings, self.statistics, rate, *state[:3], state.step, batch, targets
+                self.trained_network,
+                settings,
+                self.statistics,
+                rate,
+                *state[:3],
+                state.step,
+                *self.place((batch, targets)),
             )
             state = state._replace(
                 params=trained[0],
                 optimizer=trained[1],
                 average=trained[2],
                 step=state.step + 1,
-                loss_sum=state.loss_sum + len(indices) * loss,
-                n_frames=state.n_frames + len(indices),
+                loss_sum=state.loss_sum + n_frames * loss,
+                n_frames=state.n_frames + n_frames,
             )
             yield state
 
@@ -170,7 +182,8 @@ def _set_up(
     start = starting_point(str(init_from)) if init_from is not None else None
     if start is not None and model not in (None, start[1]):
         raise ValueError(f"{init_from} is a {start[1]}; fine-tuning needs the same configuration")
-    network = network_of(start[1] if start is not None else model or NequIPConfig(elements=frames.elements))
+    config = start[1] if start is not None else model or NequIPConfig(elements=frames.elements)
+    network, trained_network = network_of(config), network_of(config, training.precision)
     if int(frames.level.max()) >= network.config.levels:
         raise ValueError(f"frames of {int(frames.level.max()) + 1} levels of theory; set model.levels")
     if training.hessian_weight and not isinstance(network, NequIPNetwork):
@@ -206,6 +219,8 @@ def _set_up(
         training,
         str(init_from) if init_from is not None else None,
         network,
+        trained_network,
+        placement(training.devices, axis=0),
         jax.tree.map(jnp.asarray, variables.get("statistics", {})),
         _run_digest(frames, is_train, network, training, seed, init_from, shifts),
     )

@@ -48,10 +48,11 @@ class Network(Protocol):
 @dataclass(frozen=True)
 class NequIPNetwork:
     config: NequIPConfig
+    precision: str = "float32"
 
     @property
     def module(self) -> NequIP:
-        return NequIP(self.config)
+        return NequIP(self.config, self.precision)
 
     def graph(self, crystal: Crystal) -> edges.EdgeGraph:
         g = edges.edge_graph(crystal, self.config.cutoff)
@@ -100,8 +101,13 @@ def _multiple(n: float, of: int) -> int:
     return of * -(-int(np.ceil(n)) // of)
 
 
-def network_of(config: NequIPConfig | CHGNetConfig) -> NequIPNetwork | CHGNetNetwork:
-    return CHGNetNetwork(config) if isinstance(config, CHGNetConfig) else NequIPNetwork(config)
+def network_of(config: NequIPConfig | CHGNetConfig, precision: str = "float32") -> NequIPNetwork | CHGNetNetwork:
+    """precision: of the products of features with weights. Raises ValueError where a CHGNet is asked for another."""
+    if isinstance(config, NequIPConfig):
+        return NequIPNetwork(config, precision)
+    if precision != "float32":
+        raise ValueError(f'training.precision = "{precision}" is for NequIP; a CHGNet is trained in float32')
+    return CHGNetNetwork(config)
 
 
 def starting_point(name: str) -> tuple[dict, NequIPConfig | CHGNetConfig]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from gnome_core.potentials.gradients import force_response
+from gnome_core.training.devices import along_axis
 from gnome_core.training.potential.batches import Targets
 from gnome_core.training.potential.config import PotentialTrainingConfig
 from gnome_core.training.potential.losses import batch_loss, row_losses
 from gnome_core.training.potential.networks import NequIPNetwork, Network
+
+T = TypeVar("T")
 
 
 class PotentialState(NamedTuple):
@@ -58,6 +61,24 @@ def _adam(training: PotentialTrainingConfig) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(training.weight_decay))
 
 
+def _flat(tree: T) -> T:
+    """Parts one after the other in one axis."""
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), tree)
+
+
+class Graphs(NamedTuple):
+    """What the loss needs of a batch. graph: (N,) int32; n_atoms: (G,)."""
+
+    graph: jax.Array
+    n_atoms: jax.Array
+
+
+def _in_one(graph: jax.Array, n_atoms: jax.Array) -> Graphs:
+    """Of parts, those of one batch."""
+    n_parts, n_graphs = n_atoms.shape
+    return Graphs(*_flat((graph + n_graphs * jnp.arange(n_parts)[:, None], n_atoms)))
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def train_step(
     network: Network,
@@ -71,20 +92,27 @@ def train_step(
     batch: Any,
     targets: Targets,
 ) -> tuple[Any, Any, Any, jax.Array]:
-    """Parameters, optimiser state and average after one step, and the loss before it."""
+    """Parameters, optimiser state and average after one step, and the loss before it.
+
+    batch, targets: with an axis of parts in front; the loss is that of all of them in one batch.
+    """
+    graphs, labels = _in_one(batch.graph, batch.n_atoms), _flat(targets)
 
     def loss(params: Any) -> jax.Array:
-        prediction = network.predict({"params": params["network"], "statistics": statistics}, batch)
+        variables = {"params": params["network"], "statistics": statistics}
+        prediction = _flat(along_axis(lambda part: network.predict(variables, part), batch))
         atoms = prediction.atoms
         if training.shifts == "fit":  # those of references stay as they are
-            atoms += params["shifts"][targets.level, targets.numbers]
-        value = batch_loss(training, prediction._replace(atoms=atoms), batch, targets)
+            atoms += params["shifts"][labels.level, labels.numbers]
+        value = batch_loss(training, prediction._replace(atoms=atoms), graphs, labels)
         if training.hessian_weight:
             assert isinstance(network, NequIPNetwork)
-            variables = {"params": params["network"], "statistics": statistics}
-            error = force_response(network.module, variables, batch, targets.direction) - targets.response
-            per_atom = row_losses(training, error)
-            value += training.hessian_weight * (per_atom * targets.atom).sum() / jnp.maximum(targets.atom.sum(), 1)
+            module = network.module
+            response = along_axis(
+                lambda part, direction: force_response(module, variables, part, direction), batch, targets.direction
+            )
+            per_atom = row_losses(training, _flat(response) - labels.response)
+            value += training.hessian_weight * (per_atom * labels.atom).sum() / jnp.maximum(labels.atom.sum(), 1)
         return value
 
     value, gradient = jax.value_and_grad(loss)(params)
