@@ -76,7 +76,9 @@ class DftConfig(Section):
         5, ge=1, le=1000, description="corrections of one calculation before a job counts as failed"
     )
     emit: Literal["folders", "tar", "flows"] = Field(
-        "folders", description="folders | tar (shards of 1,000 jobs) | flows (atomate2 flows beside the inputs; vasp)"
+        "folders",
+        description="folders | tar (shards of 1,000 jobs) | flows (atomate2 flows beside the inputs; vasp); a store "
+        "in a bucket always gets shards",
     )
     espresso: EspressoConfig = Field(EspressoConfig(), description="Quantum ESPRESSO")
     vasp: VaspConfig = Field(VaspConfig(), description="VASP")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dft.jobs.folders import UNREADABLE, JobFolder, JobFolders, State
@@ -23,12 +23,6 @@ class JobLine:
     attempts: int
     seconds: float
     energy_per_atom: float | None
-
-
-def survey(folders: JobFolders, ids: Sequence[str] | None = None) -> Iterator[JobLine]:
-    """A line for each job, or for those given, in the order of ids."""
-    for id_ in folders.ids() if ids is None else ids:
-        yield job_line(folders[id_])
 
 
 def job_line(folder: JobFolder) -> JobLine:

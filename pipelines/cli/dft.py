@@ -20,7 +20,7 @@ from pipelines.cli.options import (
 
 if TYPE_CHECKING:
     from dft.config import DftConfig
-    from pipelines.cli.dft_text import Jobs
+    from pipelines.reading.engine_jobs import EngineJobs
 
 app = typer.Typer(no_args_is_help=True, help="First-principles jobs: run, submit and look after them.")
 
@@ -213,9 +213,9 @@ def release(
 @app.command()
 def status(store: JobsFolderArg, as_json: JsonOption = False) -> None:
     """Count jobs by state, and failures by reason."""
-    from pipelines.cli.dft_text import lines_of, place_of
+    from pipelines.cli.dft_text import lines_of
 
-    found = [(evaluator, place_of(jobs), lines_of(jobs)) for evaluator, jobs, _ in _jobs(store, None)]
+    found = [(evaluator, jobs.place, lines_of(jobs)) for evaluator, jobs, _ in _jobs(store, None)]
     if as_json:
         from pipelines.cli.documents import jobs_document
         from pipelines.cli.json_text import print_json
@@ -235,7 +235,7 @@ def info(
 ) -> None:
     """Show one job: its attempts, how they ended, and where their files are."""
     from pipelines.cli.dft_taken_text import job_in_bucket_text
-    from pipelines.cli.dft_text import chosen, job_text
+    from pipelines.cli.dft_text import chosen, in_folders, job_text
     from pipelines.reading.bucket_jobs import BucketJobs
 
     found = [(jobs, id_) for _, jobs, _ in _jobs(store, None) for id_ in chosen(jobs, [job], missing_ok=True)]
@@ -246,7 +246,9 @@ def info(
             f"{len(found) or 'no'} jobs of {store} start with {job!r}; `gnome dft report {store}` lists them"
         )
     ((jobs, id_),) = found
-    typer.echo(job_in_bucket_text(jobs, id_) if isinstance(jobs, BucketJobs) else job_text(jobs, id_))
+    typer.echo(
+        job_in_bucket_text(jobs, id_) if isinstance(jobs, BucketJobs) else job_text(in_folders(store, jobs), id_)
+    )
 
 
 @app.command()
@@ -288,7 +290,7 @@ def report(
         Terminal(soft_wrap=True).print(report_table(evaluator, lines))
 
 
-def _jobs(store: str, config: Path | None) -> list[tuple[str, Jobs, DftConfig]]:
+def _jobs(store: str, config: Path | None) -> list[tuple[str, EngineJobs, DftConfig]]:
     from pipelines.cli.dft_text import engines_of
 
     return engines_of(store, config)

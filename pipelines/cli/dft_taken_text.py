@@ -10,6 +10,7 @@ from pipelines.cli.dft_text import chosen, engines_of, lines_of
 from pipelines.errors import UserError
 from pipelines.evaluation.taken_jobs import TakenFolder, deliver, give_back, open_again, take
 from pipelines.reading.bucket_jobs import BucketJobs
+from pipelines.reading.engine_jobs import JobsInFolders
 from pipelines.reading.job_ledger import Standing
 from pipelines.store.storage import is_local
 from pipelines.store.store import Store
@@ -45,7 +46,7 @@ def release_jobs(place: str, starts: Sequence[str], holder: str | None) -> str:
     if here is not None:
         if holder:
             raise UserError("--from goes with the store's address; a folder gives back its own jobs")
-        back = give_back(here, chosen(here.folders, starts) if starts else None)
+        back = give_back(here, chosen(JobsInFolders(here.folders), starts) if starts else None)
         return f"{len(back)} jobs given back to {here.store}"
     if is_local(place):
         raise not_taken(place)

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,20 @@ from dft.engines import make_engine
 from dft.jobs.engine import EngineMissing
 from dft.jobs.folders import ENDED, UNREADABLE, JobFolders, State
 from dft.jobs.preflight import preflight
-from dft.jobs.survey import JobLine, counts, job_line, retry, survey
+from dft.jobs.survey import JobLine, counts, job_line, retry
 from dft.names import ENGINES
 from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.files import write_file
 from gnome_core.spreadsheets import marked
 from pipelines.errors import UserError
 from pipelines.evaluation.emitted_jobs import EmittedFolder
-from pipelines.evaluation.taken_jobs import TakenFolder, open_again, run_from_bucket
+from pipelines.evaluation.taken_jobs import TakenFolder, given_away, open_again, run_from_bucket
 from pipelines.reading.bucket_jobs import BucketJobs
+from pipelines.reading.engine_jobs import EngineJobs, JobsInFolders
 from pipelines.store.store import Store
 
-Jobs = JobFolders | BucketJobs
 
-
-def engines_of(store: str, config: Path | None) -> list[tuple[str, Jobs, DftConfig]]:
+def engines_of(store: str, config: Path | None) -> list[tuple[str, EngineJobs, DftConfig]]:
     """(engine, its jobs, settings) of a store, or of a folder of unpacked jobs.
 
     Settings: those of `config`, else of the store's newest round, else the defaults. Raises UserError where there are
@@ -49,13 +48,14 @@ def engines_of(store: str, config: Path | None) -> list[tuple[str, Jobs, DftConf
         dft = emitted.dft
     else:
         dft = load_round_config(opened, rounds[-1]).dft if rounds else taken.dft if taken else DftConfig()
-    jobs: list[tuple[str, Jobs]]
+    jobs: list[tuple[str, EngineJobs]]
     if opened.in_bucket:
         jobs = [(name, BucketJobs(opened, name)) for name in ENGINES]
     elif rounds:
-        jobs = [(name, JobFolders(root.absolute() / "jobs" / name)) for name in ENGINES]
+        jobs = [(name, JobsInFolders(JobFolders(root.absolute() / "jobs" / name))) for name in ENGINES]
     else:
-        jobs = [(name, JobFolders(root.absolute())) for name in _evaluator_of(JobFolders(root))]
+        folders = JobFolders(root.absolute())
+        jobs = [(name, JobsInFolders(folders)) for name in _evaluator_of(folders)]
     found = [(name, one, dft) for name, one in jobs if one.ids()]
     if not found:
         raise UserError(
@@ -64,16 +64,10 @@ def engines_of(store: str, config: Path | None) -> list[tuple[str, Jobs, DftConf
     return found
 
 
-def lines_of(jobs: Jobs, ids: Sequence[str] | None = None) -> list[JobLine]:
-    """A line for each job, or for those given."""
-    if isinstance(jobs, JobFolders):
-        return list(survey(jobs, ids))
+def lines_of(jobs: EngineJobs, ids: Sequence[str] | None = None) -> list[JobLine]:
+    """A line for each job, or for those given, as they stand now."""
     jobs.refresh()
     return [jobs.line(id_) for id_ in (jobs.ids() if ids is None else ids)]
-
-
-def place_of(jobs: Jobs) -> str:
-    return str(jobs.root) if isinstance(jobs, JobFolders) else jobs.place
 
 
 def _evaluator_of(folders: JobFolders) -> list[str]:
@@ -122,7 +116,7 @@ def protocol_text(name: str | None) -> str:
     return "\n".join(lines)
 
 
-def preflight_text(evaluator: str, jobs: Jobs, dft: DftConfig) -> str:
+def preflight_text(evaluator: str, jobs: EngineJobs, dft: DftConfig) -> str:
     """Whether the jobs that have not ended can run here."""
     engine = make_engine(evaluator, dft)
     try:
@@ -130,32 +124,37 @@ def preflight_text(evaluator: str, jobs: Jobs, dft: DftConfig) -> str:
         program = f"{evaluator}: the program is there"
     except EngineMissing as error:
         program = f"{evaluator}: {error}"
-    if isinstance(jobs, JobFolders):
-        jobs.unpack()
+    if isinstance(jobs, JobsInFolders):
+        jobs.folders.unpack()
     lines = lines_of(jobs)
     elements = {symbol for line in lines for symbol in re.findall("[A-Z][a-z]?", line.formula)}
     messages = preflight(engine, [NUMBERS[element] for element in elements]).messages()
     return "\n".join([program, *messages, f"{len(elements)} elements in {len(lines)} jobs, {len(messages)} problems"])
 
 
-def run_and_follow(evaluator: str, jobs: Jobs, dft: DftConfig, ids: Sequence[str] | None, submitted: bool) -> None:
+def run_and_follow(
+    evaluator: str, jobs: EngineJobs, dft: DftConfig, ids: Sequence[str] | None, submitted: bool
+) -> None:
     """Run what waits, with a line for every job that ends and a last line with the counts."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from dft.workers import Begun, Ended, run_jobs
     from pipelines.cli.terminal import Terminal
 
-    if isinstance(jobs, JobFolders):
-        jobs.unpack()
+    if isinstance(jobs, JobsInFolders):
+        jobs.folders.unpack()
+    console = Terminal(stderr=True)
     wanted = (State.EMITTED, State.STALE, *([State.SUBMITTED] if submitted else []))
     asked = lines_of(jobs, ids)
     formulas = {line.id: line.formula for line in asked}
     waiting = [line.id for line in asked if line.state in wanted]
-    if isinstance(jobs, BucketJobs):
-        events = run_from_bucket(jobs.store, evaluator, dft, ids)
+    if isinstance(jobs, JobsInFolders):
+        if not submitted:  # what starts in a queue was asked for when it was submitted, and may reach no bucket
+            waiting = still_ours(jobs.folders, waiting, console.print)
+        events = run_jobs(jobs.folders.root, evaluator, dft, waiting, submitted=submitted) if waiting else ()
     else:
-        events = run_jobs(jobs.root, evaluator, dft, waiting, submitted=submitted) if waiting else ()
-    console = Terminal(stderr=True)
+        assert isinstance(jobs, BucketJobs)
+        events = run_from_bucket(jobs.store, evaluator, dft, ids)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     running: dict[str, str] = {}
     try:
@@ -174,25 +173,43 @@ def run_and_follow(evaluator: str, jobs: Jobs, dft: DftConfig, ids: Sequence[str
                     console.print(f"a worker ended with code {event.code}; see {event.log}", highlight=False)
                 bar.update(task, description=f"{evaluator} {', '.join(running.values())}")
     except EngineMissing as error:
-        raise UserError(f"{error}; the jobs wait in {place_of(jobs)}") from None
+        raise UserError(f"{error}; the jobs wait in {jobs.place}") from None
     lines = lines_of(jobs, ids)
     console.print(
         ", ".join(f"{n} {state}{reason and f' ({reason})'}" for state, reason, n in counts(lines)), highlight=False
     )
 
 
-def in_folders(store: str, jobs: Jobs) -> JobFolders:
+def still_ours(folders: JobFolders, ids: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """Those of the jobs that were not opened for others since they were taken out of a bucket; says which were.
+
+    Where the store cannot be asked, which is said, all of them.
+    """
+    here = TakenFolder.open(folders.root)
+    if here is None or not ids:
+        return list(ids)
+    try:
+        others = given_away(here, ids)
+    except Exception as error:  # whatever stands between here and the bucket
+        say(f"{here.store} does not say whose the jobs are by now ({error}); they are taken for this folder's")
+        return list(ids)
+    for id_, whose in others.items():
+        say(f"{id_[:12]} was opened for others and is {whose}; `gnome dft take {here.store} {folders.root}` asks again")
+    return [id_ for id_ in ids if id_ not in others]
+
+
+def in_folders(store: str, jobs: EngineJobs) -> JobFolders:
     """Raises UserError for those in a bucket."""
-    if isinstance(jobs, BucketJobs):
+    if not isinstance(jobs, JobsInFolders):
         raise UserError(f"{store} is in a bucket; `gnome dft take {store} FOLDER` brings jobs to where a queue is")
-    return jobs
+    return jobs.folders
 
 
 def submit_jobs(
     to: str,
     store: str,
     evaluator: str,
-    folders: Jobs,
+    jobs: EngineJobs,
     dft: DftConfig,
     ids: Sequence[str] | None,
     config: Path | None,
@@ -201,11 +218,13 @@ def submit_jobs(
     """Hand what waits to a queue and say what was done."""
     from dft.jobs.slurm import submit_slurm
     from dft.vasp.jobflow import submit_flows
+    from pipelines.cli.terminal import Terminal
 
-    folders = in_folders(store, folders)
+    folders = in_folders(store, jobs)
     folders.unpack()
     asked = folders.ids() if ids is None else list(ids)
     waiting = [id_ for id_ in asked if folders[id_].state in (State.EMITTED, State.STALE)]
+    waiting = still_ours(folders, waiting, Terminal(stderr=True).print)
     if not waiting:
         return f"no {evaluator} job waits; `gnome dft retry` asks for those that failed again"
     if to == "slurm":
@@ -248,14 +267,15 @@ def job_text(folders: JobFolders, id_: str) -> str:
     return "\n".join(text)
 
 
-def retry_jobs(jobs: Jobs, ids: Sequence[str] | None, reason: str | None) -> str:
+def retry_jobs(jobs: EngineJobs, ids: Sequence[str] | None, reason: str | None) -> str:
     """Ask for another attempt at the given jobs, or at all that failed (for a reason)."""
     if ids is None:
         failed = [line for line in lines_of(jobs) if line.state is State.FAILED]
         ids = [line.id for line in failed if reason in (None, line.reason)]
-    if isinstance(jobs, JobFolders):
-        asked = retry(jobs, ids)
+    if isinstance(jobs, JobsInFolders):
+        asked = retry(jobs.folders, ids)
     else:
+        assert isinstance(jobs, BucketJobs)
         wanted = set(ids)
         asked = open_again(jobs, lambda id_, standing: id_ in wanted and standing.state in ENDED)
     return f"{len(asked)} of {len(ids)} jobs will be tried again by `gnome dft run`"
@@ -291,12 +311,12 @@ def write_report(output: Path, jobs: Sequence[tuple[str, Sequence[JobLine]]]) ->
     return len(rows)
 
 
-def chosen(jobs: Jobs, starts: Sequence[str], missing_ok: bool = False) -> list[str]:
+def chosen(jobs: EngineJobs, starts: Sequence[str], missing_ok: bool = False) -> list[str]:
     """Ids that begin with one of `starts`. Raises UserError where none begins with one of them."""
     ids, found = jobs.ids(), []
     for start in starts:
         matching = [id_ for id_ in ids if id_.startswith(start)]
         if not matching and not missing_ok:
-            raise UserError(f"no job in {place_of(jobs)} starts with {start!r}; `gnome dft report` lists them")
+            raise UserError(f"no job in {jobs.place} starts with {start!r}; `gnome dft report` lists them")
         found += matching
     return sorted(set(found))

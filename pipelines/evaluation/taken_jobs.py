@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 from dft.config import DftConfig
@@ -80,7 +81,9 @@ class TakenFolder:
             raise UserError(f"{folder} has {made.engine} jobs of {made.store}; take these into another folder")
         return made
 
+    @cached_property
     def jobs(self) -> BucketJobs:
+        """Those of the store, as they stood at the last `refresh`: what has been read of its ledger is kept."""
         return BucketJobs(Store(self.store), self.engine)
 
     def waiting(self) -> list[str]:
@@ -101,7 +104,8 @@ def take(here: TakenFolder, limit: int | None = None, ids: Collection[str] | Non
 
     ids: only of these.
     """
-    jobs = here.jobs()
+    jobs = here.jobs
+    jobs.refresh()
     asked = [id_ for id_ in jobs.ids() if ids is None or id_ in ids]
 
     def decide(standings: Mapping[str, Standing]) -> dict | None:
@@ -150,7 +154,8 @@ class Delivered:
 
 def deliver(here: TakenFolder) -> Delivered:
     """Put the results of jobs that have ended here into the store."""
-    jobs, ids, refused = here.jobs(), [], {}
+    jobs, ids, refused = here.jobs, [], {}
+    jobs.refresh()
     ended: dict[str, JobFolder] = {}
     for id_ in here.folders.ids():
         folder = here.folders[id_]
@@ -215,7 +220,8 @@ def _attempt_files(folder: JobFolder) -> dict[str, bytes]:
 
 def give_back(here: TakenFolder, ids: Collection[str] | None = None) -> list[str]:
     """Open those jobs again that have not ended here and are in nobody's hands, and take them out of the folder."""
-    jobs, scratch = here.jobs(), {}
+    jobs, scratch = here.jobs, {}
+    jobs.refresh()
     for id_ in here.waiting() if ids is None else ids:
         folder = here.folders[id_]
         if here.holds(jobs.standing(id_)) and folder.claim() is not None:
@@ -269,10 +275,22 @@ def run_from_bucket(
             return  # the machine's fault, which a worker has told; they go on where they were when it is called again
 
 
+def given_away(here: TakenFolder, ids: Collection[str]) -> dict[str, str]:
+    """Of these jobs, those that were opened for others since they were taken: id -> whose each is now."""
+    here.jobs.refresh()
+    standings = {id_: here.jobs.standing(id_) for id_ in ids}
+    return {
+        id_: f"{standing.state}{f' by {standing.holder.name}' if standing.holder else ''}"
+        for id_, standing in standings.items()
+        if not here.holds(standing)
+    }
+
+
 def _ours(here: TakenFolder) -> list[str]:
     """Jobs that wait here, without those that were opened for others meanwhile."""
-    jobs = here.jobs()
-    return [id_ for id_ in here.waiting() if here.holds(jobs.standing(id_))]
+    waiting = here.waiting()
+    others = given_away(here, waiting)
+    return [id_ for id_ in waiting if id_ not in others]
 
 
 def _deliver_and_remove(here: TakenFolder) -> None:

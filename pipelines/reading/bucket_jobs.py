@@ -49,10 +49,11 @@ class BucketJobs:
         self._shards: dict[str, tuple[FileStat, dict[str, str]]] = {}
         self._opened: dict[str, Shard] = {}
         self._listed: dict[str, tuple[FileStat, str]] | None = None
-        self._standings: dict[str, Standing] | None = None
+        self._standings: Mapping[str, Standing] | None = None
 
     def refresh(self) -> None:
         self._listed = self._standings = None
+        self._opened = {}
 
     def ids(self) -> list[str]:
         """Sorted."""

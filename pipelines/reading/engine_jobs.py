@@ -8,6 +8,7 @@ from typing import Protocol
 from dft.jobs.engine import Calculation, Engine, read_job
 from dft.jobs.folders import Ending, Job, JobFolders, State
 from dft.jobs.shards import JobFiles
+from dft.jobs.survey import JobLine, job_line
 from pipelines.reading.bucket_jobs import BucketJobs
 from pipelines.store.store import Store
 
@@ -17,11 +18,17 @@ class EngineJobs(Protocol):
 
     place: str
 
+    def refresh(self) -> None:
+        """See them as they stand now."""
+        ...
+
     def ids(self) -> list[str]: ...
 
     def state(self, id_: str) -> State: ...
 
     def ending(self, id_: str) -> Ending | None: ...
+
+    def line(self, id_: str) -> JobLine: ...
 
     def asked(self, id_: str) -> Job: ...
 
@@ -40,6 +47,9 @@ class JobsInFolders:
     def __init__(self, folders: JobFolders):
         self.folders, self.place = folders, str(folders.root)
 
+    def refresh(self) -> None:
+        """Nothing is kept of them."""
+
     def ids(self) -> list[str]:
         return self.folders.ids()
 
@@ -48,6 +58,9 @@ class JobsInFolders:
 
     def ending(self, id_: str) -> Ending | None:
         return self.folders[id_].ending
+
+    def line(self, id_: str) -> JobLine:
+        return job_line(self.folders[id_])
 
     def asked(self, id_: str) -> Job:
         return self.folders[id_].job

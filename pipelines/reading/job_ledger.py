@@ -56,10 +56,12 @@ class JobLedger:
 
     def __init__(self, ledger: Ledger):
         self.ledger = ledger
+        self._standings: dict[str, Standing] = {}
+        self._known = 0  # records that they are of
 
-    def standings(self) -> dict[str, Standing]:
-        """Job id -> its standing, of all that were ever taken; the others wait."""
-        return standings(self.ledger.records())
+    def standings(self) -> Mapping[str, Standing]:
+        """Job id -> its standing now, of all that were ever taken; the others wait. To be read only."""
+        return self._after(self.ledger.records())
 
     def files(self) -> list[FileStat]:
         """All that were ever delivered."""
@@ -67,7 +69,13 @@ class JobLedger:
 
     def append(self, decide: Decide) -> dict | None:
         """Append the record that `decide` makes of the standings; None where it makes none."""
-        return self.ledger.append(lambda records: decide(standings(records)))
+        return self.ledger.append(lambda records: decide(self._after(records)))
+
+    def _after(self, records: Sequence[Mapping]) -> Mapping[str, Standing]:
+        for record in records[self._known :]:
+            follow(self._standings, record)
+        self._known = len(records)
+        return self._standings
 
 
 def taken(holder: Holder, ids: Sequence[str]) -> dict:
@@ -100,22 +108,19 @@ def delivered(holder: Holder, deliveries: Mapping[str, Delivery]) -> dict:
     }
 
 
-def standings(records: Sequence[Mapping]) -> dict[str, Standing]:
-    """Job id -> its standing after these records."""
-    found: dict[str, Standing] = {}
-    for record in records:
-        holder = Holder(**record["holder"]) if record["holder"] else None
-        for id_ in record["jobs"]:
-            before = found.get(id_, WAITS)
-            state = State.TAKEN if record["kind"] == TAKEN else State.EMITTED
-            found[id_] = Standing(state, holder, record["time"], before.delivery)
-        if record["kind"] == DELIVERED:
-            file = FileStat.model_validate(record["file"])
-            for id_, told in record["jobs"].items():
-                ending = Ending.of(told["ending"])
-                delivery = Delivery(file, ending, told["attempt"], told["attempts"], told["seconds"])
-                found[id_] = replace(found[id_], state=ending.state, delivery=delivery)
-    return found
+def follow(standings: dict[str, Standing], record: Mapping) -> None:
+    """Bring job id -> standing to where it is after one more record."""
+    holder = Holder(**record["holder"]) if record["holder"] else None
+    for id_ in record["jobs"]:
+        before = standings.get(id_, WAITS)
+        state = State.TAKEN if record["kind"] == TAKEN else State.EMITTED
+        standings[id_] = Standing(state, holder, record["time"], before.delivery)
+    if record["kind"] == DELIVERED:
+        file = FileStat.model_validate(record["file"])
+        for id_, told in record["jobs"].items():
+            ending = Ending.of(told["ending"])
+            delivery = Delivery(file, ending, told["attempt"], told["attempts"], told["seconds"])
+            standings[id_] = replace(standings[id_], state=ending.state, delivery=delivery)
 
 
 def _now() -> str:

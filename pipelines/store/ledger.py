@@ -25,8 +25,11 @@ class Ledger:
 
     def records(self) -> Sequence[dict]:
         """All that are there now, oldest first. Raises StoreError for one that is missing or was changed."""
+        known = len(self._records)
+        if known and not self.store.storage.exists(self._name(known + 1)):
+            return self._records
         names = [name.removesuffix(".json") for name in self.store.storage.children(self.path)]
-        newest = max((int(name) for name in names if name.isdigit()), default=0)
+        newest = max((int(name) for name in names if name.isdigit()), default=known)
         while self.store.storage.exists(self._name(newest + 1)):  # a listing may be older than the record
             newest += 1
         with ThreadPoolExecutor(READERS) as pool:

@@ -98,16 +98,31 @@ def test_jobs_of_a_machine_that_is_gone_are_for_others_again(emitted, tmp_path):
     done("take", STORE, a)
     host = TakenFolder.open(tmp_path / "a").holder.host
     assert "0 espresso jobs taken" in done("take", STORE, b)
+    assert "1 converged" in done("run", a, emitted[0])
     assert "0 jobs wait" in done("release", STORE, "--from", "elsewhere")
     assert "1 jobs wait" in done("release", STORE, emitted[0][:12])
     assert "2 jobs wait" in done("release", STORE, "--from", host)
     assert "3 espresso jobs taken" in done("take", STORE, b)
-    done("run", a)
+    told = done("run", a)
+    assert told.count(f"was opened for others and is taken by {host}:{b}") == 2
+    assert "2 emitted, 1 converged" in told
     told = done("deliver", a)
     assert "0 results delivered" in told
-    assert told.count("stays here: taken by") == 3
+    assert told.count("stays here: taken by") == 1
     assert "3 jobs given back" in done("release", b)
-    assert "3 results delivered" in done("deliver", a)
+    assert "1 results delivered" in done("deliver", a)
+    assert "is emitted" in done("run", a), "open for whoever comes first, and not taken again yet"
+    assert "2 espresso jobs taken" in done("take", STORE, b)
+    assert "2 converged" in done("run", b)
+
+
+def test_a_folder_goes_on_where_the_bucket_is_out_of_reach(emitted, tmp_path, monkeypatch):
+    """As on the nodes of a cluster: what was taken is taken for its own, and that is said."""
+    done("take", STORE, str(tmp_path / "a"))
+    monkeypatch.setattr(TakenFolder, "jobs", property(lambda self: (_ for _ in ()).throw(OSError("no route to host"))))
+    told = done("run", str(tmp_path / "a"))
+    assert "does not say whose the jobs are by now (no route to host)" in told
+    assert "3 converged" in told
 
 
 def test_mistakes_are_one_line(emitted, tmp_path):
