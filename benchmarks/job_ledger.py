@@ -1,17 +1,17 @@
 """Jobs of a store in a bucket, from emission to delivery, at two numbers of jobs: what grows faster than they do.
 
-The bucket is a folder here, so that what is measured is the code, not requests; a bucket adds a request for each of the
-objects that are counted. Jobs are of two atoms and their results of one small file: listing counts, not copying.
+The bucket is a folder here, so that what is measured is the code, not requests. Jobs are taken in twenty shares and
+delivered at once. Jobs are of two atoms and their results of one small file: listing counts, not copying.
 
-    python benchmarks/job_ledger.py 10000 100000
+    python benchmarks/job_ledger.py [--quick] [N ...]
 """
 
 from __future__ import annotations
 
-import resource
-import shutil
-import sys
+import argparse
+import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -30,20 +30,35 @@ from pipelines.store.store import Store
 TAKES = 20  # machines, or times that one asks for more
 
 
-def main(sizes: list[int]) -> None:
-    print(f"{'jobs':>8} {'step':10} {'CPU s':>8} {'us a job':>9}")
-    for n in sizes:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", nargs="*", type=int, default=[10_000, 100_000], help="numbers of jobs")
+    parser.add_argument("--quick", action="store_true", help="1,000 and 3,000")
+    given = parser.parse_args()
+    figures = {}
+    for n in [1_000, 3_000] if given.quick else given.jobs:
         with tempfile.TemporaryDirectory(prefix="gnome-ledger-") as scratch:
-            measure(n, Path(scratch))
+            figures[str(n)] = measure(n, Path(scratch))
+            print(f"{n} jobs, CPU s: {', '.join(f'{step} {s:g}' for step, s in figures[str(n)].items())}", flush=True)
+    print(json.dumps({"benchmark": "job_ledger", "cpu_s": figures}))
 
 
-def measure(n: int, scratch: Path) -> None:
+def measure(n: int, scratch: Path) -> dict[str, float]:
+    """CPU seconds of each command."""
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, step: Callable):
+        before = time.process_time()
+        result = step()
+        seconds[name] = round(time.process_time() - before, 1)
+        return result
+
     store = Store(str(scratch / "store"))
-    emitted = timed("emit", n, lambda: BucketJobs(store, "espresso").emit({job.id: files(job) for job in made(n)}))
+    emitted = timed("emit", lambda: BucketJobs(store, "espresso").emit({job.id: files(job) for job in made(n)}))
     assert emitted == n
     here = TakenFolder.make(scratch / "cluster", store, "espresso", DftConfig())
     share = -(-n // TAKES)
-    taken = timed("take", n, lambda: sum(len(take(here, (i + 1) * share)) for i in range(TAKES)))
+    taken = timed("take", lambda: sum(len(take(here, (i + 1) * share)) for i in range(TAKES)))
     assert taken == n
     for id_ in here.folders.ids():
         attempt = here.folders[id_].claim()
@@ -52,13 +67,11 @@ def measure(n: int, scratch: Path) -> None:
         (attempt.folder / "static" / "OUT").write_bytes(b"-1.0\n")
         end_attempt(attempt, Ending(State.CONVERGED, steps={"static": "attempts/01/static"}, energy_per_atom=-1.0))
     again = TakenFolder.make(scratch / "cluster", store, "espresso", here.dft)  # another process's
-    delivered = timed("deliver", n, lambda: len(deliver(again).ids))
+    delivered = timed("deliver", lambda: len(deliver(again).ids))
     assert delivered == n
-    states = timed("status", n, lambda: Counter(line.state for line in lines_of(BucketJobs(store, "espresso"))))
+    states = timed("status", lambda: Counter(line.state for line in lines_of(BucketJobs(store, "espresso"))))
     assert states == {State.CONVERGED: n}
-    objects = sum(path.is_file() for path in (scratch / "store").rglob("*"))
-    print(f"{n:8} objects    {objects:8}", flush=True)
-    shutil.rmtree(scratch / "cluster")
+    return seconds
 
 
 def made(n: int) -> list[Job]:
@@ -70,18 +83,5 @@ def files(job: Job) -> dict[str, bytes]:
     return {"job.json": job.to_json(), "inputs/pw.in": b"&control /\n"}
 
 
-def timed(name: str, n: int, step: Callable):
-    before = cpu()
-    result = step()
-    seconds = cpu() - before
-    print(f"{n:8} {name:10} {seconds:8.1f} {1e6 * seconds / n:9.0f}", flush=True)
-    return result
-
-
-def cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]] or [1_000])
+    main()

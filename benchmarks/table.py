@@ -33,6 +33,7 @@ COMPARING = {
     "generation": (),
     "growth": (),
     "hull": (),
+    "job_ledger": (),
     "pipeline": ("mp_structures",),
     "potential": (),
     "relaxation": (),
