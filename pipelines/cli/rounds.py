@@ -90,7 +90,7 @@ def run(
     verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
-    """Run whole rounds, ask for the second opinion that `confirm.by` names, then show the status and write the report."""
+    """Run whole rounds, ask the judge of `confirm.by` about them, then show the status and write the report."""
     from pipelines.rounds import driver
     from pipelines.rounds.config import load_round_config
     from pipelines.rounds.plan import stages_of
