@@ -14,8 +14,7 @@ from gnome_core.training.potential.config import PotentialTrainingConfig
 class RoundPotentialConfig(Section):
     """A committee of potentials, trained on all frames that the store has, and what its spread flags.
 
-    The threshold is as in DP-GEN (Zhang et al., Comput. Phys. Commun. 253, 107206, 2020), which takes labels of frames
-    whose forces deviate by 0.05 to 0.3 eV/Å.
+    A threshold on the largest deviation of a force is DP-GEN's (Zhang et al., Comput. Phys. Commun. 253, 107206, 2020).
     """
 
     members: int = Field(3, ge=2, le=100, description="potentials; the first is the one that is used by name")
@@ -26,13 +25,13 @@ class RoundPotentialConfig(Section):
     )
     fine_tune_epochs: int = Field(5, ge=1, le=100_000, description="epochs of a potential that starts from another")
     fine_tune_learning_rate: float = Field(
-        2e-3, gt=0, le=1e6, description="learning rate of a potential that starts from another"
+        5e-4, gt=0, le=1e6, description="learning rate of a potential that starts from another"
     )
     max_force: float = Field(
         50.0, gt=0, le=1e6, description="eV/Å; frames with a larger force on any atom are left out"
     )
     flag_above: float = Field(
-        0.15,
+        0.05,
         ge=0,
         le=1e6,
         description="eV/Å; standard deviation of the force on an atom, over the committee, above which a frame of the "

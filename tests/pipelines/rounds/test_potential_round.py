@@ -27,7 +27,7 @@ from pipelines.reading.schemas import FLAGGED_SCHEMA, POTENTIAL_SCHEMA
 from pipelines.report.collect import collect
 from pipelines.report.page import render
 from pipelines.rounds import driver
-from pipelines.rounds.config import RoundConfig, load_round_config, parse_config, settled
+from pipelines.rounds.config import RoundConfig, load_config, load_round_config, parse_config, settled
 from pipelines.rounds.plan import inputs_of, stages_of
 from pipelines.rounds.toml import parse_settings
 from pipelines.rounds.verify import verify
@@ -63,11 +63,19 @@ def run_round(store: Store, config: RoundConfig) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(initialised, tmp_path_factory) -> Store:
-    """A store whose first round has trained potentials."""
-    path = tmp_path_factory.mktemp("potentials") / "store"
-    shutil.copytree(initialised, path)
-    store = Store(str(path))
+def begun(tiny, tmp_path_factory) -> Store:
+    """A store of a labelled snapshot, whose round 0 has no frame to train a potential on."""
+    values = load_config(str(tiny / "round.toml")).document() | {"snapshot": str(tiny / "snapshot.parquet")}
+    values["training"]["potential"] = True
+    store = driver.init_store(str(tmp_path_factory.mktemp("begun") / "store"), parse_config(values, "test"))
+    list(driver.run_stages(store, 0, stages_of(0)))
+    return store
+
+
+@pytest.fixture(scope="module")
+def trained(begun, tmp_path_factory) -> Store:
+    """The same after a first round, which has trained potentials."""
+    store = Store(str(shutil.copytree(begun.root, tmp_path_factory.mktemp("potentials") / "store")))
     assert list(planned(store, 1, settings(store))) == [
         "emit leaves candidates as proposed: potential:newest is none yet",
         "train also trains 2 potentials from nothing, on the frames of rounds 0 to 1",
@@ -250,20 +258,22 @@ def test_settings_that_make_no_sense_are_refused(values, message):
         parse_config(values, "test")
 
 
-def test_a_name_for_what_nobody_trains_is_refused_before_the_round_starts(initialised):
-    store = Store(str(initialised))
-    document = load_round_config(store, 0).document()
+def test_a_name_for_what_nobody_trains_is_refused_before_the_round_starts(begun):
+    assert begun.commit(0, "train").metrics["frames"] == 0
+    assert potentials(begun, 0) == []
+    document = load_round_config(begun, 0).document()
+    document["training"]["potential"] = False
     document["evaluation"]["pre_relax"] = "potential:newest"
     with pytest.raises(UserError, match=r"training\.potential = true"):
-        driver.start_round(store, parse_config(document, "test"))
-    assert store.rounds() == [0]
+        driver.start_round(begun, parse_config(document, "test"))
+    assert begun.rounds() == [0]
     with pytest.raises(UserError, match="has trained no potential"):
-        settled(parse_config({"evaluation": {"pre_relax": f"potential:{initialised}"}}, "test"))
+        settled(parse_config({"evaluation": {"pre_relax": f"potential:{begun.root}"}}, "test"))
 
 
-def test_settings_of_a_store_without_the_keys_are_those_without_potentials(initialised):
-    document = load_round_config(Store(str(initialised)), 0).document()
+def test_settings_of_a_store_without_the_keys_are_those_without_potentials(begun):
+    document = load_round_config(begun, 0).document()
     del document["potential"], document["training"]["potential"]
     config = parse_settings(RoundConfig, document, "test")
     assert not config.training.potential
-    assert config == load_round_config(Store(str(initialised)), 0)
+    assert config.potential == RoundConfig().potential
