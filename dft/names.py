@@ -15,6 +15,7 @@ POTENTIALS = ("chgnet-r2scan", "nequix-oam-1", "nequix-oam-1-pft", "pretrained")
 # Each is made of its section of `DftConfig`, the wall time of a step and the corrections that one may have.
 ENGINES = {"espresso": "dft.espresso.engine:EspressoEngine", "vasp": "dft.vasp.engine:VaspEngine"}
 POTENTIAL_KINDS = ("potential", "label", "steps")  # followed by ":" and a name of gnome_core.potentials.by_name
+NEWEST = "potential:newest"  # the last one that rounds of the store have trained
 
 
 def is_engine(name: str) -> bool:

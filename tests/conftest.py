@@ -28,6 +28,7 @@ LONGEST = (
     "pipelines/rounds/test_soak.py",
     "pipelines/cli/test_interrupts.py",
     "pipelines/store/test_bucket.py",
+    "pipelines/rounds/test_potential_round.py",
     "dft/vasp/test_vasp.py",
     "gnome_core/potentials/test_md.py",
     "gnome_core/training/potential/test_loop.py",

@@ -15,6 +15,7 @@ from pipelines.reading.discoveries import StableCrystal, stable_crystals
 from pipelines.reading.entries import measured_entries
 from pipelines.reading.explained import explained
 from pipelines.reading.outcomes import evaluated_jobs
+from pipelines.reading.potentials import potential_figures
 from pipelines.report.summary import headline, origins, summarize
 from pipelines.store.store import Store
 
@@ -39,6 +40,7 @@ def status_document(store: Store) -> Document:
                 "closed": store.is_closed(round_),
                 "stages": [_stage(one) for one in standings(store, round_)],
                 "evaluated": evaluated.get(round_),
+                "potentials": _potentials(store, round_),
             }
             for round_ in store.rounds()
         ],
@@ -131,6 +133,15 @@ def _stage(one: Standing) -> Document:
         return {"stage": one.stage, "state": "begun" if one.attempts else "to run", **nothing, "progress": far}
     numbers = one.commit.counts.model_dump(by_alias=True)
     return {"stage": one.stage, "state": "committed", **numbers, "seconds": one.seconds, "progress": None}
+
+
+def _potentials(store: Store, round_: int) -> Document | None:
+    train = store.commit(round_, "train")
+    figures = potential_figures(store, train) if train else None
+    if figures is None:
+        return None
+    own = ("name", "start", "epochs", "n_train", "n_val", "energy_mae", "energy_rmse", "force_mae", "force_rmse")
+    return {"members": [{name: row[name] for name in own} for row in figures.members], "flagged": figures.flagged}
 
 
 def _discovery(crystal: StableCrystal) -> Document:

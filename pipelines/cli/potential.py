@@ -1,4 +1,4 @@
-"""`gnome potential`: get, train, test, label, md, screen, classify."""
+"""`gnome potential`: get, train, flagged, test, label, md, screen, classify."""
 
 from __future__ import annotations
 
@@ -103,6 +103,25 @@ def train(
     typer.echo(f"{result.path}: {counts}{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å")
     _print_errors(result.errors)
     say_next(("init", "STORE", "--evaluator", f"potential:{result.path}", "--recompute"))
+
+
+@app.command()
+def flagged(
+    store: StoreArg,
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet; `label` and all that reads crystals.")],
+) -> None:
+    """Write the frames on which the potentials of the last round that trained any disagree most, for a dearer judge."""
+    from gnome_core.crystals.writers import write_parquet
+    from pipelines.cli.outputs import check_output, writing
+    from pipelines.reading.potentials import flagged_frames
+    from pipelines.store.store import Store
+
+    check_output(output, (".parquet",))
+    round_, frames = flagged_frames(Store.open(store))
+    with writing(output):
+        write_parquet(frames, output)
+    typer.echo(f"{output}: {len(frames)} frames that round {round_} flagged")
+    say_next(("potential", "label", str(output), "--teacher", "nequix-oam-1", "-o", "FOLDER"))
 
 
 @app.command()

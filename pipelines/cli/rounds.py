@@ -187,6 +187,7 @@ app.command()(drop)
 @app.command()
 def plan(store: StoreArg) -> None:
     """Show which stages the next `run` will run and what they read, and how many evaluations it may ask for."""
+    from pipelines.cli.potential_text import planned
     from pipelines.rounds import driver
     from pipelines.rounds.config import load_round_config
     from pipelines.rounds.plan import inputs_of, stages_of
@@ -201,9 +202,12 @@ def plan(store: StoreArg) -> None:
         state = "committed" if opened.commit(round_, stage) else "to run"
         reads = ", ".join(stage_key(*key) for key in inputs_of(round_, stage)) or "the snapshot"
         typer.echo(f"{stage_key(round_, stage):16} {state:10} reads {reads}")
-    if round_ and (asked := load_round_config(opened, opened.rounds()[-1]).most_evaluations()):
+    settings = load_round_config(opened, opened.rounds()[-1])
+    if round_ and (asked := settings.most_evaluations()):
         parts = ", ".join(f"{n} {what}" for what, n in asked.items())
         typer.echo(f"at most {sum(asked.values())} evaluations: {parts}")
+    for line in planned(opened, round_, settings):
+        typer.echo(line)
 
 
 @app.command()
@@ -267,6 +271,7 @@ def _follow(store: str, events: Iterable) -> None:
     from pipelines.beam.progress import shown
     from pipelines.cli.dead import first_dead
     from pipelines.cli.interrupts import stopped_with
+    from pipelines.cli.potential_text import potential_line
     from pipelines.cli.status_text import energies_line, stage_line
     from pipelines.cli.terminal import Terminal
     from pipelines.rounds.driver import Started
@@ -289,5 +294,5 @@ def _follow(store: str, events: Iterable) -> None:
                 if not event.reused:
                     for line in first_dead(Store(store), event.commit.files, f"`gnome dead {store}`"):
                         console.print(line)
-                    if said := energies_line(event.commit):
+                    if said := energies_line(event.commit) or potential_line(Store(store), event.commit):
                         console.print(said)

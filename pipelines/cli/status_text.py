@@ -41,6 +41,7 @@ def energies_line(commit: Commit) -> str:
 
 def print_status(store: Store) -> None:
     """Print every committed stage, then hit rates and errors of the rounds that evaluated anything."""
+    from pipelines.cli.potential_text import potential_line
     from pipelines.rounds.plan import stages_of
 
     console = Terminal()
@@ -52,6 +53,8 @@ def print_status(store: Store) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
+            if commit and (said := potential_line(store, commit)):
+                console.print(said, highlight=False, soft_wrap=True)
     if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]):
         from pipelines.analyses import stored_analyses
         from pipelines.reading.discoveries import stable_crystals

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dft.tables import FRAME_SCHEMA
@@ -17,6 +16,7 @@ from gnome_core.crystals.split import is_withheld
 from gnome_core.potentials.frames import BadFrames, LabelledFrames, frames_from_table
 from pipelines.errors import UserError
 from pipelines.reading.committed import references
+from pipelines.reading.frames import frames_until
 from pipelines.rounds.manifest import read_manifest
 from pipelines.store.store import MANIFEST, Store
 
@@ -59,10 +59,7 @@ def _table(source: str) -> pa.Table:
         return _concat([store.open_parquet(stat).read() for stat in files])
     if store.rounds():
         store = Store.open(source)
-        commits = [store.commit(0, "snapshot"), *(store.commit(round_, "evaluate") for round_ in store.rounds())]
-        frames = _concat([store.read_table(c, "frames", FRAME_SCHEMA) for c in commits if c is not None])
-        # A protocol's first relaxation may be on a scale of its own, which the store has no hull on.
-        return frames.filter(pc.equal(frames["scale"], references(source).scale)) if len(frames) else frames
+        return frames_until(store, store.rounds()[-1])
     if path.suffix != ".parquet":
         raise UserError(f"{source}: neither a store, nor a folder of labels, nor a file")
     table = pq.read_table(path)

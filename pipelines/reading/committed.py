@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from dft.tables import RESULT_SCHEMA
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
+from gnome_core.crystals.split import withholds
 from gnome_core.generation.given import GIVEN_SCHEMA, given_by_key
 from gnome_core.generation.parents import PARENT_SCHEMA, ParentTable
 from gnome_core.stability.hull import Hull
@@ -84,6 +85,12 @@ def entries_until(store: Store, round_: int, columns: list[str] | None = None) -
     for earlier in range(1, round_ + 1):
         parts.append(store.read_table(committed(store, earlier, "ingest"), "entries", ENTRY_SCHEMA, columns))
     return pa.concat_tables(parts).combine_chunks()
+
+
+def leaves_out_withheld(store: Store, holdout: str) -> bool:
+    """Whether models of the store train on nothing of the withheld systems, under a round's `holdout`."""
+    snapshot = store.round_config(0)["snapshot"]
+    return withholds(holdout, *([snapshot] if isinstance(snapshot, str) else snapshot))
 
 
 def proposed_entries(store: Store, round_: int) -> list[pa.Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from dft.tables import JOB_SCHEMA
+from gnome_core.crystals.arrow import CRYSTAL_FIELDS
 from gnome_core.generation.recipe import RECIPE_SCHEMA
 
 
@@ -96,6 +97,47 @@ MEMBER_SCHEMA = pa.schema(
         pa.field("val_mae", pa.float64()),
     ],
     metadata={"schema": "gnome.member", "schema_version": "1", "unit": "eV/atom"},
+)
+
+POTENTIAL_SCHEMA = pa.schema(
+    [
+        pa.field("member", pa.int32(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),  # "potential-000": the one that is used by name
+        pa.field("weights", pa.string(), nullable=False),  # digest of the arrays
+        pa.field("start", pa.string(), nullable=False),  # "round 1", "pretrained" or "scratch"
+        pa.field("epochs", pa.int32(), nullable=False),
+        pa.field("n_train", pa.int32(), nullable=False),  # frames
+        pa.field("n_val", pa.int32(), nullable=False),
+        pa.field("energy_mae", pa.float64()),  # of the frames that validated, as all errors; null without any
+        pa.field("energy_rmse", pa.float64()),
+        pa.field("force_mae", pa.float64()),  # by component
+        pa.field("force_rmse", pa.float64()),
+    ],
+    metadata={
+        "schema": "gnome.potential",
+        "schema_version": "1",
+        "unit.energy_mae": "eV/atom",
+        "unit.energy_rmse": "eV/atom",
+        "unit.force_mae": "eV/angstrom",
+        "unit.force_rmse": "eV/angstrom",
+    },
+)
+
+FLAGGED_SCHEMA = pa.schema(
+    [
+        *CRYSTAL_FIELDS,  # the frame; id = job-step
+        pa.field("formula", pa.string(), nullable=False),
+        pa.field("chemsys", pa.string(), nullable=False),
+        pa.field("job", pa.string(), nullable=False),
+        pa.field("step", pa.int32(), nullable=False),
+        pa.field("force_spread", pa.float64(), nullable=False),  # of the atom on which the committee disagrees most
+    ],
+    metadata={
+        "schema": "gnome.flagged",
+        "schema_version": "1",
+        "unit.lattice": "angstrom",
+        "unit.force_spread": "eV/angstrom",
+    },
 )
 
 ORIGIN_SCHEMA = pa.schema(

@@ -22,6 +22,7 @@ from pipelines.reading.committed import committed
 from pipelines.reading.discoveries import stable_crystals
 from pipelines.reading.members import weights_of
 from pipelines.reading.outcomes import all_outcomes, by_composition, jobs_of
+from pipelines.reading.potentials import potential_figures
 from pipelines.reading.relaxations import relaxation_paths
 from pipelines.reading.schemas import MEMBER_SCHEMA, PACKING_SCHEMA
 from pipelines.report.data import (
@@ -73,6 +74,11 @@ def collect(store: Store) -> ReportData:
             row for commit in commits if commit.stage in ("score", "emit") for row in _unpacked(store, commit)
         ),
         curves=tuple(curve for commit in commits if commit.stage == "train" for curve in _curves(store, commit)),
+        potentials=tuple(
+            (commit.round, figures)
+            for commit in commits
+            if commit.stage == "train" and (figures := potential_figures(store, commit))
+        ),
         searches=tuple(filter(None, (_searches(store, *outcome) for outcome in outcomes.items()))),
         members=tuple(error for commit in commits if commit.stage == "train" for error in _members(store, commit)),
         config=config,

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipelines.reading.analyses import StoredAnalysis
 from pipelines.reading.discoveries import StableCrystal
 from pipelines.reading.outcomes import JOBS
+from pipelines.reading.potentials import Figures
 from pipelines.reading.relaxations import RelaxationPath
 
 """One row a job whose evaluation has ended, of every round; a composition that was searched is one row, its lowest."""
@@ -163,6 +164,7 @@ class ReportData:
     generated: tuple[Generated, ...] = ()
     compositions: tuple[CompositionShare, ...] = ()
     curves: tuple[LearningCurve, ...] = ()
+    potentials: tuple[tuple[int, Figures], ...] = ()  # (round, what is told of its potentials)
     searches: tuple[Searches, ...] = ()  # of rounds of the compositional framework
     unpacked: tuple[tuple[int, str], ...] = ()  # (round, formula) of which no random structure could be packed
     credibility: StoredAnalysis | None = None  # of the newest hull

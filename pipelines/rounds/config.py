@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from dft.config import DftConfig
-from dft.names import POTENTIAL_KINDS, check_name, is_engine
+from dft.names import NEWEST, POTENTIAL_KINDS, check_name, is_engine
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.plugins import ENSEMBLE, check_model, make_model
 from gnome_core.generation.config import FILE, SHIPPED, GenerationConfig
@@ -19,8 +19,10 @@ from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.settings import Section
 from gnome_core.training.members.config import TrainingConfig
+from gnome_core.training.potential.config import PotentialTrainingConfig
 from pipelines.errors import StoreError, UserError
 from pipelines.rounds.plan import stages_of
+from pipelines.rounds.potential_config import RoundPotentialConfig
 from pipelines.rounds.toml import parse_settings, read_toml
 
 if TYPE_CHECKING:  # settings are read in a moment, without pyarrow
@@ -109,6 +111,17 @@ class SelectionConfig(Section):
     )
 
 
+def check_evaluator(name: str) -> str:
+    """The name of an evaluator of which a hull can be, or a ValueError."""
+    if name == NEWEST:
+        raise ValueError(
+            f"{NEWEST} is another one after each round, and each has an energy scale of its own, on which no hull "
+            "would be; it can be evaluation.pre_relax. `gnome init NEW --evaluator potential:STORE --recompute` makes "
+            "a store that evaluates by what STORE has trained"
+        )
+    return check_name(name)
+
+
 def check_pre_relax(name: str) -> str:
     """The name of an evaluator that relaxes in the worker, or a ValueError."""
     if is_engine(check_name(name)) or name.startswith(("label:", "steps:")):
@@ -119,16 +132,18 @@ def check_pre_relax(name: str) -> str:
 class EvaluationConfig(RelaxConfig):
     """How chosen candidates are relaxed."""
 
-    evaluator: Annotated[str, AfterValidator(check_name)] = Field(
+    evaluator: Annotated[str, AfterValidator(check_evaluator)] = Field(
         "embedded",
         description="embedded: chgnet, the default | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
-        "potential:FILE.npz: one of yours | ase:FILE.py:FUNCTION: an ASE calculator; all in the workers, see "
-        "docs/judges.md | espresso | vasp: jobs in folders",
+        "potential:FILE.npz: one of yours | potential:STORE: the last that another store trained | "
+        "ase:FILE.py:FUNCTION: an ASE calculator; all in the workers, see docs/judges.md | espresso | vasp: jobs in "
+        "folders",
     )
     pre_relax: Annotated[str, AfterValidator(check_pre_relax)] | None = Field(
         None,
         description="embedded | nequix-oam-1 | ...: relax chosen candidates by it before they become jobs, to the same "
-        "fmax and within max_steps; what it does not know goes on as proposed; empty = none",
+        "fmax and within max_steps; what it does not know goes on as proposed; potential:newest: the last one that "
+        "training.potential has made here, and until there is one nothing is relaxed; empty = none",
     )
     batch_size: int = Field(
         32, ge=1, le=1_000_000, description="crystals relaxed together; a killed stage repeats at most one batch"
@@ -142,7 +157,7 @@ class EvaluationConfig(RelaxConfig):
 class ConfirmConfig(Section):
     """The second opinion that `gnome round run` asks for at its end."""
 
-    by: Annotated[str, AfterValidator(check_name)] | None = Field(
+    by: Annotated[str, AfterValidator(check_evaluator)] | None = Field(
         None, description="the judge, as nequix-oam-1; empty = none. `gnome confirm` asks at any other time"
     )
     top: int | None = Field(None, ge=1, description="the first so many discoveries; empty = all")
@@ -197,6 +212,14 @@ class MemberTrainingConfig(TrainingConfig):
         """The optimisation settings of members that start from others."""
         changed = {"epochs": self.fine_tune_epochs, "learning_rate": self.fine_tune_learning_rate}
         return self.settings().model_copy(update=changed)
+
+
+class RoundTrainingConfig(MemberTrainingConfig):
+    """What a round trains: the structural members, and potentials if they are wanted."""
+
+    potential: bool = Field(
+        False, description="whether the train stage also trains potentials on the relaxations' frames; see [potential]"
+    )
 
 
 class CompositionalSettings(Section):
@@ -283,7 +306,10 @@ class RoundConfig(Section):
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="relaxation of chosen candidates")
     confirm: ConfirmConfig = Field(ConfirmConfig(), description="second opinion of what was found")
     dft: DftConfig = Field(DftConfig(), description="first-principles jobs (espresso, vasp)")
-    training: MemberTrainingConfig = Field(MemberTrainingConfig(), description="of every ensemble member")
+    training: RoundTrainingConfig = Field(RoundTrainingConfig(), description="of every ensemble member")
+    potential: RoundPotentialConfig = Field(
+        RoundPotentialConfig(), description="potentials that rounds train, where training.potential = true"
+    )
     compositional: CompositionalSettings = Field(
         CompositionalSettings(), description="the framework over compositions (`gnome train --framework compositional`)"
     )
@@ -376,6 +402,11 @@ def _contradictions(config: RoundConfig) -> Iterator[str]:
         yield (
             f"evaluation.pre_relax = {evaluation.pre_relax} is the evaluator itself, which would relax everything "
             "twice; leave pre_relax out, or name a cheaper one"
+        )
+    if config.potential.training.val_fraction != PotentialTrainingConfig().val_fraction:
+        yield (
+            f"potential.training.val_fraction = {config.potential.training.val_fraction:g}: in rounds the frames of "
+            "those formulas validate on which no member trains, so that none ever trained; leave it out"
         )
     if config.recompute and len(config.snapshots) > 1:
         yield (
@@ -479,6 +510,10 @@ def _absolute(name: str, kinds: Collection[str]) -> str:
         file, _, function = file.partition(":")
         return f"ase:{Path(file).absolute()}:{function}" if Path(file).is_file() else name
     path = Path(file)  # "label:embedded" is a potential's name, whatever lies in the folder
+    if kind == "potential" and ("://" in file or (path / "rounds").is_dir()):
+        from pipelines.reading.potentials import potential_of_store  # loads pyarrow
+
+        return f"{kind}:{potential_of_store(file if '://' in file else str(path.absolute()))}"
     if file.startswith("ase:"):
         return f"{kind}:{_absolute(file, kinds)}"
     return f"{kind}:{path.absolute()}" if kind in kinds and path.suffix and path.is_file() else name

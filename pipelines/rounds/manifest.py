@@ -36,20 +36,21 @@ class WriteManifest(beam.PTransform):
 
     files: FileStat JSON of every WriteTable. counts: (counter, n) pairs of every step; `in`, `rejected/<reason>`,
     `dead/<reason>` and `tally/<name>`, which becomes the metric <name>, add up per counter. out_table: the table whose
-    rows are the stage's `out`. dead: batches of DEAD_SCHEMA, written as table "dead".
+    rows are the stage's `out`, or those tables. dead: batches of DEAD_SCHEMA, written as table "dead".
     """
 
     def __init__(
         self,
         root: str,
         path: str,
-        out_table: str,
+        out_table: str | tuple[str, ...],
         files: Sequence[beam.PCollection],
         counts: Sequence[beam.PCollection],
         dead: Sequence[beam.PCollection] = (),
     ):
         super().__init__()
-        self.root, self.path, self.out_table = root, path, out_table
+        self.root, self.path = root, path
+        self.out_tables = (out_table,) if isinstance(out_table, str) else out_table
         self.files, self.counts, self.dead = list(files), list(counts), list(dead)
 
     def expand(self, pipeline):
@@ -69,7 +70,7 @@ class WriteManifest(beam.PTransform):
             | beam.Create([None])
             | "Write"
             >> beam.Map(
-                _write, self.root, self.path, self.out_table, beam.pvalue.AsList(stats), beam.pvalue.AsList(totals)
+                _write, self.root, self.path, self.out_tables, beam.pvalue.AsList(stats), beam.pvalue.AsList(totals)
             )
         )
 
@@ -78,9 +79,11 @@ def _has_rows(batch: pa.RecordBatch) -> bool:
     return batch.num_rows > 0
 
 
-def _write(_, root: str, path: str, out_table: str, files: Iterable[str], totals: Iterable[tuple[str, int]]) -> None:
+def _write(
+    _, root: str, path: str, out_tables: tuple[str, ...], files: Iterable[str], totals: Iterable[tuple[str, int]]
+) -> None:
     stats = sorted((FileStat.model_validate_json(text) for text in files), key=lambda stat: stat.path)
-    n_out = sum(stat.rows for stat in stats if stat.table == out_table)
+    n_out = sum(stat.rows for stat in stats if stat.table in out_tables)
     sums = dict(totals)
     tallies = {name.removeprefix(tags.tally("")): n for name, n in sums.items() if name.startswith(tags.tally(""))}
     manifest = Manifest(files=stats, counts=counts_of(sums, n_out), metrics=dict(sorted(tallies.items())))

@@ -9,6 +9,7 @@ from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.ensembles.plugins import ENSEMBLE, make_model
 from gnome_core.generation.config import FILE
 from pipelines.errors import UserError
+from pipelines.reading.potentials import evaluator_until, local_evaluator
 from pipelines.rounds.config import RoundConfig
 from pipelines.store.store import Store
 
@@ -21,7 +22,7 @@ def check_round(store: Store, round_: int, config: RoundConfig) -> None:
 
     Programs and pseudopotentials are left out: jobs may run elsewhere.
     """
-    scale = _check_evaluators(config)
+    scale = _check_evaluators(store, round_, config)
     _check_generation(config)
     _check_known(config)
     _check_model(config, scale)
@@ -33,17 +34,28 @@ def check_round(store: Store, round_: int, config: RoundConfig) -> None:
         _check_hull(store, round_, config, scale)
 
 
-def _check_evaluators(config: RoundConfig) -> str:
+def _check_evaluators(store: Store, round_: int, config: RoundConfig) -> str:
     """The scale of the energies to come."""
     settings = config.evaluation
     scale = _check_evaluator("evaluation.evaluator", settings.evaluator, config)
     if settings.pre_relax:
-        _check_evaluator("evaluation.pre_relax", settings.pre_relax, config)
+        _check_pre_relax(store, round_, config, settings.pre_relax)
     if settings.evaluator == "vasp":
         missing = [name for name in VASP_NEEDS[config.dft.emit] if find_spec(name) is None]
         if missing:
             raise UserError(f"evaluation.evaluator: vasp needs {', '.join(missing)}; {EXTRA}")
     return scale
+
+
+def _check_pre_relax(store: Store, round_: int, config: RoundConfig, name: str) -> None:
+    relaxer = evaluator_until(store, round_, name)
+    if relaxer is not None:
+        _check_evaluator("evaluation.pre_relax", local_evaluator(relaxer), config)
+    elif not config.training.potential:
+        raise UserError(
+            f"evaluation.pre_relax: {name} is what rounds train, and none has; set training.potential = true, or leave "
+            "pre_relax out"
+        )
 
 
 def _check_evaluator(key: str, name: str, config: RoundConfig) -> str:

@@ -27,6 +27,7 @@ from pipelines.evaluation.jobs import WriteJobs, check_library
 from pipelines.evaluation.pre_relax import pre_relax
 from pipelines.reading.bucket_jobs import SHARD
 from pipelines.reading.committed import candidate_parents, emitted_jobs
+from pipelines.reading.potentials import evaluator_until
 from pipelines.reading.schemas import PACKING_SCHEMA, PROPOSAL_SCHEMA, SELECTED_SCHEMA
 from pipelines.rounds.config import derived_seed
 from pipelines.rounds.job import Job
@@ -43,7 +44,8 @@ def run(job: Job) -> Manifest:
     evaluation = job.config.evaluation
     root, path, name = job.store.root, job.attempt.path, evaluation.evaluator
     protocol = protocol_json(make_evaluator(name, evaluation.relaxation(), job.config.dft).protocol)
-    relaxation = (evaluation.pre_relax, evaluation.relaxation()) if evaluation.pre_relax else None
+    pre_relax_by = evaluation.pre_relax and evaluator_until(job.store, job.round, evaluation.pre_relax)
+    relaxation = (pre_relax_by, evaluation.relaxation()) if pre_relax_by else None
     lacking = _lacking(job) if is_engine(name) else frozenset()
     seed = derived_seed(job.config, "search", job.round)
     search = (job.config.generation.random_search, seed) if job.config.searches else None

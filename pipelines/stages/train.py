@@ -1,8 +1,8 @@
-"""train: all entries so far -> the next ensemble, each member an element of its own, or all in one program."""
+"""train: all entries so far -> the next ensemble, each member an element of its own, or all in one program; and the
+next potentials, if they are wanted."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from gnome_core.compositions.formulas import SYMBOLS, within
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch
 from gnome_core.crystals.readers import evaluated_entries
-from gnome_core.crystals.split import is_train, is_withheld, withholds
+from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.ensembles.ensemble import calibrate
 from gnome_core.graphs.cache import cached_graphs, concatenate
@@ -32,11 +32,13 @@ from pipelines.reading.committed import (
     all_proposals,
     entries_until,
     labels_of,
+    leaves_out_withheld,
     once_per_commit,
     proposed_entries,
     references,
 )
 from pipelines.reading.members import local_member, member_addresses, shipped_addresses, weights_of
+from pipelines.reading.potentials import POTENTIALS
 from pipelines.reading.schemas import MEMBER_SCHEMA
 from pipelines.rounds.config import MemberTrainingConfig, RoundConfig, derived_seed
 from pipelines.rounds.job import Job
@@ -44,7 +46,8 @@ from pipelines.rounds.manifest import WriteManifest, run_job
 from pipelines.stages.searched_compositions import composition_labels, labels_used
 from pipelines.stages.snapshot_entries import relabelled
 from pipelines.stages.train_folder import training_folder
-from pipelines.store.digests import json_digest
+from pipelines.stages.train_potentials import FILES, frames_of, potential_tasks, train_committee
+from pipelines.store.digests import json_digest, weights_digest
 from pipelines.store.records import FileStat, Manifest
 from pipelines.store.store import Store
 
@@ -52,11 +55,11 @@ from pipelines.store.store import Store
 def run(job: Job) -> Manifest:
     root, path, config = job.store.root, job.attempt.path, job.config
     tasks = [task for framework in config.trained for task in _tasks(job, framework)]
+    potentials = potential_tasks(job) if config.training.potential else []
     inputs = json_digest({key: commit.digest for key, commit in job.inputs.items()})
-    progress.expect(
-        sum(len(task.members) * config.ensemble_of(task.framework)[2].of_round(job.round).epochs for task in tasks),
-        "epochs",
-    )
+    epochs = [len(task.members) * config.ensemble_of(task.framework)[2].of_round(job.round).epochs for task in tasks]
+    epochs += [config.potential.of_start(task.start.address is None).epochs for task in potentials]
+    progress.expect(sum(epochs), "epochs")
     work = f"rounds/r{job.round:04d}/train/checkpoints/{inputs[:12]}"
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -72,9 +75,15 @@ def run(job: Job) -> Manifest:
         )
         by = ("framework", "name")
         rows = trained.rows | "Write" >> WriteTable(root, path, "members", MEMBER_SCHEMA, by, 1)
-        pipeline | "Manifest" >> WriteManifest(root, path, "members", [rows, trained[FILES]], [trained[tags.COUNTS]])
+        files, counted = [rows, trained[FILES]], [trained[tags.COUNTS]]
+        if potentials:
+            of_potentials = train_committee(pipeline, job, work, potentials)
+            files, counted = files + of_potentials[0], counted + of_potentials[1]
+        pipeline | "Manifest" >> WriteManifest(root, path, ("members", POTENTIALS), files, counted)
 
     counts = labelled(root, job.round, config, "compositional").counts if config.searches else {}
+    if config.training.potential:
+        counts = {**counts, **frames_of(job.store, job.round, config).counts}
     manifest = run_job(job, build, dict(counts))
     blobs = [_calibration(job, framework, manifest) for framework in config.trained]
     return manifest.model_copy(update={"files": [*manifest.files, *blobs]})
@@ -113,7 +122,6 @@ def _starts(job: Job, framework: Framework) -> Sequence[str | None]:
     return shipped_addresses(framework)
 
 
-FILES = "files"
 MIN_PROPOSED = 50  # held-out candidates that make a calibration of their own
 GRAPHS = "cache"  # store-relative folder of files that can be made again
 
@@ -220,8 +228,7 @@ def shipped_candidates(root: str) -> pa.Table:
 
 def labelled(root: str, round_: int, config: RoundConfig, framework: Framework) -> Dataset:
     """What a framework's members of a round learn from."""
-    snapshot = Store(root).round_config(0)["snapshot"]
-    withhold = withholds(config.holdout, *([snapshot] if isinstance(snapshot, str) else snapshot))
+    withhold = leaves_out_withheld(Store(root), config.holdout)
     if framework == "structural":
         most_old, seed = config.training.most_replayed(round_), derived_seed(config, "replay", round_)
         return dataset(root, round_, withhold, config.model.cutoff, config.shipped_candidates, most_old, seed)
@@ -290,12 +297,3 @@ class TrainMembers(beam.DoFn):
         }
         yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.IN, 1))
         yield pa.RecordBatch.from_pylist([row], schema=MEMBER_SCHEMA)
-
-
-def weights_digest(path: str) -> str:
-    """32 hex characters of a member's arrays and their names."""
-    digest = hashlib.blake2b(digest_size=16)
-    with np.load(path, allow_pickle=False) as arrays:
-        for name in sorted(arrays.files):
-            digest.update(name.encode() + b"\0" + arrays[name].tobytes())
-    return digest.hexdigest()

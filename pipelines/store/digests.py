@@ -98,3 +98,12 @@ def _nulls(array: pa.Array) -> list[bool]:
 
 def _with_nulls(array: pa.Array, cells: list[bytes]) -> list[bytes]:
     return [_NULL if null else _VALUE + cell for null, cell in zip(_nulls(array), cells, strict=True)]
+
+
+def weights_digest(path: str) -> str:
+    """32 hex characters of the arrays of an .npz and their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in sorted(arrays.files):
+            digest.update(name.encode() + b"\0" + arrays[name].tobytes())
+    return digest.hexdigest()

@@ -66,7 +66,21 @@ def accuracy(page: Page) -> dict[str, Any]:
     header = ("Round", "MAE (meV/atom)", "Mean error (meV/atom)")
     rows = [[str(r.round), milli(r.mae, 1), milli(r.bias, 1)] for r in page.rounds]
     table = Table("Ensemble median minus evaluation", header, rows, numeric={1, 2})
-    return {"figures": figures, "table": table, "curse": _winners_curse(page)}
+    return {"figures": figures, "table": table, "potentials": _potentials(page), "curse": _winners_curse(page)}
+
+
+def _potentials(page: Page) -> Table | None:
+    if not page.data.potentials:
+        return None
+    header = ("Round", "From", "Frames", "Validated by", "Energy (meV/atom)", "Forces (meV/Å)", "Flagged")
+    rows = []
+    for round_, figures in page.data.potentials:
+        first = figures.members[0]
+        frames = [count(first[name]) for name in ("n_train", "n_val")]
+        errors = [milli(first[name] if first["n_val"] else float("nan"), 1) for name in ("energy_mae", "force_mae")]
+        rows.append([str(round_), first["start"], *frames, *errors, count(figures.flagged)])
+    caption = "Potentials: mean absolute errors of each round's first, and frames on which the committee disagrees"
+    return Table(caption, header, rows, numeric=range(2, len(header)))
 
 
 def _winners_curse(page: Page) -> Table:

@@ -97,9 +97,23 @@ def test_relaxations_before_jobs_ask_for_one_too(two_rounds, tmp_path):
     assert {label.split("/")[0] for label, hint in hints.items() if ACCELERATOR in hint} == {"MakeJobs"}
 
 
+def test_potentials_ask_for_one_too(two_rounds):
+    training = driver.load_round_config(Store(str(two_rounds)), 1).training.model_copy(update={"potential": True})
+    pipeline = build(str(two_rounds), 1, "train", GPU, training=training)
+    hints = {label.split("/")[0]: hint for label, hint in hints_of(pipeline).items() if ACCELERATOR in hint}
+    assert hints.keys() == {"Train", "TrainPotential", "Disagreement"}
+    assert {label for label, hint in hints.items() if BUNDLES in hint} == {"Train", "TrainPotential"}
+    assert tables_of(pipeline)
+
+
 @pytest.mark.parametrize(("round_", "stage"), STAGES)
 def test_tables_never_cross_a_shuffle_as_pickles(round_, stage, graph):
-    pipeline = graph(round_, stage, ())
+    tables = tables_of(graph(round_, stage, ()))
+    assert tables or stage == "snapshot", "a labelled one is written by the driver, which has checked its rows"
+
+
+def tables_of(pipeline: beam.Pipeline) -> list[str]:
+    """Labels of the steps that give tables, of which none may be pickled."""
     seen: list[tuple[str, object]] = []
 
     class Outputs(PipelineVisitor):
@@ -111,9 +125,9 @@ def test_tables_never_cross_a_shuffle_as_pickles(round_, stage, graph):
     untyped = [label for label, kind in seen if kind is typehints.Any and not _is_beams_own(label)]
     assert untyped == [], "the type decides the coder"
     tables = [(label, kind) for label, kind in seen if "pyarrow" in str(kind)]
-    assert tables or stage == "snapshot", "a labelled one is written by the driver, which has checked its rows"
     for label, kind in tables:
         assert not fallbacks(kind), f"{label}: {kind}"
+    return [label for label, _ in tables]
 
 
 def fallbacks(kind) -> list:
