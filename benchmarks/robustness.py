@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import elemental, labelled_frames, read_table
 
-from gnome_core.potentials.by_name import pretrained_path
+from gnome_core.potentials.by_name import shipped_path
 from gnome_core.potentials.errors import potential_errors
 from gnome_core.potentials.files import load_potential
 from gnome_core.potentials.frames import LabelledFrames
@@ -73,8 +73,8 @@ def run(symbol: str, kind: str, size: int, seed: int, out: Path, quick: bool) ->
     start = time.process_time()
     result = train_potential(
         used, np.arange(len(used)) < size, seed=seed, out_dir=out, name=name, training=training,
-        model=load_potential(pretrained_path())[1].config if kind == "scratch" else None,
-        init_from=pretrained_path() if kind == "fine-tuned" else None,
+        model=load_potential(shipped_path("pretrained"))[1].config if kind == "scratch" else None,
+        init_from=shipped_path("pretrained") if kind == "fine-tuned" else None,
         progress=lambda row: print(f"\r{name}: epoch {row['epoch']:.0f}   ", end="", flush=True),
     )  # fmt: skip
     potential = TrainedPotential.load(result.path)
@@ -87,7 +87,7 @@ def run(symbol: str, kind: str, size: int, seed: int, out: Path, quick: bool) ->
 
 def zero_shot(symbol: str) -> dict:
     """The shipped potential's errors on the hot frames."""
-    return potential_errors(TrainedPotential.load(pretrained_path()), frames_at(symbol, SYSTEMS[symbol][2]))
+    return potential_errors(TrainedPotential.load(shipped_path("pretrained")), frames_at(symbol, SYSTEMS[symbol][2]))
 
 
 def main() -> None:

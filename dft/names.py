@@ -11,7 +11,7 @@ EVALUATORS = {
     "chgnet": "dft.evaluators.embedded:EmbeddedEvaluator",
 }
 # Potentials of gnome_core.potentials.by_name that relax by their name alone.
-POTENTIALS = ("chgnet-r2scan", "nequix-oam-1", "nequix-oam-1-pft", "pretrained")
+POTENTIALS = ("chgnet-r2scan", "nequix-oam-1", "nequix-oam-1-pft", "chgnet-distilled", "pretrained")
 # Each is made of its section of `DftConfig`, the wall time of a step and the corrections that one may have.
 ENGINES = {"espresso": "dft.espresso.engine:EspressoEngine", "vasp": "dft.vasp.engine:VaspEngine"}
 POTENTIAL_KINDS = ("potential", "label", "steps")  # followed by ":" and a name of gnome_core.potentials.by_name

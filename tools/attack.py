@@ -27,7 +27,7 @@ import numpy as np
 
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.by_name import pretrained_path
+from gnome_core.potentials.by_name import shipped_path
 from pipelines.beam.apart import WORKER
 from pipelines.beam.job_servers import find_engine
 from pipelines.rounds.plan import stages_of
@@ -410,8 +410,8 @@ def _elsewhere(figure: Figure, ground: Ground, place: Callable[[Path, str], str]
 def _replaced_potential(figure: Figure, ground: Ground, place: Callable[[Path, str], str], *options: str) -> None:
     """Between propose and learn another one takes its file; the first one then finishes the round."""
     potential = ground.folder / "p.npz"
-    record = Path(pretrained_path()).with_suffix(".json")
-    shutil.copy(pretrained_path(), potential)
+    record = Path(shipped_path("pretrained")).with_suffix(".json")
+    shutil.copy(shipped_path("pretrained"), potential)
     shutil.copy(record, potential.with_suffix(".json"))
     first = ground.folder / "with-potential"
     if not Store(str(first)).is_closed(0):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.by_name import make_potential, pretrained_path
+from gnome_core.potentials.by_name import SHIPPED, make_potential, shipped_path
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.potential import Evaluation, Potential
 from gnome_core.potentials.published import PUBLISHED
@@ -103,7 +103,7 @@ def _identity(name: str) -> str:
     """The potential's name; a file by its content, so that retraining it changes every job."""
     if name in PUBLISHED:
         return PUBLISHED[name].sha256
-    path = Path(pretrained_path() if name == "pretrained" else name)
+    path = Path(shipped_path(name) if name in SHIPPED else name)
     if path.suffix not in (".npz", ".nqx") or not path.exists():
         return name
     digest = hashlib.blake2b(digest_size=16)

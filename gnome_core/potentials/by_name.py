@@ -16,7 +16,8 @@ from gnome_core.potentials.published import PUBLISHED, installed
 
 DEFAULT = "chgnet"  # which `embedded` stands for
 CHGNET = {"chgnet": "0.3.0", "chgnet-r2scan": "r2scan"}
-NAMES = (*CHGNET, *PUBLISHED, "pretrained", "stillinger-weber")
+SHIPPED = {"chgnet-distilled": "chgnet_distilled.npz", "pretrained": "nequip_small.npz"}
+NAMES = (*CHGNET, *PUBLISHED, *SHIPPED, "stillinger-weber")
 KINDS = (
     f"embedded (which is {DEFAULT}), {', '.join(NAMES)}, FILE.npz, FILE.nqx, ase:MODULE:FUNCTION, ase:FILE.py:FUNCTION"
 )
@@ -27,10 +28,10 @@ class UnknownPotential(GnomeError, ValueError):
 
 
 def make_potential(name: str) -> Potential:
-    """chgnet, chgnet-r2scan: CHGNet 0.3.0, and on r2SCAN. nequix-oam-1, nequix-oam-1-pft: as `gnome potential get`
-    fetched them. pretrained: the small NequIP that this package ships. stillinger-weber: silicon only. FILE.npz: one
-    that `gnome potential train` wrote. FILE.nqx: a Nequix. ase:MODULE:FUNCTION, ase:FILE.py:FUNCTION: the ASE
-    calculator that the function returns. embedded: the default of them.
+    """chgnet, chgnet-r2scan: CHGNet 0.3.0, and on r2SCAN. chgnet-distilled: fine-tuned here on what nequix-oam-1 says.
+    nequix-oam-1, nequix-oam-1-pft: as `gnome potential get` fetched them. pretrained: a small NequIP that this package
+    ships. stillinger-weber: silicon only. FILE.npz: one that `gnome potential train` wrote. FILE.nqx: a Nequix.
+    ase:MODULE:FUNCTION, ase:FILE.py:FUNCTION: the ASE calculator that the function returns. embedded: the default.
 
     Raises UnknownPotential naming the choices, or BadPotential.
     """
@@ -48,8 +49,8 @@ def make_potential(name: str) -> Potential:
         from gnome_core.potentials.nequix_potential import NequixPotential
 
         return NequixPotential.load(installed(name) if name in PUBLISHED else name, Path(name).stem)
-    if name == "pretrained" or name.endswith(".npz"):
-        return _trained(pretrained_path() if name == "pretrained" else name)
+    if name in SHIPPED or name.endswith(".npz"):
+        return _trained(shipped_path(name) if name in SHIPPED else name)
     if name.startswith("ase:") and name.count(":") == 2:
         from gnome_core.potentials.ase_calculator import CalculatorPotential
 
@@ -102,6 +103,6 @@ def _ase_scale(place: str, function: str, identity: object) -> str:
     return "/".join(parts)
 
 
-def pretrained_path() -> str:
-    """Where the shipped potential is (see gnome_core/data/MODEL_CARD.md)."""
-    return str(resources.files("gnome_core.data") / "nequip_small.npz")
+def shipped_path(name: str) -> str:
+    """Where a potential of `SHIPPED` is (see gnome_core/data/MODEL_CARD.md)."""
+    return str(resources.files("gnome_core.data") / SHIPPED[name])

@@ -35,8 +35,8 @@ FramesArg = Annotated[
     typer.Argument(metavar="FRAMES", help="STORE | FOLDER of labels | FILE.parquet | extxyz or what else ASE reads"),
 ]
 POTENTIALS = (
-    "embedded | chgnet | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | stillinger-weber | FILE.npz | "
-    "FILE.nqx | ase:MODULE:FUNCTION"
+    "embedded | chgnet | chgnet-distilled | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
+    "stillinger-weber | FILE.npz | FILE.nqx | ase:MODULE:FUNCTION"
 )
 PotentialOption = Annotated[str, typer.Option("--potential", help="pretrained | FILE.npz")]
 SeedOption = Annotated[int, typer.Option(min=0)]

@@ -46,9 +46,9 @@ def _addresses(store: Store, train: Commit) -> tuple[str, ...]:
 def local_potential(address: str) -> str:
     """Path on this machine of a potential's .npz, its .json beside it. A path is its own address."""
     if address == PRETRAINED:
-        from gnome_core.potentials.by_name import pretrained_path  # loads jax
+        from gnome_core.potentials.by_name import shipped_path  # loads jax
 
-        return pretrained_path()
+        return shipped_path(PRETRAINED)
     local_file(f"{address.removesuffix('.npz')}.json")
     return local_file(address)
 

@@ -134,10 +134,10 @@ class EvaluationConfig(RelaxConfig):
 
     evaluator: Annotated[str, AfterValidator(check_evaluator)] = Field(
         "embedded",
-        description="embedded: chgnet, the default | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
-        "potential:FILE.npz: one of yours | potential:STORE: the last that another store trained | "
-        "ase:FILE.py:FUNCTION: an ASE calculator; all in the workers, see docs/judges.md | espresso | vasp: jobs in "
-        "folders",
+        description="embedded: chgnet, the default | chgnet-distilled | chgnet-r2scan | nequix-oam-1 | "
+        "nequix-oam-1-pft | pretrained | potential:FILE.npz: one of yours | potential:STORE: the last that another "
+        "store trained | ase:FILE.py:FUNCTION: an ASE calculator; all in the workers, see docs/judges.md | espresso | "
+        "vasp: jobs in folders",
     )
     pre_relax: Annotated[str, AfterValidator(check_pre_relax)] | None = Field(
         None,

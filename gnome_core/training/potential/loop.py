@@ -28,6 +28,7 @@ from gnome_core.training.potential.losses import frame_errors
 from gnome_core.training.potential.networks import (
     NequIPNetwork,
     Network,
+    Start,
     network_of,
     predict_compiled,
     starting_point,
@@ -66,7 +67,8 @@ def train_potential(
 
     is_train: (n,) bool, the other frames validate. references: eV/atom by atomic number, for shifts = "references".
     init_from: a potential to fine-tune (see `starting_point`); its network is taken over (model must then be None or
-    equal), all weights are trained, and its shifts are made anew. progress gets each row of the curve.
+    equal), all weights are trained, and its shifts are made anew unless they are on the scale of the frames. progress
+    gets each row of the curve.
     An interrupted call with the same arguments resumes from its newest checkpoint and ends with the same bits.
     Raises ValueError for an empty training set, elements the network has no weights for, missing references, or a
     plateau schedule without validation frames, and TrainingDiverged.
@@ -180,9 +182,9 @@ def _set_up(
     if training.hessian_weight and not frames.directions:
         raise ValueError("hessian_weight is set, but the frames have no Hessian rows")
     start = starting_point(str(init_from)) if init_from is not None else None
-    if start is not None and model not in (None, start[1]):
-        raise ValueError(f"{init_from} is a {start[1]}; fine-tuning needs the same configuration")
-    config = start[1] if start is not None else model or NequIPConfig(elements=frames.elements)
+    if start is not None and model not in (None, start.config):
+        raise ValueError(f"{init_from} is a {start.config}; fine-tuning needs the same configuration")
+    config = start.config if start is not None else model or NequIPConfig(elements=frames.elements)
     network, trained_network = network_of(config), network_of(config, training.precision)
     if int(frames.level.max()) >= network.config.levels:
         raise ValueError(f"frames of {int(frames.level.max()) + 1} levels of theory; set model.levels")
@@ -191,17 +193,19 @@ def _set_up(
     if unknown := set(frames.elements) - set(network.config.elements):
         raise ValueError(f"the network has no weights for atomic numbers {sorted(unknown)}; add them to model.elements")
 
-    shifts = starting_shifts(train, network.config.levels, training, references)
+    own = _own_shifts(start, frames, training)
+    shifts = own if own is not None else starting_shifts(train, network.config.levels, training, references)
     data = FrameGraphs(train, network, shifts, training.batch_size)
     if start is not None:
-        variables = start[0]
+        variables = start.variables
     else:
         assert isinstance(network, NequIPNetwork)
         variables = _initial_variables(network, data, seed, training)
-    residual = data.energy * data.n_atoms
-    if start is not None or training.scale == "forces":  # the paper's constant is the mean of the labels alone
-        residual = residual - _network_energies(network, variables, data)
-    shifts = explain_the_rest(train, shifts, residual, training)
+    if own is None:
+        residual = data.energy * data.n_atoms
+        if start is not None or training.scale == "forces":  # the paper's constant is the mean of the labels alone
+            residual = residual - _network_energies(network, variables, data)
+        shifts = explain_the_rest(train, shifts, residual, training)
     # An element, or a level of theory, that only validating frames have has no energy zero.
     val = val.take(
         np.array([np.isfinite(shifts[i, c.numbers]).all() for c, i in zip(val.crystals, val.level, strict=True)], bool)
@@ -227,6 +231,17 @@ def _set_up(
     corrections = jnp.zeros_like(shifts, jnp.float32)  # eV, to shifts that are trained with the network
     params = {"network": jax.tree.map(jnp.asarray, variables["params"]), "shifts": corrections}
     return of, initial_state(params, training)
+
+
+def _own_shifts(start: Start | None, frames: LabelledFrames, training: PotentialTrainingConfig) -> np.ndarray | None:
+    """The shifts of a start on the scale of the frames, which a few compositions would only spoil; else None."""
+    if start is None or training.shifts != "fit" or start.scale != frames.scale or frames.level.any():
+        return None
+    if not set(frames.elements) <= set(start.shifts):
+        return None
+    table = np.full((start.config.levels, 256), np.nan)
+    table[0, list(start.shifts)] = list(start.shifts.values())
+    return table
 
 
 def _export(of: _PotentialTraining, trained: Trained[PotentialState], path: Path, origin: str) -> PotentialResult:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -110,16 +110,28 @@ def network_of(config: NequIPConfig | CHGNetConfig, precision: str = "float32") 
     return CHGNetNetwork(config)
 
 
-def starting_point(name: str) -> tuple[dict, NequIPConfig | CHGNetConfig]:
-    """Variables and configuration of a potential to fine-tune: chgnet, chgnet-r2scan or FILE.npz. Raises
-    BadPotential."""
+class Start(NamedTuple):
+    """A potential to fine-tune. shifts: eV by atomic number, on its scale."""
+
+    variables: dict
+    config: NequIPConfig | CHGNetConfig
+    scale: str
+    shifts: Mapping[int, float]
+
+
+def starting_point(name: str) -> Start:
+    """Of chgnet, chgnet-r2scan or FILE.npz. Raises BadPotential."""
     if name not in CHGNET:
         variables, record = load_potential(name)
-        return variables, record.config
-    weights = chgnet.load_weights(CHGNET[name])
-    weights["composition_model.fc.weight"] = np.zeros_like(weights["composition_model.fc.weight"])
-    elements = tuple(np.flatnonzero(chgnet.TRAINED[CHGNET[name]]).tolist())
-    return {"params": weights}, CHGNetConfig(architecture="chgnet", elements=elements)
+        return Start(variables, record.config, record.scale, record.shifts)
+    version = CHGNET[name]
+    weights = chgnet.load_weights(version)
+    composition = weights["composition_model.fc.weight"]
+    elements = tuple(np.flatnonzero(chgnet.TRAINED[version]).tolist())
+    shifts = {z: float(composition[0, z - 1]) for z in elements}
+    weights["composition_model.fc.weight"] = np.zeros_like(composition)
+    config = CHGNetConfig(architecture="chgnet", elements=elements)
+    return Start({"params": weights}, config, f"chgnet-{version}", shifts)
 
 
 @partial(jax.jit, static_argnums=0)

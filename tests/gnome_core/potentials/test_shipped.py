@@ -12,7 +12,7 @@ from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import embedded_entries
 from gnome_core.crystals.split import holds_withheld
-from gnome_core.potentials.by_name import make_potential, pretrained_path
+from gnome_core.potentials.by_name import make_potential, shipped_path
 from gnome_core.potentials.errors import potential_errors
 from gnome_core.potentials.frames import frames_without_stress
 from gnome_core.potentials.md import run_md
@@ -28,7 +28,7 @@ def pretrained() -> TrainedPotential:
 
 
 def test_it_is_small_and_its_record_says_what_it_is(pretrained):
-    path = Path(pretrained_path())
+    path = Path(shipped_path("pretrained"))
     assert path.stat().st_size + path.with_suffix(".json").stat().st_size < 8e6
     assert pretrained.record.scale.startswith("chgnet-0.3.0")
     assert len(pretrained.record.config.elements) == 25

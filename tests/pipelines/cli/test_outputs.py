@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from gnome_core.crystals.cif import format_cif
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.potentials.by_name import pretrained_path
+from gnome_core.potentials.by_name import shipped_path
 from pipelines.cli.app import app
 from pipelines.cli.outputs import check_output, writing
 from pipelines.errors import UserError
@@ -186,7 +186,7 @@ def test_compositions_and_models_make_their_folders(inputs, run):
 def test_molecular_dynamics_leaves_every_file_of_the_user_alone(stem, inputs, run):
     """Beside the output lie the potential itself, data, and a file with a key "digest"."""
     for ending in ("npz", "json"):
-        shutil.copy(Path(pretrained_path()).with_suffix(f".{ending}"), inputs / f"tuned.{ending}")
+        shutil.copy(Path(shipped_path("pretrained")).with_suffix(f".{ending}"), inputs / f"tuned.{ending}")
     np.savez(inputs / "data.npz", a=1)
     np.savez(inputs / "kept.npz", digest="x", a=1)
     before = {path.name: path.read_bytes() for path in inputs.glob("*.npz")}

@@ -10,7 +10,7 @@ import pytest
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.models.config import NequIPConfig
-from gnome_core.potentials.by_name import pretrained_path
+from gnome_core.potentials.by_name import shipped_path
 from gnome_core.potentials.frames import frames_without_stress
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.training.potential.config import PotentialTrainingConfig
@@ -132,7 +132,7 @@ def test_a_screening_reuses_what_it_would_make_and_nothing_else(tmp_path, monkey
         return md.Trajectory(crystal, positions, np.arange(11) / 100, flat, flat, None, config, potential.scale, digest)
 
     monkeypatch.setattr(md, "run_md", drawn)
-    source = Path(pretrained_path())
+    source = Path(shipped_path("pretrained"))
     arrays = dict(np.load(source))
     np.savez(tmp_path / "other.npz", **{name: 1.01 * value for name, value in arrays.items()})
     shutil.copy(source.with_suffix(".json"), tmp_path / "other.json")

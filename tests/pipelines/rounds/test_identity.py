@@ -89,11 +89,11 @@ def test_results_that_another_potential_left_under_the_jobs_ids_are_not_taken(st
 
 def test_the_protocol_is_that_of_the_potential_which_is_loaded(tmp_path):
     """Not of the file that has taken its place since."""
-    from gnome_core.potentials.by_name import pretrained_path
+    from gnome_core.potentials.by_name import shipped_path
 
     path = tmp_path / "p.npz"
     for suffix in (".npz", ".json"):
-        shutil.copy(Path(pretrained_path()).with_suffix(suffix), path.with_suffix(suffix))
+        shutil.copy(Path(shipped_path("pretrained")).with_suffix(suffix), path.with_suffix(suffix))
     evaluator = make_evaluator(f"potential:{path}", RelaxConfig())
     before = protocol_json(evaluator.protocol)
     record = json.loads(path.with_suffix(".json").read_text())

@@ -101,7 +101,7 @@ def test_a_tuned_one_is_tuned_on(frames, tuned, tmp_path):
         frames, np.arange(20) % 5 > 0, seed=0, out_dir=tmp_path, init_from=tuned.path, training=training
     )
     assert again.errors["force_mae"] == pytest.approx(tuned.errors["force_mae"], rel=0.05)
-    assert again.errors["energy_mae"] < tuned.errors["energy_mae"]  # its shifts are fitted anew
+    assert again.errors["energy_mae"] == pytest.approx(tuned.errors["energy_mae"], rel=0.05)
 
 
 def test_hessian_rows_are_refused(frames, tmp_path):

@@ -106,7 +106,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(frames, whole, tmp_path, st
 
 def test_fine_tuning_starts_from_the_weights_and_moves_to_the_new_energy_zero(learnt, tmp_path):
     pretrained, _ = learnt
-    moved = pair_frames(12, seed=5)
+    moved = replace(pair_frames(12, seed=5), scale="moved")
     moved.energies[:] += 4 * 7.0
     tuned = train(moved, tmp_path / "b", TRAINING.model_copy(update={"epochs": 1, "learning_rate": 1e-6}),
                   model=None, init_from=pretrained.path)  # fmt: skip
@@ -115,6 +115,10 @@ def test_fine_tuning_starts_from_the_weights_and_moves_to_the_new_energy_zero(le
     assert tuned.errors["energy_mae"] < 200  # of 7,000 meV/atom that the zero moved
     _, record = load_potential(tuned.path)
     assert record.init_from == pretrained.path
+    _, before = load_potential(pretrained.path)
+    slow = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 1e-6})
+    few = train(pair_frames(12, seed=5), tmp_path / "same", slow, model=None, init_from=pretrained.path)
+    assert load_potential(few.path)[1].shifts == pytest.approx(before.shifts, abs=1e-4)  # on the scale they are of
     with pytest.raises(ValueError, match="same configuration"):
         train(moved, tmp_path / "c", init_from=pretrained.path, model=MODEL.model_copy(update={"layers": 2}))
 
