@@ -21,6 +21,7 @@ from tools.element_references import (
     MARGIN,
     crystals_of,
     evaluate,
+    known,
     labelled_compounds,
     lowest_rows,
     nitride_errors,
@@ -82,6 +83,11 @@ def test_the_lowest_trusted_polymorph_becomes_the_reference():
 ])  # fmt: skip
 def test_where_the_evaluator_extrapolates_it_is_not_trusted(crystal, energy, refused):
     assert untrusted(crystal, energy, {29: -4.1}) is refused
+
+
+def test_an_element_whose_ground_state_is_not_known_leaves():
+    rows = entries(("cu", COPPER, -4.0, 0.0), ("ag", SILVER, -2.5, 0.0), ("pd", metal("Pd", 3.9), -5.2, 0.0))
+    assert known(rows, {29: -4.1, 47: -2.8})["id"].to_pylist() == ["cu", "pd"]
 
 
 def test_only_entries_of_changed_elements_change():
