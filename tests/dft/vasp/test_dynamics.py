@@ -88,7 +88,7 @@ def test_a_run_that_was_cut_off_goes_on_with_its_velocities(
     fault, reason, known_to_have_ended, vasp_environment, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("STANDIN_FAULTS", f"{fault}:1")
-    limit = {"wall_time": 6 if fault == "wall_time" else 60}
+    limit = {"wall_time": 12 if fault == "wall_time" else 60}
     job, _ = run(vasp_environment, tmp_path / "jobs", **limit)
     assert job.ending.reason == reason
     left = read_dynamics(job.attempts[-1].folder / "ramp")

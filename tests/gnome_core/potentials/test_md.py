@@ -7,7 +7,7 @@ import pytest
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.frames import split_groups
-from gnome_core.potentials.md import NeighborSearch, edge_vectors, energy_and_forces, repeated, run_digest, run_md
+from gnome_core.potentials.md import NeighborSearch, edge_vectors, energy_and_forces, run_digest, run_md
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.potential import IsolatedAtom, UnknownElement
@@ -130,10 +130,3 @@ def test_unknown_elements_are_refused_by_name(potential):
     alone = Crystal(12.0 * np.eye(3), [[0, 0, 0]], ORDERED.numbers[:1])
     with pytest.raises(IsolatedAtom, match="has no neighbour within"):
         run_md(alone, potential, NVE)
-
-
-def test_supercells_reach_the_length_in_every_direction():
-    large = repeated(SKEWED, 9.0)
-    heights = 1 / np.linalg.norm(np.linalg.inv(large.lattice), axis=0)
-    assert (heights >= 9.0).all()
-    assert large.n_sites == SKEWED.n_sites * round(large.volume / SKEWED.volume)

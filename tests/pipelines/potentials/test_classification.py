@@ -97,5 +97,5 @@ def test_tables_that_are_none_are_told(tmp_path):
     lithium = record_batch(pa.schema(CRYSTAL_FIELDS), ["li"], [Crystal(3 * np.eye(3), [[0, 0, 0]], [3])])
     table = pa.Table.from_batches([lithium]).append_column("conductivity", pa.array([1.0]))
     pq.write_table(table, tmp_path / "metal.parquet")
-    with pytest.raises(UserError, match="Li in Li; the ion must be"):
+    with pytest.raises(UserError, match="no ion in Li; the ion must be"):
         read_references(tmp_path / "metal.parquet")
