@@ -18,7 +18,12 @@ PREDICTED = ("chgnet-0.3.0", "mp2020")
 COMPUTED = "mp2020/vasp"
 LEARNT = re.compile("/(nequip|chgnet)-")  # before the name of a potential, after the scale of what it learnt from
 # Mean absolute errors of formation energies from the published elements, eV/atom: `gnome judge NAME --single-point`.
-ERRORS = {"chgnet-0.3.0": 0.059, "nequix-oam-1/mp2020": 0.017, "nequix-oam-1-pft/mp2020": 0.017}
+ERRORS = {
+    "chgnet-0.3.0": 0.059,
+    "nequix-oam-1/mp2020": 0.017,
+    "nequix-oam-1-pft/mp2020": 0.017,
+    "nequix-oam-1/mp2020/chgnet-2-8e3e071d": 0.046,  # chgnet-distilled
+}
 
 
 def compatible(scale: str) -> bool:

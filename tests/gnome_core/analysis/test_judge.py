@@ -68,7 +68,7 @@ def test_compounds_of_an_element_that_the_judge_has_too_high_are_not_too_stable(
 
 
 def test_scales_that_compare_with_the_published_hull():
-    for scale in ("chgnet-0.3.0", "nequix-oam-1/mp2020", "pbe+u/mp2020/vasp"):
+    for scale in ("chgnet-0.3.0", "nequix-oam-1/mp2020", "nequix-oam-1/mp2020/chgnet-2-12345678", "pbe+u/mp2020/vasp"):
         assert compatible(scale)
     for scale in ("r2scan/vasp", "chgnet-r2scan", "pbe/espresso", "nequip-1234"):
         assert not compatible(scale)

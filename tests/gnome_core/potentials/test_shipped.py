@@ -1,5 +1,6 @@
-"""The potential that comes with the package: its size, what it was made of, how near its teacher it is."""
+"""The potentials that come with the package: their size, what they were made of, how near their teachers they are."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,15 +11,18 @@ import pytest
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.readers import embedded_entries
+from gnome_core.crystals.readers import elemental_entries, embedded_entries
 from gnome_core.crystals.split import holds_withheld
 from gnome_core.potentials.by_name import make_potential, shipped_path
+from gnome_core.potentials.chgnet_potential import FineTunedCHGNet
 from gnome_core.potentials.errors import potential_errors
 from gnome_core.potentials.frames import frames_without_stress
 from gnome_core.potentials.md import run_md
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.sampling import distorted
+from gnome_core.stability.published import ERRORS, compatible, published_references
+from pipelines.evaluation.judging import labelled
 from tests.gnome_core.potentials.samples import embedded
 
 
@@ -69,3 +73,27 @@ def crystal(formula: str) -> Crystal:
     entries = embedded_entries(set(re.findall("[A-Z][a-z]?", formula)))
     entries = entries.filter(pc.equal(entries["formula"], formula)).sort_by("energy_per_atom")
     return crystals_from_batch(entries.slice(0, 1))[0]
+
+
+def test_distilled_is_small_and_what_is_measured_of_it_is_of_this_file():
+    path = Path(shipped_path("chgnet-distilled"))
+    assert path.stat().st_size + path.with_suffix(".json").stat().st_size < 8e6
+    scale = make_potential("chgnet-distilled").scale
+    assert compatible(scale)
+    assert scale in ERRORS
+    assert scale in json.loads((path.parent / "judges.json").read_text())["scales"]
+    assert len(elemental_entries(scale)) == 89
+
+
+def test_distilled_is_nearer_to_dft_than_chgnet_where_both_are_strangers():
+    sample = labelled(None, 120)
+    errors = {}
+    for potential in (embedded(), make_potential("chgnet-distilled")):
+        answers = potential.evaluate(sample.crystals)
+        energies = np.array([a.energy / c.n_sites for a, c in zip(answers, sample.crystals, strict=True)])
+        if isinstance(potential, FineTunedCHGNet):
+            energies += potential.corrections(sample.crystals).per_atom
+        found = published_references().formation_energy_per_atom([c.numbers for c in sample.crystals], energies)
+        errors[potential.scale] = np.nanmean(np.abs(found - sample.labels))
+    chgnet, distilled = errors.values()
+    assert distilled < 0.9 * chgnet < 0.1
