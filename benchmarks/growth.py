@@ -103,13 +103,16 @@ def main() -> None:
             make_store(Path(folder), store)
             found["0"] = measure(store, names)
         for size in sizes:
-            if (more := size - Store(str(store)).rounds()[-1]) > 0:
-                run("round", "run", str(store), "--rounds", str(more))
-            if str(size) not in found:
+            rounds = Store(str(store)).rounds()[-1]
+            if rounds < size:
+                run("round", "run", str(store), "--rounds", str(size - rounds))
+            if str(size) not in found and rounds <= size:  # a kept store may be beyond it
                 found[str(size)] = measure(store, names)
                 kept.write_text(json.dumps(found))
-            print(f"{size:3} rounds:", found[str(size)], flush=True)
-    first, last, grown = str(sizes[0]), str(sizes[-1]), sizes[-1] / sizes[0]
+            if str(size) in found:
+                print(f"{size:3} rounds:", found[str(size)], flush=True)
+    measured = sorted(int(size) for size in found if size != "0")
+    first, last, grown = str(measured[0]), str(measured[-1]), measured[-1] / measured[0]
     exponents = {
         name: exponent(found["0"][name], found[first][name], found[last][name], grown) for name in names if grown > 1
     }
