@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -112,9 +110,10 @@ def test_float32_and_fixed_size_lists_decode():
     np.testing.assert_allclose(decoded[1].frac_coords, random_crystals(3)[2].frac_coords, atol=1e-7)
 
 
-def test_decoding_stays_within_tens_of_microseconds_a_row():
-    batch = record_batch(SCHEMA, [""] * 5000, random_crystals(5000))
-    start = time.process_time()
-    crystals_from_batch(batch)
-    # 2-5 µs on a quiet machine; pyarrow scalars would take over 200.
-    assert (time.process_time() - start) / 5000 < 50e-6
+def test_decoding_copies_no_coordinates():
+    """Views of the columns: 2-5 µs a row, where Arrow's scalars would take over 200."""
+    batch = record_batch(SCHEMA, [""] * 50, random_crystals(50))
+    decoded = crystals_from_batch(batch)
+    for name in ("lattice", "frac_coords", "numbers"):
+        column = batch[name].flatten().to_numpy()
+        assert all(np.shares_memory(getattr(crystal, name), column) for crystal in decoded)
