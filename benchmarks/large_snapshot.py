@@ -17,7 +17,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,16 +24,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from growth import GNOME
 
 from gnome_core.compositions.formulas import NUMBERS, chemsys, reduced_formula
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import elemental_entries, embedded_entries
 from gnome_core.generation.volume import atomic_volumes
-from gnome_core.stability.references import ElementalReferences
+from pipelines.evaluation.relaxing import shipped_references
 from pipelines.store.store import Store
 
-GNOME = (sys.executable, "-m", "pipelines.cli.app")
 KIN = (
     "Li Na K Rb Cs",
     "Be Mg Ca Sr Ba",
@@ -72,11 +71,8 @@ def entries(n: int, seed: int = 0) -> pa.Table:
     compounds = [
         i for i, crystal in enumerate(crystals) if len(np.unique(crystal.numbers)) > 1 and crystal.n_sites <= 12
     ]
-    references = ElementalReferences.lowest(
-        [c.numbers for c in crystals_from_batch(elements)],
-        elements["energy_per_atom"].to_numpy(),
-        elements["scale"][0].as_py(),
-    )
+    references = shipped_references(elements["scale"][0].as_py())
+    assert references is not None
     kin = np.tile(np.arange(256), (256, 1)).tolist()
     for family in KIN:
         for symbol in family.split():

@@ -19,14 +19,14 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from dft.evaluators.make import make_evaluator
-from gnome_core.compositions.formulas import NUMBERS, reduced_formula
+from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.arrow import crystals_from_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.readers import elemental_entries, embedded_entries
+from gnome_core.crystals.readers import embedded_entries
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.memory import keep_freed_memory
-from gnome_core.potentials.relax import Relaxation
 from gnome_core.stability.references import ElementalReferences
+from pipelines.evaluation.relaxing import formation_energies, references_for, relaxed
 
 EV = 96.485  # kJ/mol
 # kJ/mol of formula units, and the atoms of one.
@@ -45,37 +45,11 @@ def oxides(quick: bool) -> dict[str, Crystal]:
     """The lowest crystal of the snapshot of each formula that it has, thirty of them (six with --quick)."""
     entries = embedded_entries().sort_by("e_form_per_atom")
     found: dict[str, Crystal] = {}
-    wanted = {reduced_formula(_numbers(formula)): formula for formula in ENTHALPIES}
     for crystal, formula in zip(crystals_from_batch(entries), entries["formula"].to_pylist(), strict=True):
-        if formula in wanted:
-            found.setdefault(wanted[formula], crystal)
+        if formula in ENTHALPIES:
+            found.setdefault(formula, crystal)
     ordered = [formula for formula in ENTHALPIES if formula in found]
     return {formula: found[formula] for formula in ordered[: 6 if quick else 30]}
-
-
-def _numbers(formula: str) -> np.ndarray:
-    from pymatgen.core import Composition
-
-    return np.array([NUMBERS[str(e)] for e, n in Composition(formula).items() for _ in range(int(n))], np.uint8)
-
-
-def formation(evaluator: str, crystals: dict[str, Crystal], references: dict[int, float] | None) -> dict[str, float]:
-    """eV/atom of what converged, from the evaluator's own elements or the given ones."""
-    judge = make_evaluator(evaluator, RelaxConfig())
-    if references is None:
-        elements = elemental_entries(judge.scale)
-        numbers = [c.numbers for c in crystals_from_batch(elements)]
-        references = dict(
-            ElementalReferences.lowest(numbers, elements["energy_per_atom"].to_numpy(), judge.scale).energies
-        )
-    ended = judge.evaluate(list(crystals.values()))
-    done = {f: e for f, e in zip(crystals, ended, strict=True) if isinstance(e, Relaxation)}
-    corrections = judge.corrections([e.crystal for e in done.values()])
-    added = np.zeros(len(done)) if corrections is None else np.nan_to_num(corrections.per_atom)
-    return {
-        formula: float(e.energy_per_atom + more - np.mean([references[int(z)] for z in e.crystal.numbers]))
-        for (formula, e), more in zip(done.items(), added, strict=True)
-    }
 
 
 def main() -> None:
@@ -86,24 +60,25 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     crystals = oxides(arguments.quick)
-    columns = {name: formation(name, crystals, None) for name in arguments.evaluators}
-    if arguments.references:
-        table = pq.read_table(arguments.references, filters=[("set", "=", "MatPES-r2SCAN")])
-        given = {
-            NUMBERS[symbol]: energy
-            for symbol, energy in zip(
-                table["element"].to_pylist(), table["energy_per_atom_ev"].to_pylist(), strict=True
-            )
-        }
-        columns["chgnet-r2scan, elements of DFT"] = formation("chgnet-r2scan", crystals, given)
-    experiment = {formula: ENTHALPIES[formula][0] / ENTHALPIES[formula][1] / EV for formula in crystals}
+    elements = sorted({int(z) for crystal in crystals.values() for z in crystal.numbers})
+    columns: dict[str, np.ndarray] = {}
+    for name in arguments.evaluators:
+        evaluator = make_evaluator(name, RelaxConfig())
+        results = relaxed(evaluator, list(crystals.values()))
+        columns[name] = formation_energies(results, references_for(evaluator, elements))
+        if arguments.references and name == "chgnet-r2scan":
+            table = pq.read_table(arguments.references, filters=[("set", "=", "MatPES-r2SCAN")])
+            pairs = zip(table["element"].to_pylist(), table["energy_per_atom_ev"].to_pylist(), strict=True)
+            given = ElementalReferences(evaluator.scale, {NUMBERS[symbol]: energy for symbol, energy in pairs})
+            columns[f"{name}, elements of DFT"] = formation_energies(results, given)
+    experiment = np.array([ENTHALPIES[formula][0] / ENTHALPIES[formula][1] / EV for formula in crystals])
     print("| oxide | experiment | " + " | ".join(columns) + " |\n|" + "---|" * (2 + len(columns)))
-    for formula in crystals:
-        row = [f"{found[formula]:.2f}" if formula in found else "did not converge" for found in columns.values()]
-        print(f"| {formula} | {experiment[formula]:.2f} | " + " | ".join(row) + " |")
+    for row, formula in enumerate(crystals):
+        cells = ["did not converge" if np.isnan(found[row]) else f"{found[row]:.2f}" for found in columns.values()]
+        print(f"| {formula} | {experiment[row]:.2f} | " + " | ".join(cells) + " |")
     summary = {}
     for name, found in columns.items():
-        errors = np.array([found[formula] - experiment[formula] for formula in found])
+        errors = (found - experiment)[~np.isnan(found)]
         summary[name] = {
             "n": len(errors),
             "mae": round(float(np.abs(errors).mean()), 3),

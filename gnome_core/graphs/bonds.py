@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -36,10 +36,6 @@ class BondGraph:
     def size(self) -> np.ndarray:
         """(4,) atoms, short bonds, long bonds, angle pairs."""
         return np.array([len(self.numbers), self.n_short, len(self.first) - self.n_short, len(self.bond1)])
-
-    def in_single_precision(self) -> BondGraph:
-        """The same with float32 vectors, to keep many."""
-        return replace(self, vectors=self.vectors.astype(np.float32))
 
 
 def bond_graph(crystal: Crystal, atom_cutoff: float = 6.0, bond_cutoff: float = 3.0) -> BondGraph:

@@ -121,7 +121,6 @@ class CHGNetConfig(Section):
     )
 
     levels: ClassVar[int] = 1
-    cutoff: ClassVar[float] = 6.0  # Å
 
 
 ModelConfig = StructuralConfig | CompositionalConfig

@@ -12,7 +12,7 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.batches import split
 from gnome_core.graphs.bonds import BatchShape, BondGraph, bond_graph, fitting_shape, pack
 from gnome_core.models import chgnet
-from gnome_core.potentials.coverage import check_elements, check_neighbours
+from gnome_core.potentials.coverage import by_number, check_elements, check_neighbours
 from gnome_core.potentials.files import PotentialRecord
 from gnome_core.potentials.learnt import learnt_corrections, learnt_scale
 from gnome_core.potentials.potential import Evaluation
@@ -76,8 +76,7 @@ class FineTunedCHGNet(CHGNetPotential):
 
     def __init__(self, variables: dict, record: PotentialRecord, ladder: Sequence[BatchShape] = LADDER):
         self.record = record
-        self.shifts = np.full(256, np.nan)
-        self.shifts[list(record.shifts)] = list(record.shifts.values())
+        self.shifts = by_number(record.shifts)
         params = chgnet.params_of(variables["params"])
         super().__init__(params, learnt_scale("chgnet", variables, record), ~np.isnan(self.shifts), ladder)
 

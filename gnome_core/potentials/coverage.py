@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.crystal import Crystal, check_finite
 from gnome_core.graphs.neighbors import pair_lists
 from gnome_core.potentials.potential import IsolatedAtom, UnknownElement
+
+
+def by_number(energies: Mapping[int, float]) -> np.ndarray:
+    """(256,) eV by atomic number, NaN where there is none."""
+    table = np.full(256, np.nan)
+    table[list(energies)] = list(energies.values())
+    return table
 
 
 def check_elements(crystal: Crystal, known: np.ndarray) -> None:

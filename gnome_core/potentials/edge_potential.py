@@ -12,7 +12,7 @@ from flax import linen as nn
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.graphs.batches import split
 from gnome_core.graphs.edges import EdgeGraph, EdgeShape, edge_graph, fitting_shape, pack
-from gnome_core.potentials.coverage import check_elements, check_neighbours
+from gnome_core.potentials.coverage import by_number, check_elements, check_neighbours
 from gnome_core.potentials.gradients import Prediction, predict_compiled
 from gnome_core.potentials.potential import Evaluation
 
@@ -38,8 +38,7 @@ class EdgePotential:
     ):
         self.network, self.cutoff, self.scale, self.ladder = network, cutoff, scale, ladder
         self.variables = jax.tree.map(jnp.asarray, variables)
-        self.shifts = np.full(256, np.nan)
-        self.shifts[list(shifts)] = list(shifts.values())
+        self.shifts = by_number(shifts)
 
     def check(self, crystal: Crystal) -> None:
         """Raise UnknownElement or IsolatedAtom for a crystal that the potential cannot judge."""

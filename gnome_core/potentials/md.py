@@ -149,7 +149,7 @@ def energy_and_forces(potential: TrainedPotential, numbers: np.ndarray) -> Calla
     padded = jnp.asarray(np.append(numbers, numbers[0]).astype(np.int32))
     graph, level = jnp.append(jnp.zeros(n, jnp.int32), 1), jnp.zeros(n + 1, jnp.int32)
     n_atoms = jnp.array([n, 1], jnp.float32)
-    far = 2 * potential.record.config.cutoff
+    far = 2 * potential.cutoff
 
     def evaluate(positions: jax.Array, neighbors: Neighbors) -> tuple[jax.Array, jax.Array]:
         vectors = edge_vectors(positions, neighbors)
@@ -253,7 +253,7 @@ class _Run:
     def __init__(self, crystal: Crystal, potential: TrainedPotential, config: MDConfig, seed: int):
         self.crystal, self.config, self.seed, self.potential = crystal, config, seed, potential
         self.masses = jnp.asarray(ATOMIC_MASSES[crystal.numbers], jnp.float32)[:, None]
-        self.search = NeighborSearch(crystal.lattice, potential.record.config.cutoff + config.skin)
+        self.search = NeighborSearch(crystal.lattice, potential.cutoff + config.skin)
         self.evaluate = energy_and_forces(potential, crystal.numbers)
         dt = config.timestep * FEMTOSECOND
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gnome_core.models.config import NequIPConfig
+from gnome_core.potentials.coverage import by_number
 from gnome_core.potentials.files import PotentialRecord, save_potential
 from gnome_core.potentials.frames import LabelledFrames
 from gnome_core.training.devices import placement
@@ -240,7 +241,7 @@ def _own_shifts(start: Start | None, frames: LabelledFrames, training: Potential
     if not set(frames.elements) <= set(start.shifts):
         return None
     table = np.full((start.config.levels, 256), np.nan)
-    table[0, list(start.shifts)] = list(start.shifts.values())
+    table[0] = by_number(start.shifts)
     return table
 
 

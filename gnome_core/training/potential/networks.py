@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +18,8 @@ from gnome_core.models.nequip import NequIP
 from gnome_core.potentials.by_name import CHGNET
 from gnome_core.potentials.files import load_potential
 from gnome_core.potentials.gradients import Prediction, predict
+
+Graph = TypeVar("Graph", edges.EdgeGraph, bonds.BondGraph)
 
 
 class Network(Protocol):
@@ -55,8 +57,7 @@ class NequIPNetwork:
         return NequIP(self.config, self.precision)
 
     def graph(self, crystal: Crystal) -> edges.EdgeGraph:
-        g = edges.edge_graph(crystal, self.config.cutoff)
-        return edges.EdgeGraph(g.numbers, g.receivers, g.senders, g.vectors.astype(np.float32))
+        return _single(edges.edge_graph(crystal, self.config.cutoff))
 
     def shape(self, n_graphs: int, size: np.ndarray) -> edges.EdgeShape:
         atoms, blocks = size
@@ -79,7 +80,7 @@ class CHGNetNetwork:
     config: CHGNetConfig
 
     def graph(self, crystal: Crystal) -> bonds.BondGraph:
-        return bonds.bond_graph(crystal, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF).in_single_precision()
+        return _single(bonds.bond_graph(crystal, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF))
 
     def shape(self, n_graphs: int, size: np.ndarray) -> bonds.BatchShape:
         atoms, *rest = size
@@ -95,6 +96,11 @@ class CHGNetNetwork:
 
     def predict(self, variables: dict, batch: bonds.BondBatch) -> Prediction:
         return Prediction(*chgnet.predict(chgnet.params_of(variables["params"]), batch)[:3])
+
+
+def _single(graph: Graph) -> Graph:
+    """With vectors in single precision, to keep many."""
+    return replace(graph, vectors=graph.vectors.astype(np.float32))
 
 
 def _multiple(n: float, of: int) -> int:

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -19,6 +16,7 @@ from gnome_core.training.epochs import TrainingDiverged
 from gnome_core.training.members import loop
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.loop import train_members
+from tests.gnome_core.training.two_devices import run_on_two_devices
 
 MODEL = StructuralConfig(width=8, steps=1)
 # One training of them all is compiled; a checkpoint takes as long as a hundred steps.
@@ -182,15 +180,7 @@ def test_members_side_by_side_are_those_trained_alone(labelled, whole, tmp_path)
 
 def test_two_devices_share_a_step(tmp_path):
     """A step of 16 graphs in two parts: on one device and on two the same training."""
-    result = subprocess.run(
-        [sys.executable, "-c", DEVICES, str(tmp_path)],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-        cwd=Path(__file__).parents[4],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
+    run_on_two_devices(DEVICES, str(tmp_path))
 
 
 DEVICES = """

@@ -1,10 +1,6 @@
 """Training on frames whose answers are known: it learns, resumes to the bit, fine-tunes and keeps its counts."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +22,7 @@ from gnome_core.training.potential.networks import network_of, predict_compiled
 from gnome_core.training.potential.shifts import explain_the_rest, fit_shifts, starting_shifts
 from gnome_core.training.potential.step import rate_factor
 from tests.gnome_core.potentials.pair_frames import ALONE, pair_frames
+from tests.gnome_core.training.two_devices import run_on_two_devices
 
 MODEL = NequIPConfig(layers=1, hidden_irreps="8x0e+4x1o", edge_irreps="0e+1o", cutoff=4.0, elements=(29, 47))
 TRAINING = PotentialTrainingConfig(
@@ -407,15 +404,7 @@ def test_broken_potential_files_are_one_clear_error(frames, tmp_path):
 
 def test_two_devices_share_a_step(tmp_path):
     """Batches of eight frames of two sizes in two parts: on two devices and on one the same training to rounding."""
-    result = subprocess.run(
-        [sys.executable, "-c", DEVICES, str(tmp_path)],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-        cwd=Path(__file__).parents[4],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
+    run_on_two_devices(DEVICES, str(tmp_path))
 
 
 DEVICES = """
