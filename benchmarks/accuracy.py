@@ -8,7 +8,7 @@ shipped. The shipped ensembles on formulas they never trained on, beside the pub
 oqmd. A compositional model trained on the official validation split, tested on the official test split beside
    models that trained on the official training split, which is several times larger.
 scaling. Error against training-set size over two decades, with a power law; the structural model also on random
-   structures (`generation/random_search.py`) evaluated by the embedded potential, unlike anything it trained on.
+   structures (`generation/random_search.py`) evaluated by CHGNet, unlike anything it trained on.
 starts. Where a round's members may start: from nothing, from the shipped ones, from the last round's.
 
 --page writes the tables and a picture of the parts that were run. The last line is one JSON object.
@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from datasets import data_file
 from pymatgen.core import Composition
 
-from dft.evaluators.embedded import EmbeddedEvaluator
+from dft.evaluators.chgnet import CHGNetEvaluator
 from gnome_core.analysis.scaling import PowerLaw, fit_power_law
 from gnome_core.caches import cache_folder
 from gnome_core.compositions.dense import N_COLUMNS
@@ -290,8 +290,8 @@ def law_of(n: np.ndarray, found: Sequence[dict], name: str) -> dict | None:
 
 
 def random_structures(n: int, steps: int) -> tuple[list[Crystal], np.ndarray]:
-    """n random crystals of compositions that obey the relaxed rule, after so many steps of relaxation by the embedded
-    potential, with their formation energies, eV/atom. Kept in the user's cache, since they cost minutes."""
+    """n random crystals of compositions that obey the relaxed rule, after so many steps of relaxation by
+    CHGNet, with their formation energies, eV/atom. Kept in the user's cache, since they cost minutes."""
     path = cache_folder() / f"random-{n}-{steps}.parquet"
     if not path.exists():
         elements = [3, 8, 9, 11, 12, 13, 14, 16, 17, 19, 20, 22, 26, 29, 30, 38, 39, 50, 51, 56]
@@ -300,11 +300,12 @@ def random_structures(n: int, steps: int) -> tuple[list[Crystal], np.ndarray]:
         chosen = np.random.default_rng(0).permutation(found)[: n + n // 4]
         settings = RandomSearchConfig(structures=1, volume_factors=(0.8, 1.0), max_formula_units=1, max_sites=6)
         made = [crystal for crystal in make_crystals(recipe_rows(random_recipes(chosen, settings, 0))) if crystal][:n]
-        outcomes = EmbeddedEvaluator(RelaxConfig(fmax=0.05, max_steps=steps)).evaluate(made)
+        judge = CHGNetEvaluator(RelaxConfig(fmax=0.05, max_steps=steps))
+        outcomes = judge.evaluate(made)
         frames = [outcome.frames[-1] for outcome in outcomes if outcome.frames]
-        elemental = elemental_entries()
+        elemental = elemental_entries(judge.scale)
         energies = np.add(elemental["energy_per_atom"].to_numpy(), elemental["correction_per_atom"].to_numpy())
-        table = ElementalReferences.lowest(elemental["numbers"], energies, EmbeddedEvaluator.scale)
+        table = ElementalReferences.lowest(elemental["numbers"], energies, judge.scale)
         per_atom = np.array([frame.energy / frame.crystal.n_sites for frame in frames])
         crystals = [frame.crystal for frame in frames]
         e_form = table.formation_energy_per_atom([crystal.numbers for crystal in crystals], per_atom)
@@ -436,7 +437,7 @@ def _scaling_section(found: dict, picture: Path) -> str:
 
 Small members (width {FULL.width}, {FULL.epochs} epochs at the largest size, more at smaller ones), so the errors are
 those of short trainings; one test set of 2,000 held-out formulas. The random structures ({found["n_random"]} of up to
-six atoms, after at most {FULL.steps} steps of relaxation) are labelled by the embedded potential, whose scale is not
+six atoms, after at most {FULL.steps} steps of relaxation) are labelled by CHGNet, whose scale is not
 the training set's: part of that error is the scale's.
 
 | training crystals | epochs | MAE, held-out crystals | MAE, random structures |

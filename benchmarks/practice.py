@@ -84,9 +84,9 @@ def committee(out: Path, quick: bool) -> dict:
 
 
 def levels(out: Path, quick: bool) -> dict:
-    """25 DFT frames trained together with the embedded potential's labels, with a tag, without one, and alone."""
+    """25 DFT frames trained together with CHGNet's labels, with a tag, without one, and alone."""
     structures = study.synthetic_structures(quick)[:: 1 if quick else 2]
-    teacher = study.labelled_by("stillinger-weber" if quick else "embedded", structures)
+    teacher = study.labelled_by("stillinger-weber" if quick else "chgnet", structures)
     teacher = teacher.take(np.array([np.abs(f).max() < 30 for f in teacher.forces]))
     rows = {}
     for seed in range(1 if quick else 2):

@@ -2,8 +2,8 @@
 
 After Gardner et al., arXiv:2307.15714. Pre-trains one small network on structures that a cheap teacher labels, then
 fine-tunes all its weights on few DFT structures of mlearn's silicon; beside it, direct training on the same structures.
-Teachers: the embedded potential (CHGNet 0.3.0), Stillinger-Weber, the embedded potential on germanium, whose
-structures are scaled to silicon's distances (alchemical transfer), and the embedded potential followed by mlearn's DFT
+Teachers: CHGNet 0.3.0, Stillinger-Weber, CHGNet on germanium, whose
+structures are scaled to silicon's distances (alchemical transfer), and CHGNet followed by mlearn's DFT
 frames of germanium, scaled. Sizes beyond the smallest are for the first teacher alone. Test and choice: a tenth each of
 the official training split, never trained on. Every finished run is kept; call again to go on. The last line is JSON.
 """
@@ -59,8 +59,8 @@ STEPS = 1500  # at least, of fine-tuning and of direct training alike
 PASSES = 40  # at least, over the DFT structures
 BATCH = 2
 RATE = 1e-2  # of both too: chosen on the choice frames at 25 structures
-SOURCES = ("embedded", "stillinger-weber", "alchemical", "embedded-germanium")
-CURVE = "embedded"  # the teacher of all sizes
+SOURCES = ("chgnet", "stillinger-weber", "alchemical", "chgnet-germanium")
+CURVE = "chgnet"  # the teacher of all sizes
 SILICON, GERMANIUM = 14, 32
 LATTICE = {SILICON: 5.43, GERMANIUM: 5.66}  # Å, experiment
 BOND = {z: a * 3**0.5 / 4 for z, a in LATTICE.items()}  # shortest distances, Å
@@ -115,7 +115,7 @@ def labelled_by(source: str, structures: list[Crystal]) -> LabelledFrames:
     if source == "alchemical":
         ratio = BOND[GERMANIUM] / BOND[SILICON]
         germanium = [Crystal(c.lattice * ratio, c.frac_coords, np.full(c.n_sites, GERMANIUM)) for c in structures]
-        return germanium_as_silicon(_label(make_potential("embedded"), germanium))
+        return germanium_as_silicon(_label(make_potential("chgnet"), germanium))
     return _label(make_potential(source), structures)
 
 
@@ -140,9 +140,9 @@ def pretrained(source: str, out: Path, quick: bool) -> Path:
     path = out / f"pretrained-{source}.npz"
     if path.exists():
         return path
-    if source == "embedded-germanium":
-        start, training = pretrained("embedded", out, quick), GERMANIUM_STAGE
-        frames, labels = germanium_as_silicon(mlearn("Ge")), "DFT of germanium, scaled, after the embedded potential"
+    if source == "chgnet-germanium":
+        start, training = pretrained("chgnet", out, quick), GERMANIUM_STAGE
+        frames, labels = germanium_as_silicon(mlearn("Ge")), "DFT of germanium, scaled, after CHGNet"
     else:
         start, training = None, PRETRAIN.model_copy(update={"epochs": 4}) if quick else PRETRAIN
         frames, labels = labelled_by(source, synthetic_structures(quick)), source

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
 
+from gnome_core.potentials.default import EMBEDDED
+
 # Any package may add an evaluator of its own: a function that takes a RelaxConfig and returns an `Evaluator`.
 ENTRY_POINT_GROUP = "gnome.evaluators"
-EVALUATORS = {
-    "embedded": "dft.evaluators.embedded:EmbeddedEvaluator",
-    "chgnet": "dft.evaluators.embedded:EmbeddedEvaluator",
-}
+EVALUATORS = {"chgnet": "dft.evaluators.chgnet:CHGNetEvaluator"}
 # Potentials of gnome_core.potentials.by_name that relax by their name alone.
-POTENTIALS = ("chgnet-r2scan", "nequix-oam-1", "nequix-oam-1-pft", "chgnet-distilled", "pretrained")
+POTENTIALS = (EMBEDDED, "chgnet-distilled", "chgnet-r2scan", "nequix-oam-1", "nequix-oam-1-pft", "pretrained")
 # Each is made of its section of `DftConfig`, the wall time of a step and the corrections that one may have.
 ENGINES = {"espresso": "dft.espresso.engine:EspressoEngine", "vasp": "dft.vasp.engine:VaspEngine"}
 POTENTIAL_KINDS = ("potential", "label", "steps")  # followed by ":" and a name of gnome_core.potentials.by_name
@@ -33,7 +32,7 @@ def require_installed(name: str) -> EntryPoint:
     """What an installed package offers under that name, or a ValueError that says which evaluators there are."""
     offered = entry_points(group=ENTRY_POINT_GROUP)
     if name not in offered.names:
-        known = ", ".join((*EVALUATORS, *POTENTIALS, *ENGINES, *sorted(offered.names)))
+        known = ", ".join((*POTENTIALS, *EVALUATORS, *ENGINES, *sorted(offered.names)))
         raise ValueError(f"no evaluator {name!r}; there is: {known}, potential:FILE.npz, ase:...")
     return offered[name]
 

@@ -31,7 +31,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.optimize import least_squares
 
-from dft.evaluators.embedded import EmbeddedEvaluator
 from dft.evaluators.make import make_evaluator
 from dft.evaluators.potential import PotentialEvaluator
 from dft.tables import job_digest, protocol_json
@@ -46,8 +45,6 @@ from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 from gnome_core.stability.plausible import implausible, implausible_geometry
 from gnome_core.stability.references import ElementalReferences
 from gnome_core.units import PLAUSIBLE_E_FORM
-
-Judge = EmbeddedEvaluator | PotentialEvaluator
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "gnome_core" / "data"
@@ -107,13 +104,13 @@ def table_of(entries: pa.Table) -> ElementalReferences:
     return ElementalReferences.lowest(entries["numbers"], energies, entries["scale"][0].as_py())
 
 
-def corrected(evaluator: Judge, crystals: Sequence[Crystal], energy_per_atom: np.ndarray) -> np.ndarray:
+def corrected(evaluator: PotentialEvaluator, crystals: Sequence[Crystal], energy_per_atom: np.ndarray) -> np.ndarray:
     """(n,) eV/atom."""
     found = evaluator.corrections(crystals)
     return energy_per_atom if found is None else energy_per_atom + found.per_atom
 
 
-def evaluate(evaluator: Judge, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
+def evaluate(evaluator: PotentialEvaluator, crystals: Sequence[Crystal]) -> list[Relaxation | RelaxationFailure]:
     """Outcomes in order. Crystals of like size go together: a batch takes as long as its slowest."""
     order = np.argsort([crystal.n_sites for crystal in crystals], kind="stable")
     outcomes: list = [None] * len(crystals)
@@ -162,7 +159,10 @@ def worth_relaxing(table: pa.Table, lowest: dict[int, float]) -> pa.Table:
 
 
 def entries_of(
-    table: pa.Table, outcomes: Sequence[Relaxation | RelaxationFailure], evaluator: Judge, lowest: dict[int, float]
+    table: pa.Table,
+    outcomes: Sequence[Relaxation | RelaxationFailure],
+    evaluator: PotentialEvaluator,
+    lowest: dict[int, float],
 ) -> list[dict]:
     """Rows of the entry schema of the polymorphs that converged and are trusted."""
     rows, protocol = [], protocol_json(evaluator.protocol)
@@ -227,7 +227,7 @@ def crystals_elsewhere(every: pa.Table, lowest: dict[int, float]) -> pa.Table:
     return table.set_column(3, "numbers", table["numbers"].cast(pa.list_(pa.int64()))).cast(STARTS_SCHEMA)
 
 
-def with_published(elements: pa.Table, functional: pa.Table, evaluator: Judge) -> pa.Table:
+def with_published(elements: pa.Table, functional: pa.Table, evaluator: PotentialEvaluator) -> pa.Table:
     """The rows, and for elements that the evaluator knows but answers of none the functional's lowest crystal, with the
     functional's own energy: both are meant to be on one scale."""
     have = {numbers[0] for numbers in elements["numbers"].to_pylist()}
@@ -330,7 +330,7 @@ def per_element(counts: np.ndarray, errors: np.ndarray, width: float) -> dict[in
 
 
 def check(
-    evaluator: Judge,
+    evaluator: PotentialEvaluator,
     references: ElementalReferences,
     compounds: pa.Table,
     stable: pa.Table,
@@ -357,7 +357,7 @@ def check(
 
 
 def nitride_errors(
-    evaluator: Judge,
+    evaluator: PotentialEvaluator,
     outcomes: Sequence[Relaxation | RelaxationFailure],
     asked: pa.Table,
     references: ElementalReferences,
@@ -452,7 +452,7 @@ def row_of(row: dict, found: Check) -> str:
 def main(name: str, references: str, structures: str, stable: str) -> None:
     began = time.process_time()
     evaluator = make_evaluator(name, RelaxConfig())
-    assert isinstance(evaluator, Judge)
+    assert isinstance(evaluator, PotentialEvaluator)
     table = polymorphs(references)
     in_pbe = lowest_energies(table)
     chosen = worth_relaxing(table, in_pbe)

@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dft.evaluators.embedded import EmbeddedEvaluator
+from dft.evaluators.make import make_evaluator
+from dft.evaluators.potential import PotentialEvaluator
 from dft.tables import job_digest, protocol_json
 from gnome_core.compositions.dense import atom_counts
 from gnome_core.compositions.formulas import chemsys, reduced_formula
@@ -39,9 +40,11 @@ from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.memory import keep_freed_memory
 from gnome_core.potentials.potential import CannotJudge
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure
+from gnome_core.stability.corrections import Corrections
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.plausible import implausible
 from gnome_core.stability.references import ElementalReferences
+from pipelines.evaluation.relaxing import shipped_references
 
 FILE = Path(__file__).parents[1] / "gnome_core" / "data" / "snapshot.parquet"
 
@@ -62,21 +65,28 @@ OUTCOME_SCHEMA = pa.schema(
 POINT_SCHEMA = pa.schema([("id", pa.string()), ("energy_per_atom", pa.float64())])  # null: cannot be judged
 
 
+def embedded() -> PotentialEvaluator:
+    """The evaluator that `embedded` stands for."""
+    made = make_evaluator("embedded", RelaxConfig())
+    assert isinstance(made, PotentialEvaluator)
+    return made
+
+
 # Relaxing
 
 
 def relax(work: Path, asked: pa.Table) -> None:
     keep_freed_memory()
-    evaluator = EmbeddedEvaluator(RelaxConfig())
+    evaluator = embedded()
     starts = dict(zip(asked["id"].to_pylist(), crystals_from_batch(asked), strict=True))
     small = [id_ for id_, crystal in starts.items() if crystal.n_sites <= SMALL]
     relax_batches(work, evaluator, starts, small, "small crystals")
     single_points(work, evaluator, starts, sorted(starts.keys() - set(small)))
-    relax_batches(work, evaluator, starts, near_hull(work, starts, evaluator.scale), "larger crystals near the hull")
+    relax_batches(work, evaluator, starts, near_hull(work, starts, evaluator), "larger crystals near the hull")
 
 
 def relax_batches(
-    work: Path, evaluator: EmbeddedEvaluator, starts: dict[str, Crystal], ids: Sequence[str], what: str
+    work: Path, evaluator: PotentialEvaluator, starts: dict[str, Crystal], ids: Sequence[str], what: str
 ) -> None:
     protocol = protocol_json(evaluator.protocol)
     for part in waiting(work / "relaxed", starts, ids, what):
@@ -94,7 +104,7 @@ def relax_batches(
         write_parquet(pa.Table.from_batches([batch]), work / "relaxed" / f"{part[0]}.parquet")
 
 
-def single_points(work: Path, evaluator: EmbeddedEvaluator, starts: dict[str, Crystal], ids: Sequence[str]) -> None:
+def single_points(work: Path, evaluator: PotentialEvaluator, starts: dict[str, Crystal], ids: Sequence[str]) -> None:
     for part in waiting(work / "points", starts, ids, "single points of larger crystals"):
         judged = [id_ for id_ in part if judges(evaluator, starts[id_])]
         answers = evaluator.potential.evaluate([starts[id_] for id_ in judged])
@@ -103,7 +113,7 @@ def single_points(work: Path, evaluator: EmbeddedEvaluator, starts: dict[str, Cr
         write_parquet(table, work / "points" / f"{part[0]}.parquet")
 
 
-def judges(evaluator: EmbeddedEvaluator, crystal: Crystal) -> bool:
+def judges(evaluator: PotentialEvaluator, crystal: Crystal) -> bool:
     try:
         evaluator.potential.check(crystal)
     except CannotJudge:
@@ -138,15 +148,16 @@ def finished(folder: Path, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(part.cast(schema) for part in parts)]).combine_chunks()
 
 
-def near_hull(work: Path, starts: dict[str, Crystal], scale: str) -> list[str]:
+def near_hull(work: Path, starts: dict[str, Crystal], evaluator: PotentialEvaluator) -> list[str]:
     """Larger crystals whose single point lies within NEAR of the hull of these points and the small crystals."""
     points = finished(work / "points", POINT_SCHEMA)
     points = points.filter(points["energy_per_atom"].is_valid())
     ids = points["id"].to_pylist()
-    numbers = [starts[id_].numbers for id_ in ids]
-    e_form = references(scale).formation_energy_per_atom(numbers, points["energy_per_atom"].to_numpy())
+    scale, numbers = evaluator.scale, [starts[id_].numbers for id_ in ids]
+    corrected = points["energy_per_atom"].to_numpy() + corrections(evaluator, [starts[id_] for id_ in ids]).per_atom
+    e_form = references(scale).formation_energy_per_atom(numbers, corrected)
     small = finished(work / "relaxed", OUTCOME_SCHEMA)
-    small = usable(small.filter(pa.array(sizes(small) <= SMALL)), scale, Counter())
+    small = usable(small.filter(pa.array(sizes(small) <= SMALL)), evaluator, Counter())
     # Energies of broken structures would make a hull of their own.
     sane = np.array([implausible(starts[id_], e) is None for id_, e in zip(ids, e_form, strict=True)])
     hull = Hull.from_table(with_references(small, scale))
@@ -161,8 +172,15 @@ def near_hull(work: Path, starts: dict[str, Crystal], scale: str) -> list[str]:
 
 
 def references(scale: str) -> ElementalReferences:
-    elements = elemental_entries(scale)
-    return ElementalReferences.lowest(elements["numbers"], elements["energy_per_atom"].to_numpy(), scale)
+    found = shipped_references(scale)
+    assert found is not None, scale
+    return found
+
+
+def corrections(evaluator: PotentialEvaluator, crystals: Sequence[Crystal]) -> Corrections:
+    """Of relaxed crystals, NaN where there is none; zeros on scales without."""
+    found = evaluator.corrections(crystals)
+    return found or Corrections(np.zeros(len(crystals)), (None,) * len(crystals), "")
 
 
 def sizes(table: pa.Table) -> np.ndarray:
@@ -170,15 +188,23 @@ def sizes(table: pa.Table) -> np.ndarray:
     return pc.list_value_length(table["numbers"]).to_numpy()
 
 
-def usable(outcomes: pa.Table, scale: str, left_out: Counter[str]) -> pa.Table:
-    """The outcomes with `e_form_per_atom`, less those that failed or are implausible, and less elements below their
-    reference: these are the same crystal, or extrapolations that tools/element_references.py has passed over."""
+def usable(outcomes: pa.Table, evaluator: PotentialEvaluator, left_out: Counter[str]) -> pa.Table:
+    """The outcomes with their corrections and `e_form_per_atom`, less those that failed, have no correction or are
+    implausible, and less elements below their reference: these are the same crystal, or extrapolations that
+    tools/element_references.py has passed over."""
     left_out.update(reason for reason in outcomes["reason"].to_pylist() if reason)
     good = outcomes.filter(pc.equal(outcomes["reason"], ""))
-    energies = good["energy_per_atom"].to_numpy()
-    e_form = references(scale).formation_energy_per_atom(good["numbers"], energies)
-    good = good.append_column("e_form_per_atom", pa.array(e_form))
-    reasons = [implausible(*one) for one in zip(crystals_from_batch(good), e_form, strict=True)]
+    crystals = list(crystals_from_batch(good))
+    added = corrections(evaluator, crystals)
+    energies = good["energy_per_atom"].to_numpy() + added.per_atom
+    e_form = references(evaluator.scale).formation_energy_per_atom(good["numbers"], energies)
+    versions = pa.array([added.version or None] * len(good), pa.string())
+    good = good.append_column("correction_per_atom", pa.array(added.per_atom))
+    good = good.append_column("correction_version", versions).append_column("e_form_per_atom", pa.array(e_form))
+    reasons = [
+        "no_correction" if problem else implausible(crystal, e)
+        for problem, crystal, e in zip(added.problems, crystals, e_form, strict=True)
+    ]
     for row, (numbers, reason) in enumerate(zip(good["numbers"].to_pylist(), reasons, strict=True)):
         if reason is None and len(set(numbers)) == 1 and e_form[row] <= 0:
             reasons[row] = "not_above_reference"
@@ -198,7 +224,8 @@ def as_entry_table(outcomes: pa.Table, asked: pa.Table, scale: str) -> pa.Table:
         formula=[reduced_formula(row) for row in numbers],
         chemsys=[chemsys(row) for row in numbers],
         energy_per_atom=outcomes["energy_per_atom"],
-        correction_per_atom=0.0,
+        correction_per_atom=outcomes["correction_per_atom"],
+        correction_version=outcomes["correction_version"],
         e_form_per_atom=outcomes["e_form_per_atom"],
         energy_kind="total",
         scale=scale,
@@ -221,7 +248,7 @@ def with_references(outcomes: pa.Table, scale: str) -> pa.Table:
 
 def once_each(entries: pa.Table) -> pa.Table:
     """The lowest of each cluster of equal structures."""
-    energies = entries["energy_per_atom"].to_numpy()
+    energies = entries["e_form_per_atom"].to_numpy()
     formulas = np.array(entries["formula"].to_pylist())
     order = np.argsort(formulas, kind="stable")
     kept = []
@@ -234,13 +261,14 @@ def once_each(entries: pa.Table) -> pa.Table:
 
 
 def write(work: Path, asked: pa.Table) -> None:
-    scale, left_out = EmbeddedEvaluator.scale, Counter[str]()
+    evaluator, left_out = embedded(), Counter[str]()
+    scale = evaluator.scale
     elements = as_entries(elemental_entries(scale))
     outcomes = finished(work / "relaxed", OUTCOME_SCHEMA)
     left_out["reference"] = len(outcomes)
     outcomes = outcomes.filter(pc.invert(pc.is_in(outcomes["id"], elements["id"].combine_chunks())))
     left_out["reference"] -= len(outcomes)
-    entries = pa.concat_tables([elements, as_entry_table(usable(outcomes, scale, left_out), asked, scale)])
+    entries = pa.concat_tables([elements, as_entry_table(usable(outcomes, evaluator, left_out), asked, scale)])
     different = once_each(entries)
     left_out["duplicate"] = len(entries) - len(different)
     hull = Hull.from_table(different)

@@ -9,6 +9,7 @@ from dft.engines import make_engine
 from dft.evaluators.evaluator import Evaluator
 from dft.names import EVALUATORS, is_engine, is_potential, require_installed
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.default import meant
 
 
 def make_evaluator(
@@ -18,6 +19,7 @@ def make_evaluator(
 
     dft, folder: settings of first-principles engines, and where their job folders are (needed to evaluate only).
     """
+    name = meant(name)
     kind, _, potential = name.partition(":")
     if is_engine(name):
         from dft.evaluators.engine import JobEvaluator

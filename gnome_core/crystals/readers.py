@@ -26,6 +26,7 @@ __all__ = [
     "read_table",
 ]
 
+SCALE = "chgnet-0.3.0"  # of the embedded snapshot and the embedded evaluator
 SHIPPED = {"embedded": "snapshot.parquet", "evaluated": "evaluated.parquet"}  # source -> file in gnome_core/data
 _KINDS = (
     "embedded, a FILE or FOLDER of crystals, gnome-csv:FILE, mp-entries:FILE, mp-api, mp-api:Li-P-S-Cl or optimade:URL"
@@ -85,13 +86,13 @@ def embedded_elements() -> list[str]:
     return sorted({symbol for system in systems for symbol in system.split("-")})
 
 
-def elemental_entries(scale: str = "chgnet-0.3.0") -> pa.Table:
+def elemental_entries(scale: str = SCALE) -> pa.Table:
     """One entry an element (ENTRY_SCHEMA) on that scale, for snapshots that lack some; none on a scale not known."""
     with resources.as_file(_embedded_file("elements.parquet")) as path:
         return pq.read_table(path, filters=[("scale", "=", scale)])
 
 
-def evaluated_entries(scale: str = "chgnet-0.3.0") -> pa.Table:
+def evaluated_entries(scale: str = SCALE) -> pa.Table:
     """Candidates that rounds evaluated (ENTRY_SCHEMA), as they were proposed, under the energies that they relaxed to:
     most of them far above the hull, unlike anything in a snapshot of what exists. None on a scale not known.
     """

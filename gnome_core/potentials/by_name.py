@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from gnome_core.errors import GnomeError
+from gnome_core.potentials.default import DEFAULT, meant
 from gnome_core.potentials.potential import Potential
 from gnome_core.potentials.published import PUBLISHED, installed
 
-DEFAULT = "chgnet"  # which `embedded` stands for
 CHGNET = {"chgnet": "0.3.0", "chgnet-r2scan": "r2scan"}
 SHIPPED = {"chgnet-distilled": "chgnet_distilled.npz", "pretrained": "nequip_small.npz"}
 NAMES = (*CHGNET, *PUBLISHED, *SHIPPED, "stillinger-weber")
-KINDS = (
-    f"embedded (which is {DEFAULT}), {', '.join(NAMES)}, FILE.npz, FILE.nqx, ase:MODULE:FUNCTION, ase:FILE.py:FUNCTION"
-)
+FORMS = ("FILE.npz", "FILE.nqx", "ase:MODULE:FUNCTION", "ase:FILE.py:FUNCTION")
+KINDS = f"embedded (which is {DEFAULT}), {', '.join((*NAMES, *FORMS))}"
 
 
 class UnknownPotential(GnomeError, ValueError):
@@ -35,8 +34,7 @@ def make_potential(name: str) -> Potential:
 
     Raises UnknownPotential naming the choices, or BadPotential.
     """
-    if name == "embedded":
-        name = DEFAULT
+    name = meant(name)
     if name in CHGNET:
         from gnome_core.potentials.chgnet_potential import CHGNetPotential
 

@@ -22,7 +22,7 @@ ERRORS = {
     "chgnet-0.3.0": 0.059,
     "nequix-oam-1/mp2020": 0.017,
     "nequix-oam-1-pft/mp2020": 0.017,
-    "nequix-oam-1/mp2020/chgnet-2-8e3e071d": 0.046,  # chgnet-distilled
+    "nequix-oam-1+mp2020/chgnet-2-35c26200": 0.046,  # chgnet-distilled
 }
 
 

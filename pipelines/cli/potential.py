@@ -65,6 +65,7 @@ def train(
     import numpy as np
 
     from gnome_core.potentials.frames import split_groups, with_levels
+    from gnome_core.potentials.learnt import corrected
     from pipelines.cli.outputs import check_output
     from pipelines.errors import UserError
     from pipelines.potentials.config import load_potential_config
@@ -72,7 +73,9 @@ def train(
 
     check_output(output, (".npz",))
     settings = load_potential_config(str(config) if config else None)
-    sources = [read_frames(source, settings.holdout) for source in frames]
+    given = [read_frames(source, settings.holdout) for source in frames]
+    sources = [corrected(one) for one in given]
+    refused = sum(map(len, given)) - sum(map(len, sources))
     labelled = with_levels(sources) if len(sources) > 1 else sources[0]
     mild = np.array([np.abs(f).max() <= settings.max_force for f in labelled.forces])
     if not mild.any():
@@ -100,7 +103,8 @@ def train(
         except ValueError as error:
             raise UserError(str(error)) from None
     counts = f"{result.n_train} frames trained, {result.n_val} validated, "
-    typer.echo(f"{result.path}: {counts}{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å")
+    left_out = f"{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å"
+    typer.echo(f"{result.path}: {counts}{left_out}" + (f", {refused} without a correction" if refused else ""))
     _print_errors(result.errors)
     say_next(("init", "STORE", "--evaluator", f"potential:{result.path}", "--recompute"))
 
@@ -157,6 +161,7 @@ def compare(
     _set_up()
     from gnome_core.potentials.by_name import make_potential
     from gnome_core.potentials.errors import potential_errors
+    from gnome_core.potentials.learnt import CORRECTED, corrected
     from gnome_core.potentials.nequip_potential import TrainedPotential
     from pipelines.errors import UserError
     from pipelines.potentials.read_frames import read_frames
@@ -165,6 +170,8 @@ def compare(
     if dynamics and not isinstance(made, TrainedPotential):
         raise UserError(f"{potential}: molecular dynamics needs a trained potential (pretrained, FILE.npz)")
     labelled = read_frames(frames)
+    if f"+{CORRECTED}" in made.scale:
+        labelled = corrected(labelled)
     errors = potential_errors(made, labelled)
     _print_errors(errors)
     if "force_slope" in errors:

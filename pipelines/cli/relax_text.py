@@ -17,8 +17,8 @@ from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.writers import write_cif, write_csv, write_extxyz, write_parquet
 from gnome_core.ensembles.rows import read_rows
 from gnome_core.ensembles.workflows import snapshot_hull
-from gnome_core.potentials.by_name import DEFAULT
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.default import meant
 from gnome_core.spreadsheets import write_csv as write_sheet
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.published import compatible, published_hull
@@ -35,9 +35,9 @@ def evaluator_named(name: str, config: RelaxConfig, single_point: bool) -> Evalu
     """Raises UserError for one that is not there, or runs jobs in folders."""
     if is_engine(name):
         raise UserError(f"{name} runs jobs in folders; `gnome round` and `gnome dft` use it")
-    potential = name.removeprefix("potential:")
+    potential = meant(name.removeprefix("potential:"))
     if single_point:
-        name = f"label:{DEFAULT if potential == 'embedded' else potential}"
+        name = f"label:{potential}"
     elif potential not in POTENTIALS and potential.endswith((".npz", ".nqx")):
         name = f"potential:{potential}"
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dft.evaluators.embedded import EmbeddedEvaluator
 from dft.evaluators.evaluator import Evaluator
 from dft.evaluators.potential import PotentialEvaluator
 from gnome_core.crystals.crystal import Crystal
@@ -23,7 +22,7 @@ def constrained(
     """
     if not pressure and cell and not symmetry:
         return None, None
-    if not isinstance(evaluator, EmbeddedEvaluator | PotentialEvaluator):
+    if not isinstance(evaluator, PotentialEvaluator):
         raise UserError(f"{evaluator.name} cannot keep the cell, the symmetry or a pressure; potentials can")
 
     def evaluate(crystals: Sequence[Crystal]) -> list:

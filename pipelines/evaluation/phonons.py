@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dft.evaluators.embedded import EmbeddedEvaluator
 from dft.evaluators.evaluator import Evaluator
 from dft.evaluators.potential import Labeller, PotentialEvaluator
 from dft.tables import DONE
@@ -110,7 +109,7 @@ def phonons(
     length: Å, of `gnome_core.potentials.force_constants.supercell_matrix`. Raises UserError for an evaluator that is
     no potential.
     """
-    if not isinstance(evaluator, EmbeddedEvaluator | PotentialEvaluator):
+    if not isinstance(evaluator, PotentialEvaluator):
         raise UserError(f"{evaluator.name} has no forces on displaced atoms; potentials have")
     crystals = list(crystals_from_batch(results))
     batches = []

@@ -17,6 +17,7 @@ from gnome_core.generation.config import FILE, SHIPPED, GenerationConfig
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
 from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.default import BEFORE, DEFAULT, meant
 from gnome_core.settings import Section
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.potential.config import PotentialTrainingConfig
@@ -134,7 +135,7 @@ class EvaluationConfig(RelaxConfig):
 
     evaluator: Annotated[str, AfterValidator(check_evaluator)] = Field(
         "embedded",
-        description="embedded: chgnet, the default | chgnet-distilled | chgnet-r2scan | nequix-oam-1 | "
+        description="embedded: the default, which is chgnet | chgnet-distilled | chgnet-r2scan | nequix-oam-1 | "
         "nequix-oam-1-pft | pretrained | potential:FILE.npz: one of yours | potential:STORE: the last that another "
         "store trained | ase:FILE.py:FUNCTION: an ASE calculator; all in the workers, see docs/judges.md | espresso | "
         "vasp: jobs in folders",
@@ -398,7 +399,7 @@ def _contradictions(config: RoundConfig) -> Iterator[str]:
             'score; set framework = "structural" or "both", or leave scoring.model out'
         )
     evaluation = config.evaluation
-    if evaluation.pre_relax == evaluation.evaluator:
+    if evaluation.pre_relax and meant(evaluation.pre_relax) == meant(evaluation.evaluator):
         yield (
             f"evaluation.pre_relax = {evaluation.pre_relax} is the evaluator itself, which would relax everything "
             "twice; leave pre_relax out, or name a cheaper one"
@@ -489,11 +490,25 @@ def with_absolute_paths(config: RoundConfig) -> RoundConfig:
 
 
 def settled(config: RoundConfig) -> RoundConfig:
-    """What a round starts with: `with_absolute_paths`, and the identity of the model that scores its candidates."""
+    """What a round starts with: `with_absolute_paths`, evaluators by the name that `embedded` stands for, and the
+    identity of the model that scores its candidates."""
     scoring = config.scoring
     identity = None if scoring.model == ENSEMBLE else make_model(scoring.model).identity
     own = scoring.model_copy(update={"model_identity": identity})
-    return with_absolute_paths(config).model_copy(update={"scoring": own})
+    return _named(with_absolute_paths(config).model_copy(update={"scoring": own}), DEFAULT)
+
+
+def _named(config: RoundConfig, default: str) -> RoundConfig:
+    """The settings with `default` in place of `embedded` wherever an evaluator is named."""
+    evaluation, by = config.evaluation, config.confirm.by
+    named = {"evaluator": evaluation.evaluator, "pre_relax": evaluation.pre_relax}
+    update = {key: name and meant(name, default) for key, name in named.items()}
+    return config.model_copy(
+        update={
+            "confirm": config.confirm.model_copy(update={"by": by and meant(by, default)}),
+            "evaluation": evaluation.model_copy(update=update),
+        }
+    )
 
 
 def _absolute_snapshot(name: str) -> str:
@@ -546,4 +561,5 @@ def load_round_config(store: Store, round_: int) -> RoundConfig:
     first = store.commit(round_, stages_of(round_)[0])
     if first is not None and first.config != json_digest(document):
         raise StoreError(f"{path} has been changed since {first.key} was run with it; restore it from a copy")
-    return parse_settings(RoundConfig, document, path)  # a round that was begun goes on, whatever is refused by now
+    config = parse_settings(RoundConfig, document, path)  # a round that was begun goes on, whatever is refused by now
+    return _named(config, BEFORE)

@@ -20,6 +20,7 @@ from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.potentials.committee import Committee
 from gnome_core.potentials.files import PotentialRecord, load_potential
 from gnome_core.potentials.frames import LabelledFrames, frames_from_table
+from gnome_core.potentials.learnt import corrected
 from gnome_core.potentials.nequip_potential import TrainedPotential
 from gnome_core.potentials.potential import CannotJudge
 from gnome_core.training.potential.loop import PotentialResult, train_potential
@@ -77,11 +78,17 @@ def training_frames(root: str, round_: int, withhold: bool, max_force: float) ->
     table = frames_until(Store(root), round_)
     if not len(table):
         return TrainingFrames(None, np.zeros(0, bool), {"frames": 0})
-    frames = frames_from_table(table)
+    given = frames_from_table(table)
+    frames = corrected(given)
     held = np.array([withhold and is_withheld(chemsys(crystal.numbers)) for crystal in frames.crystals], bool)
     strong = ~held & np.array([np.abs(forces).max() > max_force for forces in frames.forces], bool)
     kept = frames.take(~held & ~strong)
-    counts = {"frames": len(kept), "frames_withheld": int(held.sum()), "frames_above_max_force": int(strong.sum())}
+    counts = {
+        "frames": len(kept),
+        "frames_withheld": int(held.sum()),
+        "frames_above_max_force": int(strong.sum()),
+        "frames_without_correction": len(given) - len(frames),
+    }
     train = np.array([is_train(reduced_formula(crystal.numbers)) for crystal in kept.crystals], bool)
     return TrainingFrames(kept if len(kept) else None, train, counts)
 

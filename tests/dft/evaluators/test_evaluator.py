@@ -8,12 +8,13 @@ import pytest
 from dft.evaluators.make import make_evaluator
 from dft.tables import frame_batch, protocol_json, result_batch
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.readers import SCALE
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure, RelaxConfig
 from tests.gnome_core.potentials.samples import COPPER, ROCKSALT
 
 
 def test_an_unknown_evaluator_is_refused_with_the_ones_there_are():
-    with pytest.raises(ValueError, match="no evaluator 'gpaw'; there is: embedded, chgnet, "):
+    with pytest.raises(ValueError, match="no evaluator 'gpaw'; there is: embedded, chgnet-distilled, "):
         make_evaluator("gpaw", RelaxConfig())
 
 
@@ -47,13 +48,19 @@ def test_every_setting_that_decides_the_answer_is_in_the_protocol():
     default, tighter = (make_evaluator("embedded", RelaxConfig(fmax=fmax)).protocol for fmax in (0.05, 0.01))
     assert protocol_json(default) != protocol_json(tighter)
     settings = json.loads(protocol_json(default))
-    assert settings["scale"] == "chgnet-0.3.0"
+    assert settings["scale"] == SCALE
     assert settings["relax"].keys() == RelaxConfig.model_fields.keys()
+
+
+def test_chgnets_jobs_are_those_of_stores_from_when_embedded_stood_for_it():
+    protocol = make_evaluator("chgnet", RelaxConfig()).protocol
+    assert (protocol["evaluator"], protocol["scale"]) == ("embedded", "chgnet-0.3.0")
+    assert protocol.keys() == {"evaluator", "scale", "optimizer", "relax"}
 
 
 def test_an_installed_package_offers_an_evaluator(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
-        "from dft.evaluators.embedded import EmbeddedEvaluator\n\n\nclass Mine(EmbeddedEvaluator):\n  scale = 'mine'\n"
+        "from dft.evaluators.chgnet import CHGNetEvaluator\n\n\nclass Mine(CHGNetEvaluator):\n  scale = 'mine'\n"
     )
     package = tmp_path / "mine-1.0.dist-info"
     package.mkdir()

@@ -103,7 +103,7 @@ def test_a_labeller_gives_one_frame_of_the_crystal_as_it_is(trained):
 
 @pytest.mark.parametrize("name", ["gpaw", "potential:", "potential", "ase:"])
 def test_unknown_evaluators_are_refused_with_the_choices(name):
-    with pytest.raises(ValueError, match=r"there is: embedded, chgnet, .*, espresso, vasp, potential:FILE.npz"):
+    with pytest.raises(ValueError, match=r"there is: embedded, .*, espresso, vasp, potential:FILE.npz"):
         make_evaluator(name, RelaxConfig())
 
 

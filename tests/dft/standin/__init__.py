@@ -1,1 +1,1 @@
-"""A stand-in for VASP: its files in, its files out, energies from the embedded potential, failures on request."""
+"""A stand-in for VASP: its files in, its files out, energies from CHGNet, failures on request."""

@@ -1,4 +1,4 @@
-"""Energies for the stand-in: one process holds the embedded potential, and every "VASP" asks it over a socket.
+"""Energies for the stand-in: one process holds CHGNet, and every "VASP" asks it over a socket.
 
 `python -m tests.dft.standin.energies SOCKET` serves until it is ended.
 """

@@ -1,4 +1,4 @@
-"""Crystals for the tests of the embedded potential, and the original implementation's answers."""
+"""Crystals for the tests of potentials, and the original implementation's answers."""
 
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ SKEWED = Crystal(
 
 
 @cache
-def embedded() -> CHGNetPotential:
+def published() -> CHGNetPotential:
     return CHGNetPotential.published()
 
 

@@ -13,7 +13,7 @@ from gnome_core.potentials.errors import potential_errors
 from gnome_core.potentials.frames import LabelledFrames
 from gnome_core.potentials.potential import Evaluation, IsolatedAtom, UnknownElement
 from gnome_core.potentials.relax import RelaxationFailure, relax
-from tests.gnome_core.potentials.samples import COPPER, LONELY, ROCKSALT, embedded
+from tests.gnome_core.potentials.samples import COPPER, LONELY, ROCKSALT, published
 
 UNTRAINED = ["Po", "At", "Rn", "Fr", "Ra"]
 
@@ -27,15 +27,15 @@ def test_elements_that_chgnet_never_saw_are_refused_by_name(symbol):
     salt = Crystal(ROCKSALT.lattice, ROCKSALT.frac_coords, [11, NUMBERS[symbol]])
     for crystal in (cubic(symbol, 3.4), salt):
         with pytest.raises(UnknownElement, match=rf"not trained on {symbol};"):
-            embedded().evaluate([COPPER, crystal])
-        failed, relaxed = relax([crystal, COPPER], embedded())
+            published().evaluate([COPPER, crystal])
+        failed, relaxed = relax([crystal, COPPER], published())
         assert (failed.reason, failed.frames) == ("unknown_element", [])
         assert relaxed.energy_per_atom < -4
 
 
 def test_the_other_eighty_nine_are_known_and_the_weights_say_so():
     assert np.flatnonzero(chgnet.TRAINED["0.3.0"]).tolist() == [z for z in range(1, 95) if z not in range(84, 89)]
-    length = np.linalg.norm(np.asarray(embedded().params.embedding), axis=1)
+    length = np.linalg.norm(np.asarray(published().params.embedding), axis=1)
     # Training began with 64 numbers of unit variance and drove the embeddings of all that it saw away from there.
     assert length[83:88] == pytest.approx(8, abs=0.8)
     assert np.delete(length, range(83, 88)).min() > 10
@@ -53,11 +53,11 @@ def test_the_other_eighty_nine_are_known_and_the_weights_say_so():
 )
 def test_an_atom_out_of_sight_is_refused_by_name(crystal, named):
     if named is None:  # its own images are neighbours, 4 Å away
-        embedded().check(crystal)
+        published().check(crystal)
         return
     with pytest.raises(IsolatedAtom, match=rf"{named}, has no neighbour within 6 Å"):
-        embedded().check(crystal)
-    (failed,) = relax([crystal], embedded())
+        published().check(crystal)
+    (failed,) = relax([crystal], published())
     assert isinstance(failed, RelaxationFailure)
     assert failed.reason == "isolated_atom"
 
@@ -69,7 +69,7 @@ def test_a_relaxation_that_ends_in_lone_atoms_has_not_converged():
         scale = "repelling"
 
         def check(self, crystal):
-            embedded().check(crystal)
+            published().check(crystal)
 
         def evaluate(self, crystals):
             near = [c.lattice[0, 0] < 6.2 for c in crystals]
@@ -85,13 +85,13 @@ def test_a_relaxation_that_ends_in_lone_atoms_has_not_converged():
 
 def test_all_that_asks_a_potential_hears_of_it():
     atoms = to_atoms(LONELY)
-    atoms.calc = PotentialCalculator(embedded())
+    atoms.calc = PotentialCalculator(published())
     with pytest.raises(IsolatedAtom, match="Ar"):
         atoms.get_potential_energy()
     with pytest.raises(UnknownElement, match="Fr"):
-        Committee([embedded(), embedded()]).check(cubic("Fr", 5.0))
+        Committee([published(), published()]).check(cubic("Fr", 5.0))
     frames = LabelledFrames(
         [cubic("Po", 3.4)], np.zeros(1), [np.zeros((1, 3))], np.zeros((1, 3, 3)), np.ones(1, bool), np.array(["a"]), "s"
     )
     with pytest.raises(UnknownElement, match="Po"):
-        potential_errors(embedded(), frames)
+        potential_errors(published(), frames)

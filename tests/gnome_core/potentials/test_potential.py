@@ -1,4 +1,4 @@
-"""The embedded potential against the original implementation, and what batching must not change."""
+"""CHGNet against the original implementation, and what batching must not change."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ from tests.gnome_core.potentials.samples import (
     LONELY,
     ROCKSALT,
     SKEWED,
-    embedded,
+    published,
     reference,
     reference_crystal,
     supercell,
@@ -38,7 +38,7 @@ def assert_same(a: Evaluation, b: Evaluation, tolerance: float = 1e-5) -> None:
 
 def test_answers_are_the_original_implementations():
     rows = reference("reference")
-    answers = embedded().evaluate([reference_crystal(row) for row in rows])
+    answers = published().evaluate([reference_crystal(row) for row in rows])
     assert len(answers) == len(rows) == 255
 
     def worst(name, ours):
@@ -56,7 +56,7 @@ def test_answers_are_the_original_implementations():
 
 
 def test_compressed_crystals_have_negative_stress_and_stretched_ones_positive():
-    squeezed, stretched = embedded().evaluate(
+    squeezed, stretched = published().evaluate(
         [ROCKSALT.scaled_to_volume(f * ROCKSALT.volume) for f in (0.8, 1.25)],
     )
     assert np.trace(squeezed.stress) < 0 < np.trace(stretched.stress)
@@ -64,7 +64,7 @@ def test_compressed_crystals_have_negative_stress_and_stretched_ones_positive():
 
 def test_stress_is_the_energys_slope_by_strain_over_volume():
     h = 5e-3
-    up, here, down = embedded().evaluate(
+    up, here, down = published().evaluate(
         [SKEWED.scaled_to_volume(SKEWED.volume * np.exp(3 * s * h)) for s in (1, 0, -1)]
     )
     slope = (up.energy - down.energy) / (2 * h * SKEWED.volume)
@@ -73,7 +73,7 @@ def test_stress_is_the_energys_slope_by_strain_over_volume():
 
 def test_rotation_turns_forces_and_stress():
     turn = Rotation.from_rotvec([0.4, -1.1, 0.7]).as_matrix()
-    here, turned = embedded().evaluate([SKEWED, Crystal(SKEWED.lattice @ turn.T, SKEWED.frac_coords, SKEWED.numbers)])
+    here, turned = published().evaluate([SKEWED, Crystal(SKEWED.lattice @ turn.T, SKEWED.frac_coords, SKEWED.numbers)])
     expected = dataclasses.replace(here, forces=here.forces @ turn.T, stress=turn @ here.stress @ turn.T)
     assert_same(turned, expected, ROUNDING)
     assert np.abs(here.forces - turned.forces).max() > 0.1
@@ -81,13 +81,13 @@ def test_rotation_turns_forces_and_stress():
 
 def test_translation_and_whole_cells_change_nothing():
     moved = SKEWED.frac_coords + [0.37, 0.81, -0.15] + np.arange(15).reshape(5, 3) % 3
-    here, there = embedded().evaluate([SKEWED, Crystal(SKEWED.lattice, moved, SKEWED.numbers)])
+    here, there = published().evaluate([SKEWED, Crystal(SKEWED.lattice, moved, SKEWED.numbers)])
     assert_same(here, there, ROUNDING)
 
 
 def test_permutation_of_sites_permutes_forces_and_moments():
     order = np.array([3, 0, 4, 2, 1])
-    here, there = embedded().evaluate(
+    here, there = published().evaluate(
         [SKEWED, Crystal(SKEWED.lattice, SKEWED.frac_coords[order], SKEWED.numbers[order])]
     )
     assert_same(there, dataclasses.replace(here, forces=here.forces[order], magmoms=here.magmoms[order]), ROUNDING)
@@ -95,13 +95,13 @@ def test_permutation_of_sites_permutes_forces_and_moments():
 
 @pytest.mark.parametrize("crystal", [COPPER, SKEWED], ids=["one_atom", "skewed"])
 def test_a_supercell_is_so_many_cells(crystal):
-    cell, big = embedded().evaluate([crystal, supercell(crystal, (2, 1, 2))])
+    cell, big = published().evaluate([crystal, supercell(crystal, (2, 1, 2))])
     repeated = Evaluation(4 * cell.energy, np.repeat(cell.forces, 4, 0), cell.stress, np.repeat(cell.magmoms, 4))
     assert_same(big, repeated, ROUNDING)
 
 
 def test_batch_composition_and_padding_change_nothing():
-    potential = embedded()
+    potential = published()
     crystals = [SKEWED, COPPER, LONELY, ROCKSALT] * 12
     assert_same_all(potential.evaluate(crystals), [potential.evaluate([c])[0] for c in crystals[:4]] * 12)
 
@@ -112,26 +112,26 @@ def assert_same_all(answers: list[Evaluation], expected: list[Evaluation]) -> No
 
 
 def test_an_isolated_atom_feels_nothing():
-    (lonely,) = embedded().evaluate([LONELY])
+    (lonely,) = published().evaluate([LONELY])
     assert np.isfinite(lonely.energy)
     assert not lonely.forces.any()
     assert not lonely.stress.any()
 
 
 def test_no_crystals_no_answers():
-    assert embedded().evaluate([]) == []
+    assert published().evaluate([]) == []
 
 
 def test_equal_lists_give_equal_bits():
     crystals = [SKEWED, COPPER, ROCKSALT]
-    for a, b in zip(embedded().evaluate(crystals), CHGNetPotential.published().evaluate(crystals), strict=True):
+    for a, b in zip(published().evaluate(crystals), CHGNetPotential.published().evaluate(crystals), strict=True):
         assert a.energy == b.energy
         for name in ("forces", "stress", "magmoms"):
             assert getattr(a, name).tobytes() == getattr(b, name).tobytes()
 
 
 def test_mixed_crystals_compile_no_more_shapes_than_the_ladder_has(monkeypatch):
-    potential = embedded()
+    potential = published()
     shapes, compiled = set(), chgnet.evaluate._cache_size()
     original = chgnet.evaluate
 
@@ -148,26 +148,26 @@ def test_mixed_crystals_compile_no_more_shapes_than_the_ladder_has(monkeypatch):
 
 def test_crystals_that_overlap_do_not_spoil_the_others():
     overlapping = Crystal(ROCKSALT.lattice, [[0.2, 0.2, 0.2], [0.2, 0.2, 0.2]], [11, 17])
-    here, broken, there = embedded().evaluate([ROCKSALT, overlapping, SKEWED])
+    here, broken, there = published().evaluate([ROCKSALT, overlapping, SKEWED])
     assert not (np.isfinite(broken.energy) and np.isfinite(broken.forces).all())
-    assert_same(here, embedded().evaluate([ROCKSALT])[0])
-    assert_same(there, embedded().evaluate([SKEWED])[0])
+    assert_same(here, published().evaluate([ROCKSALT])[0])
+    assert_same(there, published().evaluate([SKEWED])[0])
 
 
 def test_a_crystal_larger_than_the_ladder_gets_a_shape_of_its_own():
-    *lower, top = embedded().ladder
+    *lower, top = published().ladder
     half = BatchShape(**{name: n // 2 for name, n in dataclasses.asdict(top).items()})  # doubled it is compiled already
-    potential = CHGNetPotential(embedded().params, embedded().scale, embedded().trained, [*lower, half])
+    potential = CHGNetPotential(published().params, published().scale, published().trained, [*lower, half])
     cells = 4 * (half.atoms // 20 + 1)
     large = supercell(SKEWED, (cells // 4, 2, 2))
     assert not potential.ladder[-1].holds(1, bond_graph(large).size)
     first, big, last = potential.evaluate([COPPER, large, ROCKSALT])
-    (cell,) = embedded().evaluate([SKEWED])
+    (cell,) = published().evaluate([SKEWED])
     repeated = Evaluation(
         cells * cell.energy, np.repeat(cell.forces, cells, 0), cell.stress, np.repeat(cell.magmoms, cells)
     )
     assert_same(big, repeated, ROUNDING)
-    assert_same_all([first, last], embedded().evaluate([COPPER, ROCKSALT]))
+    assert_same_all([first, last], published().evaluate([COPPER, ROCKSALT]))
 
 
 NOT_FINITE = [

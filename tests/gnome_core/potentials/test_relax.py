@@ -6,7 +6,7 @@ import pytest
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.potentials.potential import Evaluation
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure, RelaxConfig, relax
-from tests.gnome_core.potentials.samples import COPPER, ROCKSALT, SKEWED, embedded, reference, reference_crystal
+from tests.gnome_core.potentials.samples import COPPER, ROCKSALT, SKEWED, published, reference, reference_crystal
 
 NEON, HELIUM, ARGON = (Crystal(np.eye(3) * 3.0, [[0, 0, 0]], [z]) for z in (10, 2, 18))
 WALLS = [
@@ -54,7 +54,7 @@ def assert_equal_bits(a: Relaxation, b: Relaxation) -> None:
 def compare_with_reference(rows: list[dict]) -> None:
     crystals = [reference_crystal(row, "0") for row in rows]
     energies = np.array([row["energy_per_atom_ev"] for row in rows])
-    outcomes = relax(crystals, embedded())
+    outcomes = relax(crystals, published())
     for outcome, row in zip(outcomes, rows, strict=True):
         assert isinstance(outcome, Relaxation), f"{row['id']}: {outcome}"
     energy_gaps = np.array([o.energy_per_atom for o in outcomes]) - energies
@@ -65,7 +65,7 @@ def compare_with_reference(rows: list[dict]) -> None:
     # In a valley with small forces one may stop early; it leads to where the other ends.
     early = np.flatnonzero(energy_gaps > 3e-3)
     assert len(early) <= 0.05 * len(rows) + 1, energy_gaps[early]
-    for i, outcome in zip(early, relax([crystals[i] for i in early], embedded(), RelaxConfig(fmax=0.01)), strict=True):
+    for i, outcome in zip(early, relax([crystals[i] for i in early], published(), RelaxConfig(fmax=0.01)), strict=True):
         assert isinstance(outcome, Relaxation)
         assert outcome.energy_per_atom < energies[i] + 3e-3
 
@@ -77,7 +77,7 @@ def test_crystals_of_every_size_relax_to_where_the_original_takes_them():
 
 def test_frames_lead_from_the_start_to_small_forces():
     start = ROCKSALT.scaled_to_volume(1.15 * ROCKSALT.volume)
-    (outcome,) = relax([start], embedded())
+    (outcome,) = relax([start], published())
     assert isinstance(outcome, Relaxation)
     frames = outcome.frames
     assert [f.step for f in frames] == list(range(len(frames)))
@@ -93,7 +93,7 @@ def test_frames_lead_from_the_start_to_small_forces():
 
 def test_two_runs_give_equal_bits():
     crystals = [c.scaled_to_volume(1.05 * c.volume) for c in (COPPER, ROCKSALT)]
-    for a, b in zip(relax(crystals, embedded()), relax(crystals, embedded()), strict=True):
+    for a, b in zip(relax(crystals, published()), relax(crystals, published()), strict=True):
         assert_equal_bits(a, b)
 
 
@@ -124,10 +124,10 @@ def test_too_few_steps_are_a_failure_that_keeps_its_frames():
 
 def test_overlapping_atoms_fail_alone_under_the_embedded_potential():
     overlapping = Crystal(SKEWED.lattice, np.full((2, 3), 0.2), [11, 17])
-    failed, outcome = relax([overlapping, ROCKSALT], embedded())
+    failed, outcome = relax([overlapping, ROCKSALT], published())
     assert isinstance(failed, RelaxationFailure)
     assert failed.reason == "not_finite"
-    (alone,) = relax([ROCKSALT], embedded())
+    (alone,) = relax([ROCKSALT], published())
     assert isinstance(outcome, Relaxation)
     assert outcome.energy_per_atom == pytest.approx(alone.energy_per_atom, abs=1e-4)
 

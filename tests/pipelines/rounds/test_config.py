@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from gnome_core.analysis.replay import ReplayConfig
 from gnome_core.generation.config import SUBSTITUTION_RULE, GenerationConfig
 from gnome_core.generation.oxidation import can_be_neutral
+from gnome_core.potentials.default import DEFAULT
 from pipelines.errors import UserError
 from pipelines.potentials.config import PotentialConfig
 from pipelines.rounds.config import (
@@ -20,6 +21,7 @@ from pipelines.rounds.config import (
     load_config,
     load_round_config,
     parse_config,
+    settled,
     with_absolute_paths,
 )
 from pipelines.rounds.toml import config_toml, parse_settings
@@ -270,6 +272,24 @@ def test_files_are_found_from_any_folder(tmp_path, monkeypatch):
     assert with_absolute_paths(parse_config({"confirm": {"by": "potential:p.npz"}}, "x")).confirm.by == potential
     for given, kept in ((["shipped", "a.csv"], ("shipped", f"{tmp_path}/a.csv")), ("snapshot", "snapshot")):
         assert with_absolute_paths(parse_config({"generation": {"known": given}}, "x")).generation.known == kept
+
+
+def test_rounds_keep_the_name_of_the_evaluator_that_embedded_stands_for():
+    values = {"evaluation": {"evaluator": "vasp", "pre_relax": "embedded"}, "confirm": {"by": "label:embedded"}}
+    given, asked = parse_config({}, "x"), parse_config(values, "x")
+    assert settled(given).evaluation.evaluator == DEFAULT
+    assert settled(asked).evaluation.pre_relax == DEFAULT
+    assert settled(asked).confirm.by == f"label:{DEFAULT}"
+    assert settled(settled(given)) == settled(given)
+
+
+@pytest.mark.parametrize("written", ["embedded", "chgnet", "nequix-oam-1"])
+def test_settings_of_earlier_versions_kept_the_word_when_it_stood_for_chgnet(written, tmp_path):
+    store = Store(str(tmp_path))
+    document = parse_config({}, "x").document()
+    document["evaluation"]["evaluator"] = written
+    store.start_round(0, document)
+    assert load_round_config(store, 0).evaluation.evaluator == ("chgnet" if written == "embedded" else written)
 
 
 @pytest.mark.parametrize("known", ["shipped", [], [3], ["icsd"], {"shipped": 1}, [""]])

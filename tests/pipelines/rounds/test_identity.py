@@ -11,6 +11,7 @@ import pytest
 from dft.evaluators.make import make_evaluator
 from dft.tables import protocol_json
 from gnome_core.potentials.config import RelaxConfig
+from gnome_core.potentials.default import DEFAULT
 from gnome_core.potentials.relax import RelaxationFailure
 from pipelines.beam.runners import runner_flags
 from pipelines.errors import StoreError, UserError
@@ -55,7 +56,7 @@ def test_evaluate_refuses_jobs_of_another_protocol_before_it_computes(store):
     inputs = {commit.key: commit for key in inputs_of(1, "evaluate") if (commit := store.commit(*key))}
     before = store.storage.files("jobs")
     job = driver.Job(store, 1, other, inputs, Attempt(1, "evaluate", "x"), runner_flags([]))
-    with pytest.raises(UserError, match=r"embedded is not what the jobs were made for: its relax changed"):
+    with pytest.raises(UserError, match=rf"{DEFAULT} is not what the jobs were made for: its relax changed"):
         evaluate.run(job)
     assert store.storage.files("jobs") == before
 

@@ -240,6 +240,7 @@ def test_withheld_systems_and_strong_forces_are_left_out_and_counted(trained, mo
         "frames": int((others & (largest <= limit)).sum()),
         "frames_withheld": int((~others).sum()),
         "frames_above_max_force": int((others & (largest > limit)).sum()),
+        "frames_without_correction": 0,
     }
     assert sum(data.counts.values()) == len(frames)
     assert train_potentials.training_frames(trained.root, 1, True, 0.0).frames is None

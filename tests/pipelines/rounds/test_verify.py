@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dft.jobs.folders import JobFolders
+from gnome_core.potentials.default import DEFAULT
 from pipelines.cli.show_text import print_entry
 from pipelines.errors import StoreError, UserError
 from pipelines.reading.schemas import SCORED_SCHEMA
@@ -237,7 +238,7 @@ def test_a_half_written_attempt_is_not_adopted(store):
 def test_a_damaged_batch_of_results_is_evaluated_again(kind, part, store):
     before = store.commit(1, "evaluate")
     asked = set(store.read_table(store.commit(1, "emit"), "jobs", pa.schema([("id", pa.string())]))["id"].to_pylist())
-    results = sorted(Path(store.root, "jobs/embedded").glob("*.results.parquet"))
+    results = sorted(Path(store.root, "jobs", DEFAULT).glob("*.results.parquet"))
     of_round = next(path for path in results if asked.issuperset(pq.read_table(path)["id"].to_pylist()))
     batch = of_round.with_name(of_round.name.replace("results.parquet", kind))
     good = batch.read_bytes()

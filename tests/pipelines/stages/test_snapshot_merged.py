@@ -8,6 +8,8 @@ import pytest
 
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, record_batch
 from gnome_core.crystals.crystal import Crystal
+from gnome_core.crystals.readers import SCALE
+from gnome_core.potentials.default import DEFAULT
 from pipelines.beam import progress
 from pipelines.cli.config import round_config
 from pipelines.errors import UserError
@@ -68,8 +70,8 @@ def test_of_a_structure_that_two_labelled_sources_hold_the_lower_stays(tiny, tmp
     }
     assert len(places) == len(known) + 3
     assert [line.split(": ")[1] for line in told[:2]] == [
-        "25 crystals; their energies are on chgnet-0.3.0 and are used",
-        "3 crystals; their energies are on chgnet-0.3.0 and are used",
+        f"25 crystals; their energies are on {SCALE} and are used",
+        f"3 crystals; their energies are on {SCALE} and are used",
     ]
 
 
@@ -93,13 +95,13 @@ def test_crystals_without_energies_are_evaluated_beside_those_with_and_merged_wi
     (gone,) = merged
     assert kept[gone["same_as"]]["e_form_per_atom"] <= gone["e_form_per_atom"]
     assert set(kept) == set(rows) | {"twin", "oxide"} - {gone["id"]}
-    assert {row["scale"] for row in kept.values()} == {"chgnet-0.3.0"}
+    assert {row["scale"] for row in kept.values()} == {SCALE}
     for id_, row in kept.items():  # copper's reference is the package's, not a difference of two
         if id_ in rows and row["formula"] != "MgCu":
             assert row["e_form_per_atom"] == pytest.approx(rows[id_]["e_form_per_atom"], abs=1e-4)
-    assert f"{tmp_path}/mine.parquet: 3 crystals; without energies on chgnet-0.3.0, which embedded computes" in told
+    assert f"{tmp_path}/mine.parquet: 3 crystals; without energies on {SCALE}, which {DEFAULT} computes" in told
     (work,) = [line for line in told if "to be evaluated" in line]
-    assert work.startswith("2 crystals (6 atoms) to be evaluated by embedded: about ")
+    assert work.startswith(f"2 crystals (6 atoms) to be evaluated by {DEFAULT}: about ")
     assert any(line.endswith("s an atom") for line in told)
     assert any(line.startswith("Cu-Li-Mg-O: ") and "of 6 binary systems; none in" in line for line in told)
 
@@ -110,7 +112,7 @@ def test_energies_of_another_scale_are_never_mixed_in(tiny, tmp_path, told):
     foreign = lower(alloy, 3.0) | {"id": "foreign", "scale": "pbe", "e_form_per_atom": -1.0}
     other = write(tmp_path / "pbe.parquet", [foreign], known.schema)
     commit, tables = snapshot(tmp_path, tiny, tiny / "snapshot.parquet", other)
-    assert set(tables["entries"]["scale"].to_pylist()) == {"chgnet-0.3.0"}
+    assert set(tables["entries"]["scale"].to_pylist()) == {SCALE}
     assert min(tables["entries"]["e_form_per_atom"].to_pylist()) > -0.2
     assert commit.metrics["evaluated"] == 1
     assert commit.metrics["labels_kept"] == 1
@@ -122,7 +124,7 @@ def test_a_system_without_references_is_refused_with_the_remedy_before_anything_
     polonide = Crystal(6.5 * FCC, [[0, 0, 0], [0.5] * 3], [12, 84])
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), ["polonide"], [polonide])
     pq.write_table(pa.Table.from_batches([batch]), tmp_path / "mine.parquet")
-    with pytest.raises(UserError, match=r"has a crystal of Po alone on chgnet-0\.3\.0; add them, with `--snapshot"):
+    with pytest.raises(UserError, match=rf"has a crystal of Po alone on {SCALE}; add them, with `--snapshot"):
         snapshot(tmp_path, tiny, tmp_path / "mine.parquet")
 
 

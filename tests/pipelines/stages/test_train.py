@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gnome_core.crystals.arrow import ENTRY_SCHEMA
-from gnome_core.crystals.readers import embedded_entries, evaluated_entries
+from gnome_core.crystals.readers import SCALE, embedded_entries, evaluated_entries
 from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.ensembles.rows import labelled_rows
 from pipelines.cli.config import round_config
@@ -54,7 +54,7 @@ def test_candidates_that_come_with_the_package_are_learnt_from_on_their_scale(ti
     assert learned[True].is_train[rows].tolist() == [is_train(f) for f in found.sort_by("id")["formula"].to_pylist()]
     # The snapshot's elements are those that the file's energies were measured from.
     np.testing.assert_allclose(found["e_form_per_atom"].to_numpy(), _as_shipped(found), atol=5e-3)
-    assert references(str(tmp_path / "True")).scale == "chgnet-0.3.0"
+    assert references(str(tmp_path / "True")).scale == SCALE
 
 
 def _as_shipped(found):
