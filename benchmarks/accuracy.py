@@ -38,7 +38,7 @@ from gnome_core.caches import cache_folder
 from gnome_core.compositions.dense import N_COLUMNS
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, crystals_from_batch, record_batch
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.crystals.readers import elemental_entries, embedded_entries
+from gnome_core.crystals.readers import embedded_entries
 from gnome_core.crystals.split import is_train, is_withheld
 from gnome_core.ensembles.calibration import iqr_factor
 from gnome_core.ensembles.ensemble import EnsembleModel, median_and_iqr
@@ -51,10 +51,10 @@ from gnome_core.graphs.featurize import GraphTable, compositional_graphs, struct
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
 from gnome_core.models.shipped import Framework, pretrained_members
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.stability.references import ElementalReferences
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.members.loop import train_members
 from gnome_core.units import PLAUSIBLE_E_FORM
+from pipelines.evaluation.relaxing import shipped_references
 from pipelines.rounds.config import MemberTrainingConfig, load_config
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.toml"
@@ -303,9 +303,8 @@ def random_structures(n: int, steps: int) -> tuple[list[Crystal], np.ndarray]:
         judge = CHGNetEvaluator(RelaxConfig(fmax=0.05, max_steps=steps))
         outcomes = judge.evaluate(made)
         frames = [outcome.frames[-1] for outcome in outcomes if outcome.frames]
-        elemental = elemental_entries(judge.scale)
-        energies = np.add(elemental["energy_per_atom"].to_numpy(), elemental["correction_per_atom"].to_numpy())
-        table = ElementalReferences.lowest(elemental["numbers"], energies, judge.scale)
+        table = shipped_references(judge.scale)
+        assert table is not None
         per_atom = np.array([frame.energy / frame.crystal.n_sites for frame in frames])
         crystals = [frame.crystal for frame in frames]
         e_form = table.formation_energy_per_atom([crystal.numbers for crystal in crystals], per_atom)

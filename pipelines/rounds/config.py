@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from gnome_core.generation.config import FILE, SHIPPED, GenerationConfig
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
 from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.default import BEFORE, DEFAULT, meant
+from gnome_core.potentials.default import BEFORE, meant
 from gnome_core.settings import Section
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.potential.config import PotentialTrainingConfig
@@ -466,10 +466,6 @@ def _of_compositions(config: RoundConfig) -> Iterator[str]:
 def with_absolute_paths(config: RoundConfig) -> RoundConfig:
     """The settings with the files that they name found from any folder: snapshot, potentials, candidates, known
     compositions."""
-    evaluation = config.evaluation
-    named = {"evaluator": evaluation.evaluator, "pre_relax": evaluation.pre_relax}
-    update = {key: _absolute(name, POTENTIAL_KINDS) for key, name in named.items() if name}
-    by = config.confirm.by and _absolute(config.confirm.by, POTENTIAL_KINDS)
     found = tuple(map(_absolute_snapshot, config.snapshots))
     snapshot = found[0] if isinstance(config.snapshot, str) else found
     generation = config.generation
@@ -479,14 +475,8 @@ def with_absolute_paths(config: RoundConfig) -> RoundConfig:
         for name in generation.generators
     )
     generation = generation.model_copy(update={"known": lists or generation.known, "generators": generators})
-    return config.model_copy(
-        update={
-            "snapshot": snapshot,
-            "generation": generation,
-            "confirm": config.confirm.model_copy(update={"by": by}),
-            "evaluation": evaluation.model_copy(update=update),
-        }
-    )
+    placed = config.model_copy(update={"snapshot": snapshot, "generation": generation})
+    return _renamed(placed, lambda name: _absolute(name, POTENTIAL_KINDS))
 
 
 def settled(config: RoundConfig) -> RoundConfig:
@@ -495,17 +485,17 @@ def settled(config: RoundConfig) -> RoundConfig:
     scoring = config.scoring
     identity = None if scoring.model == ENSEMBLE else make_model(scoring.model).identity
     own = scoring.model_copy(update={"model_identity": identity})
-    return _named(with_absolute_paths(config).model_copy(update={"scoring": own}), DEFAULT)
+    return _renamed(with_absolute_paths(config).model_copy(update={"scoring": own}), meant)
 
 
-def _named(config: RoundConfig, default: str) -> RoundConfig:
-    """The settings with `default` in place of `embedded` wherever an evaluator is named."""
+def _renamed(config: RoundConfig, rename: Callable[[str], str]) -> RoundConfig:
+    """The settings with another name wherever an evaluator is named."""
     evaluation, by = config.evaluation, config.confirm.by
     named = {"evaluator": evaluation.evaluator, "pre_relax": evaluation.pre_relax}
-    update = {key: name and meant(name, default) for key, name in named.items()}
+    update = {key: name and rename(name) for key, name in named.items()}
     return config.model_copy(
         update={
-            "confirm": config.confirm.model_copy(update={"by": by and meant(by, default)}),
+            "confirm": config.confirm.model_copy(update={"by": by and rename(by)}),
             "evaluation": evaluation.model_copy(update=update),
         }
     )
@@ -562,4 +552,4 @@ def load_round_config(store: Store, round_: int) -> RoundConfig:
     if first is not None and first.config != json_digest(document):
         raise StoreError(f"{path} has been changed since {first.key} was run with it; restore it from a copy")
     config = parse_settings(RoundConfig, document, path)  # a round that was begun goes on, whatever is refused by now
-    return _named(config, BEFORE)
+    return _renamed(config, lambda name: meant(name, BEFORE))
