@@ -52,7 +52,7 @@ from gnome_core.models.config import StructuralConfig
 from gnome_core.models.elements import element_properties
 from gnome_core.models.members import MemberRecord
 from gnome_core.models.radial import gaussian_basis
-from gnome_core.models.shipped import pretrained_members
+from gnome_core.models.shipped import members_in, pretrained_members
 from gnome_core.models.structural import StructuralGNN
 from gnome_core.stability.hull import Hull
 from pipelines.rounds.config import load_config
@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--members", type=Path, metavar="OUT", help="folder that `gnome train` made")
     options = parser.parse_args()
     quick = options.quick
-    members = sorted(options.members.glob("member-*.npz")) if options.members else pretrained_members("structural")
+    members = members_in(options.members) if options.members else pretrained_members("structural")
     warnings.simplefilter("ignore")
     crystals, e_hull = candidates(2_000 if quick else 20_000)
     rate, atoms = graph_rate(crystals)

@@ -2,11 +2,12 @@
 
     python benchmarks/oxides.py [EVALUATOR ...] [--references ELEMENT_REFERENCES.parquet] [--quick]
 
-Of each oxide the lowest crystal of the embedded snapshot is relaxed by chgnet (PBE(+U) with MP2020 corrections) and
-chgnet-r2scan, or the evaluators named; formation energies are measured from the evaluator's own elements, as in a
-store. --references: a table of elements' energies (columns set, element, energy_per_atom_ev) of which set
-MatPES-r2SCAN measures chgnet-r2scan a second time, from DFT's elements. Experiment: standard enthalpies of formation
-at 298 K (CODATA; NIST-JANAF; kJ/mol), which differ from energies at 0 K by some 0.01 eV/atom. Ends with a line of JSON.
+Of each oxide the lowest crystal of the embedded snapshot is relaxed by chgnet-distilled and chgnet (PBE(+U) with MP2020
+corrections) and chgnet-r2scan, or the evaluators named; formation energies are measured from the evaluator's own
+elements, as in a store. --references: a table of elements' energies (columns set, element, energy_per_atom_ev) of which
+set MatPES-r2SCAN measures chgnet-r2scan a second time, from DFT's elements. Experiment: standard enthalpies of
+formation at 298 K (CODATA; NIST-JANAF; kJ/mol), which differ from energies at 0 K by some 0.01 eV/atom. Ends with a
+line of JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def oxides(quick: bool) -> dict[str, Crystal]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("evaluators", nargs="*", default=["chgnet", "chgnet-r2scan"])
+    parser.add_argument("evaluators", nargs="*", default=["chgnet-distilled", "chgnet", "chgnet-r2scan"])
     parser.add_argument("--references", type=Path)
     parser.add_argument("--quick", action="store_true", help="six oxides")
     arguments = parser.parse_args()

@@ -19,12 +19,13 @@ import numpy as np
 import gnome_core.data
 from gnome_core.ensembles.calibration import FILE as CALIBRATION
 from gnome_core.models.members import load_member, save_member
+from gnome_core.models.shipped import members_in
 
 
 def main(source: str, framework: str) -> None:
     folder = Path(gnome_core.data.__path__[0], framework)
     shutil.copy(Path(source, CALIBRATION), folder / CALIBRATION)
-    for path in sorted(Path(source).glob("member-*.npz")):
+    for path in members_in(source):
         variables, record = load_member(path)
         save_member(folder / path.name, variables, record, np.float16)
         print(f"{folder / path.name}: validation MAE {record.val_mae:.4f} eV/atom")

@@ -29,7 +29,7 @@ best = table.nsmallest(2, "e_above_hull")
 best[["formula", "e_above_hull"]]
 
 # %% [markdown]
-# The evaluator has the last word: CHGNet relaxes them. `nequix-oam-1` is dearer and far more accurate
+# The evaluator has the last word: `chgnet-distilled` relaxes them. `nequix-oam-1` is dearer and far more accurate
 # ([judges](../judges.md)).
 
 # %%

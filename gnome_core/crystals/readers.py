@@ -26,7 +26,7 @@ __all__ = [
     "read_table",
 ]
 
-SCALE = "chgnet-0.3.0"  # of the embedded snapshot and the embedded evaluator
+SCALE = "nequix-oam-1+mp2020/chgnet-2-35c26200"  # of the embedded snapshot and the embedded evaluator
 SHIPPED = {"embedded": "snapshot.parquet", "evaluated": "evaluated.parquet"}  # source -> file in gnome_core/data
 _KINDS = (
     "embedded, a FILE or FOLDER of crystals, gnome-csv:FILE, mp-entries:FILE, mp-api, mp-api:Li-P-S-Cl or optimade:URL"

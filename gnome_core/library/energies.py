@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -108,12 +107,9 @@ def e_above_hull(
 @lru_cache(maxsize=2)
 def _members(folder: str | None) -> EnsembleModel:
     from gnome_core.ensembles.ensemble import EnsembleModel
-    from gnome_core.models.shipped import pretrained_members
+    from gnome_core.models.shipped import members_in, pretrained_members
 
-    paths = pretrained_members("structural") if folder is None else sorted(Path(folder).glob("member-*.npz"))
-    if not paths:
-        raise GnomeError(f"{folder} holds no member-*.npz; `gnome train FILE {folder}` makes them")
-    model = EnsembleModel.load(paths)
+    model = EnsembleModel.load(pretrained_members("structural") if folder is None else members_in(folder))
     if model.records[0].model != "structural":
         raise GnomeError(f"{folder} holds {model.records[0].model} members; `gnome predict` takes formulas for them")
     return model

@@ -32,7 +32,7 @@ class NotRelaxed(GnomeError):
 def calculator(potential: str = "embedded") -> Calculator:
     """A potential as an ASE calculator: energy (eV), forces (eV/Å), stress (eV/Å^3) and, from CHGNet, magmoms.
 
-    potential: "embedded" (chgnet), "chgnet-distilled", "chgnet-r2scan", "nequix-oam-1" and "nequix-oam-1-pft" (once
+    potential: "embedded" (chgnet-distilled), "chgnet", "chgnet-r2scan", "nequix-oam-1" and "nequix-oam-1-pft" (once
     `gnome potential get` has fetched them), "pretrained", "stillinger-weber" (silicon), FILE.npz or FILE.nqx.
     Raises UnknownPotential naming the choices, BadPotential for files that are not what they should be.
     """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 EMBEDDED = "embedded"
-DEFAULT = "chgnet"
-BEFORE = "chgnet"  # what it stood for where a store's settings say `embedded`: rounds now keep the name itself
+DEFAULT = "chgnet-distilled"
+BEFORE = "chgnet"  # what it stood for once: where a round's own settings say `embedded`, and in stores that it began
 
 
 def meant(name: str, default: str = DEFAULT) -> str:

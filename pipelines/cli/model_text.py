@@ -16,7 +16,7 @@ from gnome_core.ensembles.rows import MAX_EXAMPLES, Rows, Split
 from gnome_core.ensembles.workflows import Quality
 from gnome_core.models.config import ModelConfig
 from gnome_core.models.members import load_member, model_of
-from gnome_core.models.shipped import Framework, pretrained_members
+from gnome_core.models.shipped import Framework, members_in, pretrained_members
 from gnome_core.spreadsheets import write_csv
 from pipelines.cli.terminal import Terminal, printable
 from pipelines.errors import UserError
@@ -34,11 +34,9 @@ def check_framework(name: str) -> Framework:
 def starts(folder: str, framework: Framework, config: ModelConfig) -> list[Path]:
     """Files of the members in a folder, or of the package's own ("pretrained"), that others can start from.
 
-    Raises UserError for a folder without members, and members of another framework or network.
+    Raises GnomeError for a folder without members, UserError for members of another framework or network.
     """
-    found = pretrained_members(framework) if folder == "pretrained" else sorted(Path(folder).glob("member-*.npz"))
-    if not found:
-        raise UserError(f"--from {folder}: holds no member-*.npz; name a folder that `gnome train` made, or pretrained")
+    found = pretrained_members(framework) if folder == "pretrained" else members_in(folder)
     for path in found:
         network = load_member(path)[1].network()
         if network != model_of(config)[1]:

@@ -35,7 +35,7 @@ FramesArg = Annotated[
     typer.Argument(metavar="FRAMES", help="STORE | FOLDER of labels | FILE.parquet | extxyz or what else ASE reads"),
 ]
 POTENTIALS = (
-    "embedded | chgnet | chgnet-distilled | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
+    "embedded | chgnet-distilled | chgnet | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
     "stillinger-weber | FILE.npz | FILE.nqx | ase:MODULE:FUNCTION"
 )
 PotentialOption = Annotated[str, typer.Option("--potential", help="pretrained | FILE.npz")]
@@ -74,13 +74,12 @@ def train(
     check_output(output, (".npz",))
     settings = load_potential_config(str(config) if config else None)
     given = [read_frames(source, settings.holdout) for source in frames]
-    sources = [corrected(one) for one in given]
-    refused = sum(map(len, given)) - sum(map(len, sources))
-    labelled = with_levels(sources) if len(sources) > 1 else sources[0]
-    mild = np.array([np.abs(f).max() <= settings.max_force for f in labelled.forces])
-    if not mild.any():
+    mild = [one.take(np.array([np.abs(f).max() <= settings.max_force for f in one.forces], bool)) for one in given]
+    if not any(map(len, mild)):
         raise UserError(f"{' '.join(frames)}: no frame has only forces up to max_force = {settings.max_force:g} eV/Å")
-    labelled = labelled.take(mild)
+    sources = [corrected(one) for one in mild]
+    refused = sum(map(len, mild)) - sum(map(len, sources))
+    labelled = with_levels(sources) if len(sources) > 1 else sources[0]
     is_train = split_groups(labelled.groups, settings.training.val_fraction, settings.seed)
     # Takes seconds to import, as jax_md below: what is wrong above is said before.
     from gnome_core.training.potential.loop import train_potential
@@ -103,7 +102,8 @@ def train(
         except ValueError as error:
             raise UserError(str(error)) from None
     counts = f"{result.n_train} frames trained, {result.n_val} validated, "
-    left_out = f"{int((~mild).sum())} left out for forces above {settings.max_force:g} eV/Å"
+    violent = sum(map(len, given)) - sum(map(len, mild))
+    left_out = f"{violent} left out for forces above {settings.max_force:g} eV/Å"
     typer.echo(f"{result.path}: {counts}{left_out}" + (f", {refused} without a correction" if refused else ""))
     _print_errors(result.errors)
     say_next(("init", "STORE", "--evaluator", f"potential:{result.path}", "--recompute"))

@@ -15,7 +15,7 @@ SourceArg = Annotated[
     typer.Argument(metavar="SOURCE", help="FILE or FOLDER of crystals (docs/inputs.md), embedded, optimade:URL ..."),
 ]
 EVALUATORS = (
-    "embedded | chgnet | chgnet-distilled | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
+    "embedded | chgnet-distilled | chgnet | chgnet-r2scan | nequix-oam-1 | nequix-oam-1-pft | pretrained | "
     "potential:FILE | ase:..."
 )
 FmaxOption = Annotated[float, typer.Option(min=1e-6, help="Largest force at the end, eV/Å.")]

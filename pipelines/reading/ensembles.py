@@ -7,7 +7,7 @@ from typing import cast
 
 from gnome_core.ensembles.ensemble import EnsembleModel
 from gnome_core.ensembles.workflows import Ensemble
-from gnome_core.models.shipped import Framework, pretrained_members
+from gnome_core.models.shipped import Framework, members_in, pretrained_members
 from gnome_core.stability.hull import Hull
 from pipelines.errors import UserError
 from pipelines.reading.committed import hull_vertices, newest_commit
@@ -22,9 +22,7 @@ def open_ensemble(folder: str | None, store: str | None, framework: Framework) -
     """
     hull = None
     if folder:
-        paths = sorted(Path(folder).glob("member-*.npz"))
-        if not paths:
-            raise UserError(f"{folder} holds no member-*.npz; `gnome train FILE {folder}` makes them")
+        paths = members_in(folder)
     elif store:
         paths, hull = _of_store(store, framework)
     else:

@@ -17,7 +17,7 @@ from gnome_core.generation.config import FILE, SHIPPED, GenerationConfig
 from gnome_core.models.config import CompositionalConfig, ModelConfig, StructuralConfig
 from gnome_core.models.shipped import Framework
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.default import BEFORE, meant
+from gnome_core.potentials.default import BEFORE, DEFAULT, meant
 from gnome_core.settings import Section
 from gnome_core.training.members.config import TrainingConfig
 from gnome_core.training.potential.config import PotentialTrainingConfig
@@ -135,7 +135,7 @@ class EvaluationConfig(RelaxConfig):
 
     evaluator: Annotated[str, AfterValidator(check_evaluator)] = Field(
         "embedded",
-        description="embedded: the default, which is chgnet | chgnet-distilled | chgnet-r2scan | nequix-oam-1 | "
+        description="embedded: the default, which is chgnet-distilled | chgnet | chgnet-r2scan | nequix-oam-1 | "
         "nequix-oam-1-pft | pretrained | potential:FILE.npz: one of yours | potential:STORE: the last that another "
         "store trained | ase:FILE.py:FUNCTION: an ASE calculator; all in the workers, see docs/judges.md | espresso | "
         "vasp: jobs in folders",
@@ -479,13 +479,13 @@ def with_absolute_paths(config: RoundConfig) -> RoundConfig:
     return _renamed(placed, lambda name: _absolute(name, POTENTIAL_KINDS))
 
 
-def settled(config: RoundConfig) -> RoundConfig:
-    """What a round starts with: `with_absolute_paths`, evaluators by the name that `embedded` stands for, and the
+def settled(config: RoundConfig, default: str = DEFAULT) -> RoundConfig:
+    """What a round starts with: `with_absolute_paths`, `default` for evaluators that are called `embedded`, and the
     identity of the model that scores its candidates."""
     scoring = config.scoring
     identity = None if scoring.model == ENSEMBLE else make_model(scoring.model).identity
     own = scoring.model_copy(update={"model_identity": identity})
-    return _renamed(with_absolute_paths(config).model_copy(update={"scoring": own}), meant)
+    return _renamed(with_absolute_paths(config).model_copy(update={"scoring": own}), lambda name: meant(name, default))
 
 
 def _renamed(config: RoundConfig, rename: Callable[[str], str]) -> RoundConfig:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from gnome_core.potentials.default import BEFORE, DEFAULT
 from pipelines.beam.progress import kept
 from pipelines.beam.runners import Launched, runner_flags
 from pipelines.errors import StoreError, UserError
@@ -192,6 +193,12 @@ def open_round(store: Store) -> int | None:
     return None if store.is_closed(newest) else newest
 
 
+def embedded_in(store: Store) -> str:
+    """What `embedded` stands for in the settings of a store's next round: it goes on with the one it began with."""
+    own = load_round_config(store, store.rounds()[-1]).evaluation.evaluator
+    return own if own in (DEFAULT, BEFORE) else DEFAULT
+
+
 def start_round(store: Store, config: RoundConfig | None) -> int:
     """Start the next round with `config`, or with the last round's settings. One round is open at a time.
 
@@ -200,7 +207,7 @@ def start_round(store: Store, config: RoundConfig | None) -> int:
     newest = store.rounds()[-1]
     if not store.is_closed(newest):
         raise UserError(f"round {newest} is not finished; `gnome round resume {store.root}` finishes it")
-    config = settled(config or load_round_config(store, newest))
+    config = settled(config or load_round_config(store, newest), embedded_in(store))
     check_round(store, newest + 1, config)
     store.start_round(newest + 1, config.document())
     return newest + 1
@@ -214,7 +221,7 @@ def open_or_start_round(store: Store, config: RoundConfig | None) -> int:
     round_ = open_round(store)
     if round_ is None:
         return start_round(store, config)
-    if config is not None and settled(config) != load_round_config(store, round_):
+    if config is not None and settled(config, embedded_in(store)) != load_round_config(store, round_):
         raise UserError(
             f"round {round_} is open, with other settings; `gnome round resume {store.root}` finishes it with its own, "
             f"`gnome round drop {store.root}` gives it up"

@@ -171,13 +171,8 @@ def _entries(items: list[Entry | Rejected], labels: list[dict], shipped: Mapping
 
 def _shipped_energies(scale: str) -> dict[int, float]:
     """eV/atom by atomic number, of the package's elements on that scale."""
-    return {
-        row["numbers"][0]: _total(row)
-        for row in elemental_entries()
-        .select(["numbers", "energy_per_atom", "correction_per_atom", "scale"])
-        .to_pylist()
-        if row["scale"] == scale
-    }
+    rows = elemental_entries(scale).select(["numbers", "energy_per_atom", "correction_per_atom"]).to_pylist()
+    return {row["numbers"][0]: _total(row) for row in rows}
 
 
 def _total(label: Mapping) -> float:

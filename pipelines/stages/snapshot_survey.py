@@ -18,8 +18,8 @@ from pipelines.stages.snapshot_sources import Source
 # CPU seconds of a relaxation for each atom of the cell, by scale: of `gnome judge EVALUATOR`, whose 396 crystals have
 # 2,984 atoms.
 CPU_SECONDS = {
-    SCALE: 0.016,
-    "nequix-oam-1+mp2020/chgnet-2-35c26200": 0.013,  # chgnet-distilled
+    SCALE: 0.013,
+    "chgnet-0.3.0": 0.016,
     "nequix-oam-1/mp2020": 0.12,  # by FIRE, which takes twice the steps
 }
 NAMED = 6  # elements of a system whose binaries are named, and binaries that are

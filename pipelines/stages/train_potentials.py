@@ -78,16 +78,16 @@ def training_frames(root: str, round_: int, withhold: bool, max_force: float) ->
     table = frames_until(Store(root), round_)
     if not len(table):
         return TrainingFrames(None, np.zeros(0, bool), {"frames": 0})
-    given = frames_from_table(table)
-    frames = corrected(given)
+    frames = frames_from_table(table)
     held = np.array([withhold and is_withheld(chemsys(crystal.numbers)) for crystal in frames.crystals], bool)
     strong = ~held & np.array([np.abs(forces).max() > max_force for forces in frames.forces], bool)
-    kept = frames.take(~held & ~strong)
+    allowed = frames.take(~held & ~strong)
+    kept = corrected(allowed)
     counts = {
         "frames": len(kept),
         "frames_withheld": int(held.sum()),
         "frames_above_max_force": int(strong.sum()),
-        "frames_without_correction": len(given) - len(frames),
+        "frames_without_correction": len(allowed) - len(kept),
     }
     train = np.array([is_train(reduced_formula(crystal.numbers)) for crystal in kept.crystals], bool)
     return TrainingFrames(kept if len(kept) else None, train, counts)

@@ -90,7 +90,7 @@ def test_a_round_goes_on_with_the_model_it_started_with_and_no_other(store, paul
 def test_what_does_not_go_together_is_refused_before_a_round_starts(store, pauling, tiny, tmp_path, monkeypatch):
     own = load_round_config(store, 0)
     monkeypatch.setattr(pauling.Pauling, "scale", "pbe")
-    with pytest.raises(UserError, match=r"pauling predicts on pbe, and evaluation\.evaluator computes on chgnet"):
+    with pytest.raises(UserError, match=r"pauling predicts on pbe, and evaluation\.evaluator computes on nequix-oam-1"):
         driver.start_round(store, own)
     monkeypatch.setattr(pauling.Pauling, "scale", None)
     ensemble = own.model_copy(update={"scoring": own.scoring.model_copy(update={"model": "ensemble"})})

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dft.evaluators.make import make_evaluator
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.crystals.readers import read_snapshot
+from gnome_core.crystals.readers import SCALE, read_snapshot
 from gnome_core.crystals.split import is_train
 from gnome_core.potentials.committee import Committee
 from gnome_core.potentials.config import RelaxConfig
@@ -121,7 +121,7 @@ def test_a_committee_is_trained_on_the_frames_and_committed(trained):
         text = trained.read_file(stat).decode()
         record = json.loads(text)
         assert trained.root not in text
-        assert record["scale"] == "chgnet-0.3.0"
+        assert record["scale"] == SCALE
         assert set(record["config"]["elements"]) == {3, 12, 29}, "those of the store"
         assert record["origin"] == f"{len(frames)} frames of rounds 0 to 1"
 
