@@ -49,8 +49,6 @@ def main(source: str, out: str) -> None:
         progress=lambda _, row: print(row, flush=True),
     )
     variables, record = load_member(result.path)
-    # The path of a checkout says nothing to others.
-    record = record.model_copy(update={"init_from": "compositional/member-000"})
     save_member(band_gaps.model_path(), variables, record, np.float16)
     held = ~train
     report(gaps[held], band_gaps.predict_band_gaps(compositions[held]), gaps[train])

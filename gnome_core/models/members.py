@@ -52,7 +52,7 @@ class MemberRecord(BaseModel):
     val_mae: float | None
     epochs: int
     training: dict[str, Any]
-    init_from: str | None = None
+    init_from: str | None = None  # folder and name of the member that it began from
     target: Target = "e_form_per_atom"
     curve: list[dict[str, float]] = []
 

@@ -233,13 +233,18 @@ def _export(of: _MemberTraining, trained: Trained[TrainState], out_dir: Path, ta
             val_mae=result.val_mae,
             epochs=trained.epochs,
             training=of.settings.model_dump(),
-            init_from=of.starts[index],
+            init_from=_origin(of.starts[index]),
             target=target,
             curve=result.curve,
         )
         save_member(path, own, record)
         results.append(result)
     return results
+
+
+def _origin(start: str | None) -> str | None:
+    """Folder and name of the member that another began from: the rest of a path says nothing on another machine."""
+    return start and f"{Path(start).parent.name}/{Path(start).stem}"
 
 
 def _keep_best(state: TrainState, val_mae: jax.Array, epoch: int) -> TrainState:
