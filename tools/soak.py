@@ -33,7 +33,7 @@ from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 
 ROUND_TOML = """
-seed = 3
+seed = 5
 [generation]
 max_recipes_per_parent = 8
 max_sites = 4
