@@ -55,7 +55,7 @@ def test_top_has_the_discoveries_of_the_library(two_rounds):
     document = asked("top", store)
     check("top STORE", document)
     assert document["store"] == store
-    assert len(stable) == document["discoveries"]["on_hull"] == len(document["crystals"]) > 1
+    assert len(stable) == document["discoveries"]["on_hull"] == len(document["crystals"]) > 0
     for row, found in zip(stable, document["crystals"], strict=True):
         assert {name: row[name] for name in found if name in row} == {
             name: value for name, value in found.items() if name in row
