@@ -62,10 +62,10 @@ def test_entries_say_how_new_they_are_and_how_far_above_the_published_hull(two_r
         e_form = float(row["energy_per_atom"]) - sum(shares[z] * published[z] for z in np.flatnonzero(shares))
         above = e_form - published_hull().e_hull(counts)[0]
         assert float(row["e_above_mp_hull"]) == pytest.approx(above, abs=1e-9)
-        assert float(row["e_above_mp_hull_uncertainty"]) == 0.059
+        assert float(row["e_above_mp_hull_uncertainty"]) == 0.046
     shown = gnome("show", store.root, made[0]["id"]).stdout
     assert f"novelty            {made[0]['novelty']}" in shown
-    assert f"above MP's hull    {float(made[0]['e_above_mp_hull']):+.4f} ± 0.059 eV/atom" in shown
+    assert f"above MP's hull    {float(made[0]['e_above_mp_hull']):+.4f} ± 0.046 eV/atom" in shown
 
 
 def test_phase_separation_is_the_depth_below_all_other_compositions(two_rounds):
