@@ -40,7 +40,7 @@ from tools.soak import ROUND_TOML
 
 STRUCTURES, LEAST = 3, 2
 BOTH_TOML = (
-    ROUND_TOML.replace("seed = 3", 'seed = 3\nframework = "both"').replace("fmax = 0.3", "fmax = 3.0")
+    ROUND_TOML.replace("seed = 5", 'seed = 5\nframework = "both"').replace("fmax = 0.3", "fmax = 3.0")
     + f"""
 [generation.compositions]
 max_counts = [3]
