@@ -193,9 +193,9 @@ def open_round(store: Store) -> int | None:
     return None if store.is_closed(newest) else newest
 
 
-def embedded_in(store: Store) -> str:
-    """What `embedded` stands for in the settings of a store's next round: it goes on with the one it began with."""
-    own = load_round_config(store, store.rounds()[-1]).evaluation.evaluator
+def embedded_after(last: RoundConfig) -> str:
+    """What `embedded` stands for in a store whose last round has these settings: it goes on with what it began with."""
+    own = last.evaluation.evaluator
     return own if own in (DEFAULT, BEFORE) else DEFAULT
 
 
@@ -207,7 +207,8 @@ def start_round(store: Store, config: RoundConfig | None) -> int:
     newest = store.rounds()[-1]
     if not store.is_closed(newest):
         raise UserError(f"round {newest} is not finished; `gnome round resume {store.root}` finishes it")
-    config = settled(config or load_round_config(store, newest), embedded_in(store))
+    last = load_round_config(store, newest)
+    config = settled(config or last, embedded_after(last))
     check_round(store, newest + 1, config)
     store.start_round(newest + 1, config.document())
     return newest + 1
@@ -221,7 +222,10 @@ def open_or_start_round(store: Store, config: RoundConfig | None) -> int:
     round_ = open_round(store)
     if round_ is None:
         return start_round(store, config)
-    if config is not None and settled(config, embedded_in(store)) != load_round_config(store, round_):
+    if config is None:
+        return round_
+    own = load_round_config(store, round_)
+    if settled(config, embedded_after(own)) != own:
         raise UserError(
             f"round {round_} is open, with other settings; `gnome round resume {store.root}` finishes it with its own, "
             f"`gnome round drop {store.root}` gives it up"

@@ -1,6 +1,10 @@
 """`gnome top` as people read it; its JSON is in test_json.py."""
 
 import pipelines
+from pipelines.cli import top_text
+from pipelines.reading.discoveries import stable_crystals
+from pipelines.reading.entries import measured_entries
+from pipelines.store.store import Store
 from tests.pipelines.conftest import gnome
 
 
@@ -24,3 +28,15 @@ def test_discoveries_are_listed(two_rounds):
 def test_before_a_round_there_are_none(initialised):
     shown = gnome("top", str(initialised))
     assert (shown.returncode, shown.stdout) == (0, "0 new (unknown composition), 0 on the hull\n")
+
+
+def test_of_more_than_are_asked_for_the_number_is_told(two_rounds, monkeypatch):
+    store = Store(str(two_rounds))
+    found = [*stable_crystals(store, measured_entries(store))] * 3  # a tiny round finds few
+    monkeypatch.setattr(top_text, "stable_crystals", lambda *_: found)
+    shown = gnome("top", store.root, "-n", "2")
+    headline, *_, first, second, more = shown.stdout.splitlines()
+    assert f"{len(found)} on the hull" in headline
+    for line, crystal in zip((first, second), found[:2], strict=True):
+        assert line.split()[0] == crystal.formula
+    assert more == f"and {len(found) - 2} more; `gnome top {store.root} -n {len(found)}` shows all"

@@ -24,7 +24,7 @@ from pipelines.rounds.config import (
     settled,
     with_absolute_paths,
 )
-from pipelines.rounds.driver import embedded_in
+from pipelines.rounds.driver import embedded_after
 from pipelines.rounds.toml import config_toml, parse_settings
 from pipelines.store.store import Store
 
@@ -291,7 +291,7 @@ def test_settings_of_earlier_versions_kept_the_word_when_it_stood_for_chgnet(wri
     document["evaluation"]["evaluator"] = written
     store.start_round(0, document)
     assert load_round_config(store, 0).evaluation.evaluator == ("chgnet" if written == "embedded" else written)
-    own = settled(parse_config({}, "x"), embedded_in(store)).evaluation.evaluator
+    own = settled(parse_config({}, "x"), embedded_after(load_round_config(store, 0))).evaluation.evaluator
     assert own == (DEFAULT if written == "nequix-oam-1" else "chgnet"), "a store goes on with what it began with"
 
 

@@ -126,7 +126,8 @@ def test_a_system_without_references_is_refused_with_the_remedy_before_anything_
     polonide = Crystal(6.5 * FCC, [[0, 0, 0], [0.5] * 3], [12, 84])
     batch = record_batch(pa.schema(CRYSTAL_FIELDS), ["polonide"], [polonide])
     pq.write_table(pa.Table.from_batches([batch]), tmp_path / "mine.parquet")
-    with pytest.raises(UserError, match=rf"a crystal of Po alone on {re.escape(SCALE)}; add them, with `--snapshot"):
+    complaint = rf"has a crystal of Po alone on {re.escape(SCALE)}; add them, with `--snapshot"
+    with pytest.raises(UserError, match=complaint):
         snapshot(tmp_path, tiny, tmp_path / "mine.parquet")
 
 
