@@ -4,9 +4,9 @@
     python tools/embedded_snapshot.py write WORK CRYSTALS.parquet
 
 CRYSTALS: what tools/embedded_crystals.py wrote. WORK is a folder that keeps every batch as it finishes: `relax` goes on
-where it was stopped, and `write` takes what is there. Small crystals come first, all of at most SMALL atoms; of larger
-ones a single point at the given structure comes before, and those within NEAR of the hull then known are relaxed,
-again the smallest first.
+where it was stopped, or from the snapshot as it is where the folder is new, and `write` takes what is there. Small
+crystals come first, all of at most SMALL atoms; of larger ones a single point at the given structure comes before, and
+those within NEAR of the hull then known are relaxed, those within CONTENDING before the others, the smallest first.
 
 The snapshot holds the references of the elements (gnome_core/data/elements.parquet), and of the relaxed crystals each
 structure once, its lowest, unless the relaxation failed or `gnome_core.stability.plausible` refuses where it led; of
@@ -37,7 +37,6 @@ from gnome_core.crystals.readers import elemental_entries
 from gnome_core.crystals.writers import write_parquet, write_snapshot
 from gnome_core.matching.clusters import cluster_structures, representatives
 from gnome_core.potentials.config import RelaxConfig
-from gnome_core.potentials.memory import keep_freed_memory
 from gnome_core.potentials.potential import CannotJudge
 from gnome_core.potentials.relax import Relaxation, RelaxationFailure
 from gnome_core.stability.corrections import Corrections
@@ -50,8 +49,9 @@ FILE = Path(__file__).parents[1] / "gnome_core" / "data" / "snapshot.parquet"
 
 SMALL = 24  # atoms up to which every crystal is relaxed
 WITHIN = 0.1  # eV/atom above the hull up to which larger ones are kept
-# Of structures that PBE has relaxed, few lie more than 0.03 eV/atom lower once the evaluator has relaxed them.
-NEAR = WITHIN + 0.03  # eV/atom
+# Of structures that PBE has relaxed, few lie more than this lower once the evaluator has relaxed them.
+CONTENDING = 0.03  # eV/atom: above the hull by a single point, and perhaps on it
+NEAR = WITHIN + CONTENDING
 BATCH_ATOMS = 10000  # some minutes on two cores; a few slow crystals hold the last steps of a batch up
 
 OUTCOME_SCHEMA = pa.schema(
@@ -76,13 +76,29 @@ def embedded() -> PotentialEvaluator:
 
 
 def relax(work: Path, asked: pa.Table) -> None:
-    keep_freed_memory()
     evaluator = embedded()
     starts = dict(zip(asked["id"].to_pylist(), crystals_from_batch(asked), strict=True))
+    take_shipped(work, evaluator, starts)
     small = [id_ for id_, crystal in starts.items() if crystal.n_sites <= SMALL]
     relax_batches(work, evaluator, starts, small, "small crystals")
     single_points(work, evaluator, starts, sorted(starts.keys() - set(small)))
-    relax_batches(work, evaluator, starts, near_hull(work, starts, evaluator), "larger crystals near the hull")
+    for within in (CONTENDING, NEAR):
+        near = near_hull(work, starts, evaluator, within)
+        relax_batches(work, evaluator, starts, near, f"larger crystals within {1000 * within:.0f} meV/atom of the hull")
+
+
+def take_shipped(work: Path, evaluator: PotentialEvaluator, starts: dict[str, Crystal]) -> None:
+    """What the snapshot has of these crystals by this evaluator, relaxed from the same starts, counts as relaxed."""
+    file = work / "relaxed" / "shipped.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists() or not FILE.exists():
+        return
+    protocol = protocol_json(evaluator.protocol)
+    entries = pq.read_table(FILE)
+    jobs = entries.select(["id", "job"]).to_pylist()
+    same = [row["id"] in starts and row["job"] == job_digest(starts[row["id"]], protocol) for row in jobs]
+    entries = entries.filter(pa.array(same, pa.bool_())).append_column("reason", pa.repeat("", sum(same)))
+    write_parquet(entries.select(OUTCOME_SCHEMA.names).cast(OUTCOME_SCHEMA), file)
 
 
 def relax_batches(
@@ -148,8 +164,8 @@ def finished(folder: Path, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(part.cast(schema) for part in parts)]).combine_chunks()
 
 
-def near_hull(work: Path, starts: dict[str, Crystal], evaluator: PotentialEvaluator) -> list[str]:
-    """Larger crystals whose single point lies within NEAR of the hull of these points and the small crystals."""
+def near_hull(work: Path, starts: dict[str, Crystal], evaluator: PotentialEvaluator, within: float) -> list[str]:
+    """Larger crystals whose single point lies `within` eV/atom of the hull of these points and the small crystals."""
     points = finished(work / "points", POINT_SCHEMA)
     points = points.filter(points["energy_per_atom"].is_valid())
     ids = points["id"].to_pylist()
@@ -164,7 +180,7 @@ def near_hull(work: Path, starts: dict[str, Crystal], evaluator: PotentialEvalua
     new = [row for row in np.flatnonzero(sane) if ids[row] not in set(small["id"].to_pylist())]
     counts = atom_counts(numbers)
     hull = hull.extended([ids[row] for row in new], counts[new], e_form[new], scale)
-    near = sane & (hull.e_above_hull(counts, e_form) <= NEAR)
+    near = sane & (hull.e_above_hull(counts, e_form) <= within)
     return [ids[row] for row in np.flatnonzero(near)]
 
 

@@ -7,14 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dft.tables import job_digest, protocol_json
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, record_batch
 from gnome_core.crystals.crystal import Crystal
 from gnome_core.crystals.readers import elemental_entries, embedded_entries
-from gnome_core.crystals.writers import write_parquet
+from gnome_core.crystals.writers import write_parquet, write_snapshot
 from tests.gnome_core.potentials.samples import FCC
 from tests.gnome_core.stability.samples import salt
 from tools import embedded_snapshot
-from tools.embedded_snapshot import OUTCOME_SCHEMA, waiting, write
+from tools.embedded_snapshot import OUTCOME_SCHEMA, finished, waiting, write
 
 PAGE = Path(__file__).parents[2] / "docs" / "snapshot.md"
 ASKED_SCHEMA = pa.schema([*CRYSTAL_FIELDS, pa.field("source", pa.string()), pa.field("e_form_per_atom", pa.float64())])
@@ -94,6 +95,32 @@ def test_the_snapshot_is_what_is_sound_once_each_and_counts_the_rest(tmp_path, m
         "'large_and_unstable': 1",
     ):
         assert count in said
+
+
+def test_what_the_snapshot_has_is_relaxed_if_it_began_alike(tmp_path, monkeypatch):
+    evaluator = embedded_snapshot.embedded()
+    job = job_digest(salt(2.8), protocol_json(evaluator.protocol))
+    entries = record_batch(
+        ENTRY_SCHEMA,
+        ["salt", "moved", "absent"],
+        [salt(2.75)] * 3,
+        energy_per_atom=-3.5,
+        correction_per_atom=0.0,
+        e_form_per_atom=-2.0,
+        formula="NaCl",
+        chemsys="Cl-Na",
+        energy_kind="total",
+        scale=evaluator.scale,
+        source="mp",
+        round=0,
+        job=job,
+    )
+    monkeypatch.setattr(embedded_snapshot, "FILE", tmp_path / "snapshot.parquet")
+    write_snapshot(pa.Table.from_batches([entries]), tmp_path / "snapshot.parquet")
+    embedded_snapshot.take_shipped(tmp_path, evaluator, {"salt": salt(2.8), "moved": salt(2.9)})
+    taken = finished(tmp_path / "relaxed", OUTCOME_SCHEMA).to_pylist()
+    assert [(row["id"], row["energy_per_atom"], row["reason"]) for row in taken] == [("salt", -3.5, "")]
+    assert list(waiting(tmp_path / "relaxed", {"salt": salt(2.8)}, ["salt"], "crystals")) == []
 
 
 def test_the_page_says_what_the_snapshot_holds():
