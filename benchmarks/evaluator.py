@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import sys
 
-if "GLIBC_TUNABLES" not in os.environ:  # large pages for both, as `gnome` asks for them
-    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+from pipelines.beam.environment import ALLOCATOR, TUNABLES
+
+if TUNABLES not in os.environ:  # for both, what `gnome` begins with
+    os.environ[TUNABLES] = ALLOCATOR
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -389,12 +389,10 @@ def classify(
 
 def _set_up(beam_options: list[str] | None = None) -> list[str]:
     """Before anything loads jax: logs, compiled programs, memory. Returns the Beam options."""
-    from gnome_core.potentials.memory import keep_freed_memory
-    from pipelines.beam.environment import set_up
+    from pipelines.beam.environment import prepare
     from pipelines.beam.runners import runner_flags
 
-    set_up(verbose=False)
-    keep_freed_memory()
+    prepare(verbose=False)
     return runner_flags(beam_options or [])
 
 

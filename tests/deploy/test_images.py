@@ -11,6 +11,8 @@ from pathlib import Path
 import apache_beam
 import pytest
 
+from pipelines.beam.environment import ALLOCATOR, TUNABLES
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 TARGETS = ("worker", "gpu", "dft", "harness", "template")
@@ -43,6 +45,10 @@ def test_every_target_is_there_and_none_runs_as_root(trial):
             if instruction == "USER"
         ]
         assert users[-1:] == ["10001"], target
+
+
+def test_workers_have_the_allocator_of_the_command():
+    assert f"{TUNABLES}={ALLOCATOR}\n" in DOCKERFILE.read_text()
 
 
 def test_bases_are_pinned_and_of_our_versions(trial):
