@@ -8,9 +8,10 @@ where it was stopped, or from the snapshot as it is where the folder is new, and
 crystals come first, all of at most SMALL atoms; of larger ones a single point at the given structure comes before, and
 those within NEAR of the hull then known are relaxed, those within CONTENDING before the others, the smallest first.
 
-The snapshot holds the references of the elements (gnome_core/data/elements.parquet), and of the relaxed crystals each
-structure once, its lowest, unless the relaxation failed or `gnome_core.stability.plausible` refuses where it led; of
-larger crystals those within WITHIN of the hull. What is left out is counted.
+The snapshot holds the references of the elements (gnome_core/data/elements.parquet), and of the crystals each structure
+once, its lowest, unless the relaxation failed or `gnome_core.stability.plausible` refuses where it led; of larger
+crystals those within WITHIN of the hull. Such that wait to be relaxed are there as they were given, with the energy of
+their single point, which is at least their relaxed one, and without a job. What is left out is counted.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ OUTCOME_SCHEMA = pa.schema(
         *CRYSTAL_FIELDS,  # as it ended
         pa.field("energy_per_atom", pa.float64()),  # null where it failed
         pa.field("reason", pa.string(), nullable=False),  # "" or why it failed
-        pa.field("job", pa.string(), nullable=False),
+        pa.field("job", pa.string()),  # null: not relaxed
     ]
 )
 POINT_SCHEMA = pa.schema([("id", pa.string()), ("energy_per_atom", pa.float64())])  # null: cannot be judged
@@ -229,6 +230,18 @@ def usable(outcomes: pa.Table, evaluator: PotentialEvaluator, left_out: Counter[
     return good.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
 
 
+def as_given(work: Path, asked: pa.Table, outcomes: pa.Table) -> pa.Table:
+    """The crystals with a single point and no relaxation, as outcomes."""
+    points = finished(work / "points", POINT_SCHEMA)
+    waiting = pc.and_(points["energy_per_atom"].is_valid(), pc.invert(pc.is_in(points["id"], outcomes["id"])))
+    points = points.filter(waiting)
+    given = asked.select([field.name for field in CRYSTAL_FIELDS])
+    given = given.take(pc.index_in(points["id"], asked["id"].combine_chunks()))
+    given = given.append_column("energy_per_atom", points["energy_per_atom"])
+    given = given.append_column("reason", pa.repeat("", len(points))).append_column("job", pa.nulls(len(points)))
+    return given.select(OUTCOME_SCHEMA.names).cast(OUTCOME_SCHEMA)
+
+
 def as_entry_table(outcomes: pa.Table, asked: pa.Table, scale: str) -> pa.Table:
     """ENTRY_SCHEMA of usable outcomes, with the sources and labels of what was asked for."""
     numbers = outcomes["numbers"].to_pylist()
@@ -284,6 +297,9 @@ def write(work: Path, asked: pa.Table) -> None:
     left_out["reference"] = len(outcomes)
     outcomes = outcomes.filter(pc.invert(pc.is_in(outcomes["id"], elements["id"].combine_chunks())))
     left_out["reference"] -= len(outcomes)
+    points = as_given(work, asked, outcomes)
+    print(f"{len(outcomes)} of {len(asked)} crystals were relaxed, {len(points)} others have a single point")
+    outcomes = pa.concat_tables([outcomes, points])
     entries = pa.concat_tables([elements, as_entry_table(usable(outcomes, evaluator, left_out), asked, scale)])
     different = once_each(entries)
     left_out["duplicate"] = len(entries) - len(different)
@@ -295,7 +311,7 @@ def write(work: Path, asked: pa.Table) -> None:
     write_snapshot(entries, FILE)
     systems = entries["chemsys"].to_pylist()
     known = {symbol for system in systems for symbol in system.split("-")}
-    print(f"{len(outcomes)} of {len(asked)} crystals were relaxed; left out: {dict(left_out)}")
+    print(f"left out: {dict(left_out)}")
     print(
         f"{len(entries)} crystals, {len(set(systems))} chemical systems, {len(known)} elements, "
         f"{int(Hull.from_table(entries).stable_mask().sum())} on the hull, {FILE.stat().st_size / 1e6:.1f} MB: {FILE}"

@@ -15,7 +15,7 @@ from gnome_core.crystals.writers import write_parquet, write_snapshot
 from tests.gnome_core.potentials.samples import FCC
 from tests.gnome_core.stability.samples import salt
 from tools import embedded_snapshot
-from tools.embedded_snapshot import OUTCOME_SCHEMA, finished, waiting, write
+from tools.embedded_snapshot import OUTCOME_SCHEMA, POINT_SCHEMA, finished, waiting, write
 
 PAGE = Path(__file__).parents[2] / "docs" / "snapshot.md"
 ASKED_SCHEMA = pa.schema([*CRYSTAL_FIELDS, pa.field("source", pa.string()), pa.field("e_form_per_atom", pa.float64())])
@@ -63,6 +63,9 @@ def test_the_snapshot_is_what_is_sound_once_each_and_counts_the_rest(tmp_path, m
         "below": (Crystal(3.6 * FCC, [[0, 0, 0]], [29]), elements["Cu"] - 1e-4),
         "odd": (Crystal(bcc, [[0, 0, 0]], [29]), elements["Cu"] + 0.3),
     }
+    # Not relaxed yet: a single point is there, as of one that is.
+    later = supercell(Crystal(3.7 * np.eye(3), [[0, 0, 0], [0.5] * 3], [17, 19]), 13)
+    points = {"later": (elements["K"] + elements["Cl"]) / 2 - 2.0, "large": reference - 3.0, "unjudged": None}
     ids, crystals = list(rows), [crystal for crystal, _ in rows.values()]
     energies = [e if e is None or crystal.numbers[0] == 29 else e + reference for crystal, e in rows.values()]
     outcomes = record_batch(
@@ -75,18 +78,27 @@ def test_the_snapshot_is_what_is_sound_once_each_and_counts_the_rest(tmp_path, m
     )
     (tmp_path / "relaxed").mkdir()
     write_parquet(pa.Table.from_batches([outcomes]), tmp_path / "relaxed" / "all.parquet")
-    asked = record_batch(ASKED_SCHEMA, ids, crystals, source="mp", e_form_per_atom=[-2.1, *[None] * 6])
+    (tmp_path / "points").mkdir()
+    write_parquet(
+        pa.table([list(points), list(points.values())], schema=POINT_SCHEMA), tmp_path / "points" / "all.parquet"
+    )
+    asked = record_batch(
+        ASKED_SCHEMA, [*ids, "later"], [*crystals, later], source="mp", e_form_per_atom=[-2.1, *[None] * 7]
+    )
     monkeypatch.setattr(embedded_snapshot, "FILE", tmp_path / "snapshot.parquet")
     write(tmp_path, pa.Table.from_batches([asked]))
     made = as_entries(pq.read_table(tmp_path / "snapshot.parquet"))
     assert made.schema == ENTRY_SCHEMA
-    found = {row["id"]: row for row in made.to_pylist() if row["id"] in rows}
-    assert set(found) == {"salt", "odd"}
-    assert len(made) == 2 + len(elemental_entries())
+    found = {row["id"]: row for row in made.to_pylist() if row["id"] in {*rows, "later"}}
+    assert set(found) == {"salt", "odd", "later"}
+    assert len(made) == 3 + len(elemental_entries())
+    assert found["later"]["e_form_per_atom"] == pytest.approx(-2.0)
+    assert found["later"]["job"] is None
     assert found["salt"]["e_form_per_atom"] == pytest.approx(-2.0)
     assert found["salt"]["reference_e_form_per_atom"] == -2.1
     assert (found["salt"]["job"], found["salt"]["source"]) == ("job-salt", "mp")
     said = capsys.readouterr().out
+    assert "7 of 8 crystals were relaxed, 1 others have a single point" in said
     for count in (
         "'not_converged': 1",
         "'implausible_volume': 1",
