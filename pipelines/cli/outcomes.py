@@ -93,8 +93,8 @@ def top(
         return
     from pipelines.cli.top_text import print_top
 
-    print_top(Store.open(store), n)
-    say_next(("show", store, "ID"))
+    found = print_top(Store.open(store), n)
+    say_next(("show", store, "ID") if found else ("round", "run", store))
 
 
 def show(

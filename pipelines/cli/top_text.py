@@ -15,13 +15,13 @@ SHOWN = 20  # where nobody says how many
 ID_LENGTH = 14  # characters of an id that tell it from the others, as "r0001-1a2b3c4d"
 
 
-def print_top(store: Store, n: int | None) -> None:
-    """Print the first n of a store's discoveries, and how many there are."""
+def print_top(store: Store, n: int | None) -> int:
+    """Print the first n of a store's discoveries, and how many there are. Returns that number."""
     found = stable_crystals(store, measured_entries(store))
     console = Terminal(soft_wrap=True)
     console.print(str(headline(found)), style="bold")
     if not found:
-        return
+        return 0
     n = n or SHOWN
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title, justify in (
@@ -39,6 +39,7 @@ def print_top(store: Store, n: int | None) -> None:
     console.print(table)
     if len(found) > n:
         console.print(f"and {len(found) - n} more; `gnome top {store.root} -n {len(found)}` shows all")
+    return len(found)
 
 
 def _cells(crystal: StableCrystal) -> list[str]:

@@ -28,6 +28,7 @@ def test_discoveries_are_listed(two_rounds):
 def test_before_a_round_there_are_none(initialised):
     shown = gnome("top", str(initialised))
     assert (shown.returncode, shown.stdout) == (0, "0 new (unknown composition), 0 on the hull\n")
+    assert shown.stderr == f"next: gnome round run {initialised}\n"
 
 
 def test_of_more_than_are_asked_for_the_number_is_told(two_rounds, monkeypatch):
