@@ -8,18 +8,13 @@ the extra `bench-torch` (pip install -e '.[bench-torch]'). The last line is one 
 from __future__ import annotations
 
 import os
-import sys
 
-from pipelines.beam.environment import ALLOCATOR, TUNABLES
-
-if TUNABLES not in os.environ:  # for both, what `gnome` begins with
-    os.environ[TUNABLES] = ALLOCATOR
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import json
+import sys
 import time
 import warnings
 
@@ -32,6 +27,7 @@ from gnome_core.crystals.readers import embedded_entries
 from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.config import RelaxConfig
 from gnome_core.potentials.relax import Relaxation, relax
+from pipelines.beam.environment import take_allocator
 
 FMAX = 0.05  # eV/Å
 
@@ -130,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    take_allocator()  # for both, what `gnome` begins with
     main()

@@ -10,18 +10,13 @@ object.
 from __future__ import annotations
 
 import os
-import sys
 
-from pipelines.beam.environment import ALLOCATOR, TUNABLES
-
-if TUNABLES not in os.environ:  # for both, what `gnome` begins with
-    os.environ[TUNABLES] = ALLOCATOR
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 
@@ -34,6 +29,7 @@ from gnome_core.graphs.neighbors import neighbor_list
 from gnome_core.potentials.chgnet_potential import CHGNetPotential
 from gnome_core.potentials.nequix_potential import NequixPotential
 from gnome_core.potentials.potential import Potential
+from pipelines.beam.environment import take_allocator
 from pipelines.evaluation.judging import labelled
 
 SIZES = {"2-4": (2, 4), "5-8": (5, 8), "9-12": (9, 12), "13-24": (13, 24)}
@@ -145,4 +141,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    take_allocator()  # for both, what `gnome` begins with
     main()

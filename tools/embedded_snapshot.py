@@ -44,6 +44,7 @@ from gnome_core.stability.corrections import Corrections
 from gnome_core.stability.hull import Hull
 from gnome_core.stability.plausible import implausible
 from gnome_core.stability.references import ElementalReferences
+from pipelines.beam.environment import take_allocator
 from pipelines.evaluation.relaxing import shipped_references
 
 FILE = Path(__file__).parents[1] / "gnome_core" / "data" / "snapshot.parquet"
@@ -83,23 +84,24 @@ def relax(work: Path, asked: pa.Table) -> None:
     small = [id_ for id_, crystal in starts.items() if crystal.n_sites <= SMALL]
     relax_batches(work, evaluator, starts, small, "small crystals")
     single_points(work, evaluator, starts, sorted(starts.keys() - set(small)))
+    above = above_hull(work, starts, evaluator)
     for within in (CONTENDING, NEAR):
-        near = near_hull(work, starts, evaluator, within)
+        near = [id_ for id_, distance in above.items() if distance <= within]
         relax_batches(work, evaluator, starts, near, f"larger crystals within {1000 * within:.0f} meV/atom of the hull")
 
 
 def take_shipped(work: Path, evaluator: PotentialEvaluator, starts: dict[str, Crystal]) -> None:
     """What the snapshot has of these crystals by this evaluator, relaxed from the same starts, counts as relaxed."""
-    file = work / "relaxed" / "shipped.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.exists() or not FILE.exists():
+    folder = work / "relaxed"
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("*.parquet")):
         return
     protocol = protocol_json(evaluator.protocol)
     entries = pq.read_table(FILE)
     jobs = entries.select(["id", "job"]).to_pylist()
     same = [row["id"] in starts and row["job"] == job_digest(starts[row["id"]], protocol) for row in jobs]
     entries = entries.filter(pa.array(same, pa.bool_())).append_column("reason", pa.repeat("", sum(same)))
-    write_parquet(entries.select(OUTCOME_SCHEMA.names).cast(OUTCOME_SCHEMA), file)
+    write_parquet(entries.select(OUTCOME_SCHEMA.names).cast(OUTCOME_SCHEMA), folder / "shipped.parquet")
 
 
 def relax_batches(
@@ -165,8 +167,8 @@ def finished(folder: Path, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(part.cast(schema) for part in parts)]).combine_chunks()
 
 
-def near_hull(work: Path, starts: dict[str, Crystal], evaluator: PotentialEvaluator, within: float) -> list[str]:
-    """Larger crystals whose single point lies `within` eV/atom of the hull of these points and the small crystals."""
+def above_hull(work: Path, starts: dict[str, Crystal], evaluator: PotentialEvaluator) -> dict[str, float]:
+    """Larger crystals -> how far their single points lie above the hull of these and the small crystals, eV/atom."""
     points = finished(work / "points", POINT_SCHEMA)
     points = points.filter(points["energy_per_atom"].is_valid())
     ids = points["id"].to_pylist()
@@ -178,11 +180,12 @@ def near_hull(work: Path, starts: dict[str, Crystal], evaluator: PotentialEvalua
     # Energies of broken structures would make a hull of their own.
     sane = np.array([implausible(starts[id_], e) is None for id_, e in zip(ids, e_form, strict=True)])
     hull = Hull.from_table(with_references(small, scale))
-    new = [row for row in np.flatnonzero(sane) if ids[row] not in set(small["id"].to_pylist())]
+    known = set(small["id"].to_pylist())
+    new = [row for row in np.flatnonzero(sane) if ids[row] not in known]
     counts = atom_counts(numbers)
     hull = hull.extended([ids[row] for row in new], counts[new], e_form[new], scale)
-    near = sane & (hull.e_above_hull(counts, e_form) <= within)
-    return [ids[row] for row in np.flatnonzero(near)]
+    above = hull.e_above_hull(counts, e_form)
+    return {ids[row]: float(above[row]) for row in np.flatnonzero(sane)}
 
 
 # The snapshot
@@ -230,13 +233,17 @@ def usable(outcomes: pa.Table, evaluator: PotentialEvaluator, left_out: Counter[
     return good.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
 
 
+def of_ids(asked: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    """The rows of what was asked for, in this order."""
+    return asked.take(pc.index_in(ids, asked["id"].combine_chunks()))
+
+
 def as_given(work: Path, asked: pa.Table, outcomes: pa.Table) -> pa.Table:
     """The crystals with a single point and no relaxation, as outcomes."""
     points = finished(work / "points", POINT_SCHEMA)
-    waiting = pc.and_(points["energy_per_atom"].is_valid(), pc.invert(pc.is_in(points["id"], outcomes["id"])))
-    points = points.filter(waiting)
-    given = asked.select([field.name for field in CRYSTAL_FIELDS])
-    given = given.take(pc.index_in(points["id"], asked["id"].combine_chunks()))
+    unrelaxed = pc.invert(pc.is_in(points["id"], outcomes["id"]))
+    points = points.filter(pc.and_(points["energy_per_atom"].is_valid(), unrelaxed))
+    given = of_ids(asked, points["id"]).select([field.name for field in CRYSTAL_FIELDS])
     given = given.append_column("energy_per_atom", points["energy_per_atom"])
     given = given.append_column("reason", pa.repeat("", len(points))).append_column("job", pa.nulls(len(points)))
     return given.select(OUTCOME_SCHEMA.names).cast(OUTCOME_SCHEMA)
@@ -245,7 +252,7 @@ def as_given(work: Path, asked: pa.Table, outcomes: pa.Table) -> pa.Table:
 def as_entry_table(outcomes: pa.Table, asked: pa.Table, scale: str) -> pa.Table:
     """ENTRY_SCHEMA of usable outcomes, with the sources and labels of what was asked for."""
     numbers = outcomes["numbers"].to_pylist()
-    given = asked.take(pc.index_in(outcomes["id"], asked["id"].combine_chunks()))
+    given = of_ids(asked, outcomes["id"])
     batch = record_batch(
         ENTRY_SCHEMA,
         outcomes["id"],
@@ -294,12 +301,12 @@ def write(work: Path, asked: pa.Table) -> None:
     scale = evaluator.scale
     elements = as_entries(elemental_entries(scale))
     outcomes = finished(work / "relaxed", OUTCOME_SCHEMA)
-    left_out["reference"] = len(outcomes)
-    outcomes = outcomes.filter(pc.invert(pc.is_in(outcomes["id"], elements["id"].combine_chunks())))
-    left_out["reference"] -= len(outcomes)
     points = as_given(work, asked, outcomes)
     print(f"{len(outcomes)} of {len(asked)} crystals were relaxed, {len(points)} others have a single point")
     outcomes = pa.concat_tables([outcomes, points])
+    left_out["reference"] = len(outcomes)
+    outcomes = outcomes.filter(pc.invert(pc.is_in(outcomes["id"], elements["id"].combine_chunks())))
+    left_out["reference"] -= len(outcomes)
     entries = pa.concat_tables([elements, as_entry_table(usable(outcomes, evaluator, left_out), asked, scale)])
     different = once_each(entries)
     left_out["duplicate"] = len(entries) - len(different)
@@ -319,5 +326,6 @@ def write(work: Path, asked: pa.Table) -> None:
 
 
 if __name__ == "__main__":
+    take_allocator()
     command, folder, crystals = sys.argv[1:]
     {"relax": relax, "write": write}[command](Path(folder), pq.read_table(crystals))

@@ -55,7 +55,8 @@ def set_up(verbose: bool) -> None:
 
 def prepare(verbose: bool) -> None:
     """What a command that computes begins with."""
-    _restart_with_allocator()
+    if Path(sys.argv[0]).name == "gnome":
+        take_allocator()
     set_up(verbose)
 
 
@@ -70,14 +71,14 @@ def speak_utf8() -> None:
         _restart()
 
 
-def _restart_with_allocator() -> None:
+def take_allocator() -> None:
     """Run the same command line again, in this process, with an allocator that keeps the memory it has.
 
     XLA takes and gives back its temporary memory at every call: as the C library begins, the kernel clears all of it
-    each time, 40 % of what a relaxation by chgnet-distilled took. Does nothing where it was done, where the
-    user has tunables set, or off Linux.
+    each time, 40 % of what evaluations by chgnet-distilled took. Does nothing where it was done, where the user has
+    tunables set, or off Linux.
     """
-    if sys.platform == "linux" and TUNABLES not in os.environ and Path(sys.argv[0]).name == "gnome":
+    if sys.platform == "linux" and TUNABLES not in os.environ:
         os.environ[TUNABLES] = ALLOCATOR
         _restart()
 
