@@ -5,9 +5,9 @@
     gnome relax evaluated -o RELAXED.parquet --max-steps 150
     python tools/evaluated_candidates.py again RELAXED.parquet...
 
-`stores` takes those of rounds on the embedded evaluator with `holdout = "holdout-v1"`; the package's were made by
-examples/evaluated.toml (gnome_core/data/MODEL_CARD.md). Nothing of a withheld system is taken. `again` gives the
-package's own the energies that another evaluator relaxed them to.
+`stores` adds those of rounds on the embedded evaluator with `holdout = "holdout-v1"` to what the package has on the
+same scale; these were made by examples/evaluated.toml (gnome_core/data/MODEL_CARD.md). Nothing of a withheld system is
+taken. `again` gives the package's own the energies that another evaluator relaxed them to.
 """
 
 from __future__ import annotations
@@ -53,11 +53,16 @@ def candidates(store: Store) -> pa.Table:
 
 def from_stores(roots: list[str]) -> None:
     found = pa.concat_tables([candidates(Store(root)) for root in roots])
+    scales = pc.unique(found["scale"])
+    if len(scales) != 1:
+        sys.exit(f"{', '.join(roots)}: one evaluator's energies are wanted, these are on {scales.to_pylist()}")
+    before = pq.read_table(FILE, schema=ENTRY_SCHEMA)
+    found = pa.concat_tables([before.filter(pc.equal(before["scale"], scales[0])), found])
     _, first = np.unique(np.array(found["id"].to_pylist(), object).astype(str), return_index=True)
     found = found.take(pa.array(first))
     kept = found.filter(pa.array([not is_withheld(system) for system in found["chemsys"].to_pylist()]))
     write(kept)
-    print(f"{len(found) - len(kept)} of withheld systems left out")
+    print(f"{len(found) - len(kept)} of {len(found)} are of withheld systems and left out")
 
 
 def evaluated_again(paths: list[str]) -> None:
@@ -74,12 +79,14 @@ def evaluated_again(paths: list[str]) -> None:
         field = ENTRY_SCHEMA.field(name)
         column = pc.fill_null(relaxed[name], 0.0) if name == "correction_per_atom" else relaxed[name]
         after = after.set_column(ENTRY_SCHEMA.get_field_index(name), field, column.cast(field.type))
-    write(after.sort_by("id"))
+    write(after)
     print(f"{len(before) - len(after)} of {len(before)} left out: {dict(Counter(filter(None, reasons)))}")
 
 
 def write(entries: pa.Table) -> None:
-    pq.write_table(entries, FILE, compression="zstd", compression_level=19, use_byte_stream_split=["e_form_per_atom"])
+    pq.write_table(
+        entries.sort_by("id"), FILE, compression="zstd", compression_level=19, use_byte_stream_split=["e_form_per_atom"]
+    )
     print(f"{FILE}: {len(entries)} candidates, {FILE.stat().st_size / 2**20:.1f} MiB")
 
 

@@ -181,7 +181,7 @@ def _bind_to_this_machine() -> None:
 @lru_cache(maxsize=1)
 def _hush_hang_ups() -> None:
     """Java engines hang up on the workers of a job that is done, and a worker that dies on its driver: the one is no
-    error, the other is told by `run_apart`."""
+    error, the other is told by `run_apart`. What ends the reader of states is raised by who waits for one."""
     from grpc import Call, RpcError, StatusCode
 
     def is_hang_up(error: BaseException | None) -> bool:
@@ -190,7 +190,12 @@ def _hush_hang_ups() -> None:
         return isinstance(error, RpcError) and isinstance(error, Call) and error.code() is StatusCode.CANCELLED
 
     report = threading.excepthook
-    threading.excepthook = lambda args: None if is_hang_up(args.exc_value) else report(args)
+
+    def ended(args: threading.ExceptHookArgs) -> None:
+        if not is_hang_up(args.exc_value) and getattr(args.thread, "name", "") != "read_state":
+            report(args)
+
+    threading.excepthook = ended
     logging.getLogger("apache_beam.runners.worker.data_plane").addFilter(
         lambda record: not (record.exc_info and is_hang_up(record.exc_info[1]))
     )

@@ -44,8 +44,8 @@ steps = 1
 [scoring]
 members = 2
 [selection]
-budget = 10
-random_baseline = 6
+budget = 6
+random_baseline = 4
 threshold = 1.0
 per_formula = 4
 clustered_per_formula = 4
@@ -164,7 +164,7 @@ def test_every_job_ends_converged_or_failed_with_its_reason_and_counts_add_up(st
 def test_killed_while_running_and_run_again_it_is_the_same(straight, proposed, standin):
     store = proposed / "killed"
     shutil.copytree(proposed / "store", store)
-    folders, jobs = folders_of(store), proposals(str(store), 1)["id"].to_pylist()[:8]
+    folders, jobs = folders_of(store), proposals(str(store), 1)["id"].to_pylist()[:6]
     command = [str(Path(sys.executable).with_name("gnome")), "dft", "run", str(store), *jobs]
     environment = {**os.environ, **standin.environment, "STANDIN_FAULTS": str(proposed / "faults.json")}
     runner = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)

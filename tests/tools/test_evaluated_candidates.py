@@ -50,3 +50,23 @@ def test_they_keep_the_geometry_they_were_proposed_with(tmp_path, monkeypatch, c
     said = capsys.readouterr().out
     assert "2 of 5 left out" in said
     assert "'not_converged': 1" in said
+
+
+def test_those_of_stores_join_the_packages_of_their_scale(tmp_path, monkeypatch, capsys):
+    own = evaluated_entries().slice(0, 8)
+    place = own.schema.get_field_index("chemsys")
+    systems = ["Al-Li" if row == 7 else system for row, system in enumerate(own["chemsys"].to_pylist())]
+    found = {"a": own.slice(2, 3), "b": own.set_column(place, ENTRY_SCHEMA.field(place), pa.array(systems)).slice(4, 4)}
+    monkeypatch.setattr(evaluated_candidates, "Store", str)
+    monkeypatch.setattr(evaluated_candidates, "candidates", found.get)
+    monkeypatch.setattr(evaluated_candidates, "FILE", tmp_path / "evaluated.parquet")
+    pq.write_table(own.slice(0, 4), tmp_path / "evaluated.parquet")
+    evaluated_candidates.from_stores(["a", "b"])
+    after = pq.read_table(tmp_path / "evaluated.parquet", schema=ENTRY_SCHEMA)
+    assert after["id"].to_pylist() == sorted(own["id"].to_pylist()[:7]), "each once, none of a withheld system"
+    assert "1 of 8 are of withheld systems and left out" in capsys.readouterr().out
+    other = own.slice(0, 1)
+    place = own.schema.get_field_index("scale")
+    found["c"] = other.set_column(place, ENTRY_SCHEMA.field(place), pa.array(["another"]))
+    with pytest.raises(SystemExit, match="one evaluator's energies"):
+        evaluated_candidates.from_stores(["a", "c"])

@@ -256,6 +256,21 @@ def test_a_connection_that_a_dead_worker_drops_is_no_error_of_its_own(caplog):
     assert [str(record.exc_info[1]) for record in caplog.records] == ["else", "UNAVAILABLE"]
 
 
+def test_an_engine_that_ends_before_the_reader_of_its_states_leaves_no_traceback(monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.thread.name))
+    runners._hush_hang_ups.__wrapped__()
+
+    def lose() -> None:
+        raise OSError("the socket closed")
+
+    for name in ("read_state", "another"):
+        thread = threading.Thread(target=lose, name=name)
+        thread.start()
+        thread.join()
+    assert reported == ["another"]
+
+
 def test_a_job_server_starts_in_a_run_apart_and_sets_no_handler():
     """Beam's sets one for interrupts, which Python refuses outside the main thread: no engine would start."""
     from apache_beam.runners.portability.job_server import JobServer, StopOnExitJobServer

@@ -1,4 +1,4 @@
-"""Two rounds end to end; what is killed and resumed gives the same rows, as on two workers (cli/test_interrupts.py)."""
+"""Two rounds end to end; what is killed and resumed gives the same rows, as on two workers (test_soak.py)."""
 
 import shutil
 from itertools import pairwise, product
