@@ -6,6 +6,11 @@ Everything here works on one chemical system of k elements: `fractions` (m, k), 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from itertools import combinations
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +20,7 @@ from scipy.spatial import ConvexHull, QhullError
 MAX_POINTS = {1: 100_000, 2: 100_000, 3: 50_000, 4: 10_000, 5: 2_000, 6: 600}
 DEGENERATE = 1e-10  # |det| of a facet's vertices: a thinner one gives planes that are eV/atom off
 ABOVE_POINT = 1e-7  # eV/atom by which a plane may pass above a point
+MOST_SUBSETS = 500  # sets of k points up to which trying them all is faster than Qhull
 QUERY_CHUNK = 1 << 16  # numbers in one block of queries x facets: it stays in the processor's cache
 
 
@@ -43,14 +49,7 @@ def lower_facets(fractions: np.ndarray, energies: np.ndarray) -> Facets | None:
         return Facets(np.zeros((1, k)), np.arange(k)[None], np.zeros((1, k)))
     if m > MAX_POINTS.get(k, 0):
         return None
-    # A point far above closes the hull from the top; every facet through it is discarded.
-    points = np.vstack([np.column_stack([fractions[:, 1:], energies]), np.append(np.full(k - 1, 1 / k), 10.0)])
-    for options in ("Qt Qx" if k > 4 else "Qt", "QJ"):
-        try:
-            simplices = ConvexHull(points, qhull_options=options).simplices
-        except QhullError:
-            continue
-        vertices = np.sort(simplices[(simplices != m).all(axis=1)], axis=1)
+    for vertices in _proposed_facets(fractions, energies):
         corners = fractions[vertices]
         volumes = np.abs(np.linalg.det(corners))
         solid = volumes > DEGENERATE
@@ -62,6 +61,24 @@ def lower_facets(fractions: np.ndarray, energies: np.ndarray) -> Facets | None:
             planes, distinct = _merge_coplanar(planes[below][order])
             return Facets(planes, vertices[below][order].astype(np.int32), distinct)
     return None
+
+
+def _proposed_facets(fractions: np.ndarray, energies: np.ndarray) -> Iterator[np.ndarray]:
+    """(n, k) rows of points, ascending, among which the facets may be; further ones in case they do not tile."""
+    m, k = fractions.shape
+    if comb(m, k) <= MOST_SUBSETS:
+        yield _subsets(m, k)
+    # A point far above closes the hull from the top; every facet through it is discarded.
+    points = np.vstack([np.column_stack([fractions[:, 1:], energies]), np.append(np.full(k - 1, 1 / k), 10.0)])
+    for options in ("Qt Qx" if k > 4 else "Qt", "QJ"):
+        with suppress(QhullError):
+            simplices = ConvexHull(points, qhull_options=options).simplices
+            yield np.sort(simplices[(simplices != m).all(axis=1)], axis=1)
+
+
+@cache
+def _subsets(m: int, k: int) -> np.ndarray:
+    return np.array(list(combinations(range(m), k)))
 
 
 def hull_energies(planes: np.ndarray, queries: np.ndarray) -> np.ndarray:
