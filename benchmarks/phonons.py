@@ -75,13 +75,13 @@ TEXTBOOK = {
 }
 
 
-def textbook(evaluator, names: list[str]) -> list[dict]:
+def textbook(evaluator, names: list[str], length: float) -> list[dict]:
     print(f"{'solid':6}{'a (Å)':>8}{'mode':>12}{'THz':>8}{'measured':>10}{'error':>8}")
     rows = []
     for name in names:
         crystal, modes = TEXTBOOK[name]
         (relaxed,) = crystals_from_batch(relaxed_cells(evaluator, primitive_cells([crystal]), KeptBatches(None)))
-        found = harmonic(relaxed, evaluator.potential, SUPERCELL)
+        found = harmonic(relaxed, evaluator.potential, length)
         for mode in modes:
             value = float(found.run_qpoints([POINTS[mode.point]]).frequencies[0, mode.index])
             row = {"solid": name, "a": float((4 * relaxed.volume) ** (1 / 3)), "mode": f"{mode.point} {mode.name}"}
@@ -94,7 +94,7 @@ def textbook(evaluator, names: list[str]) -> list[dict]:
     return rows
 
 
-def heat_capacities(evaluator, path: str, most: int, seconds: float) -> Iterator[dict]:
+def heat_capacities(evaluator, path: str, most: int, seconds: float, length: float) -> Iterator[dict]:
     table = pq.read_table(path)
     print(f"{'crystal':14}{'atoms':>6}{'lowest':>9}{'C_V':>9}{'published':>11}{'CPU s':>8}", flush=True)
     began = time.process_time()
@@ -103,7 +103,7 @@ def heat_capacities(evaluator, path: str, most: int, seconds: float) -> Iterator
         row = table.slice(i, 1).to_pylist()[0]
         crystal = Crystal(np.reshape(row["lattice"], (3, 3)), np.reshape(row["frac_coords"], (-1, 3)), row["numbers"])
         results = relaxed_cells(evaluator, primitive_cells([crystal]), KeptBatches(None))
-        (own,) = phonons(evaluator, [row["formula"]], results, SUPERCELL, TOLERANCE, KeptBatches(None)).to_pylist()
+        (own,) = phonons(evaluator, [row["formula"]], results, length, TOLERANCE, KeptBatches(None)).to_pylist()
         found = {
             "formula": row["formula"],
             "atoms": crystal.n_sites,
@@ -144,15 +144,17 @@ def main() -> None:
     parser.add_argument("--evaluator", default="nequix-oam-1-pft")
     parser.add_argument("--crystals", type=int, default=100, help="of the file, at most")
     parser.add_argument("--cpu-minutes", type=float, default=20.0, help="for the file, at most")
+    parser.add_argument("--supercell", type=float, default=SUPERCELL, metavar="Å", help="as of `gnome phonons`")
     parser.add_argument("--quick", action="store_true", help="two textbook solids, two crystals of the file")
     arguments = parser.parse_args()
     evaluator = make_evaluator(arguments.evaluator, RelaxConfig(fmax=FMAX, max_steps=MAX_STEPS))
     outcome = {"benchmark": "phonons", "quick": arguments.quick, "evaluator": arguments.evaluator}
-    outcome["textbook"] = textbook(evaluator, ["Si", "Al"] if arguments.quick else list(TEXTBOOK))
+    outcome["supercell"] = length = arguments.supercell
+    outcome["textbook"] = textbook(evaluator, ["Si", "Al"] if arguments.quick else list(TEXTBOOK), length)
     if arguments.file:
         most = 2 if arguments.quick else arguments.crystals
         outcome["heat_capacities"] = summary(
-            list(heat_capacities(evaluator, arguments.file, most, 60 * arguments.cpu_minutes))
+            list(heat_capacities(evaluator, arguments.file, most, 60 * arguments.cpu_minutes, length))
         )
     print(json.dumps(outcome))
 

@@ -47,9 +47,15 @@ from pipelines.stages.snapshot_entries import (
 )
 from pipelines.stages.snapshot_merged import REASON as SAME_STRUCTURE
 from pipelines.stages.snapshot_merged import MergeStructures, merge_structures
-from pipelines.stages.snapshot_recompute import in_compounds_only, labels_of, missing_elements, worth_recomputing
+from pipelines.stages.snapshot_recompute import (
+    in_compounds_only,
+    labels_of,
+    missing_elements,
+    without_entry,
+    worth_recomputing,
+)
 from pipelines.stages.snapshot_sources import Source, origins, read_source, told_apart
-from pipelines.stages.snapshot_survey import survey
+from pipelines.stages.snapshot_survey import lost_references, survey
 from pipelines.store.records import Manifest
 
 
@@ -77,13 +83,12 @@ def run(job: Job) -> Manifest:
         (source,) = sources
         labels = {entry.id: entry.e_form_per_atom for entry in source.crystals} if source.tabled else None
         crystals, kept = _chosen(job, crystals, source.entries, labels, totals)
-    wanted = in_compounds_only(crystals, kept)
     if is_engine(settings.evaluator):
+        wanted = in_compounds_only(crystals, kept)
         more = missing_elements(wanted, UNLABELLED_SCHEMA, protocol_json(evaluator.protocol))
         totals[tags.IN] += len(more)
         crystals = pa.concat_tables([crystals, more]).combine_chunks()
-        wanted = in_compounds_only(crystals, kept)
-    added = added_references(wanted, evaluator.scale)
+    added = added_references(without_entry(crystals, kept), evaluator.scale)
     _check_references(job, [crystals, kept, added], evaluator.scale)
     for line in survey(sources, crystals, kept, added, evaluator, elements):
         progress.tell(line)
@@ -92,6 +97,8 @@ def run(job: Job) -> Manifest:
         manifest = _run_labelled(job, kept, added, letters, totals, places)
     else:
         manifest = _run_evaluated(job, evaluator, crystals, kept, added, letters, totals, places)
+        for line in lost_references(manifest.counts.rejected, crystals["numbers"].to_pylist()):
+            progress.tell(line)
     manifest = _with_energies(manifest, unlabelled) if unlabelled else manifest
     corrections = sorted({source.corrections for source in sources} - {""})
     return _with(manifest, corrections=", ".join(corrections)) if corrections else manifest

@@ -31,6 +31,8 @@ UNLABELLED_SCHEMA = pa.schema(
     ]
 )
 
+_MISSING = "missing_reference"
+
 
 def letters_of(items: Iterable[Entry | Rejected]) -> list[DeadLetter]:
     """The letters of the rows that a reader rejected."""
@@ -86,7 +88,12 @@ def elements_of(entries: pa.Table) -> pa.Table:
 def missing_reference(numbers: Iterable[int], elements: Collection[int]) -> str | None:
     """The reason why a crystal has no formation energy ("missing_reference_Kr_Xe"), or None."""
     missing = sorted(SYMBOLS[z] for z in set(numbers) - set(elements))
-    return "_".join(["missing_reference", *missing]) if missing else None
+    return "_".join([_MISSING, *missing]) if missing else None
+
+
+def lacking_symbols(reason: str) -> set[str]:
+    """The elements that a reason of `missing_reference` names; none of another reason."""
+    return set(reason.removeprefix(_MISSING).split("_")[1:]) if reason.startswith(_MISSING) else set()
 
 
 def as_jobs(crystals: pa.RecordBatch, evaluator: str, protocol: str) -> pa.RecordBatch:

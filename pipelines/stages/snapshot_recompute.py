@@ -81,8 +81,21 @@ def worth_recomputing(numbers: list[list[int]], e_form: np.ndarray, elements: Co
 
 def in_compounds_only(*tables: pa.Table) -> set[int]:
     """The elements that crystals of the tables hold and that none of them is of alone."""
-    held = [set(numbers) for table in tables for numbers in table["numbers"].to_pylist()]
-    return set().union(*held) - {z for numbers in held if len(numbers) == 1 for z in numbers}
+    return _held(*tables) - _alone(*tables)
+
+
+def without_entry(crystals: pa.Table, entries: pa.Table) -> set[int]:
+    """The elements that crystals or entries hold and that no entry is of alone: a crystal may fail, or be another phase
+    than the element's ground state."""
+    return _held(crystals, entries) - _alone(entries)
+
+
+def _held(*tables: pa.Table) -> set[int]:
+    return {z for table in tables for numbers in table["numbers"].to_pylist() for z in numbers}
+
+
+def _alone(*tables: pa.Table) -> set[int]:
+    return {row[0] for table in tables for row in table["numbers"].to_pylist() if len(set(row)) == 1}
 
 
 def missing_elements(wanted: Collection[int], schema: pa.Schema, protocol: str) -> pa.Table:

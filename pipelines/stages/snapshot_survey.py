@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ from dft.evaluators.evaluator import Evaluator
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.readers import SCALE, Rejected
 from pipelines.beam.progress import duration
-from pipelines.stages.snapshot_entries import missing_reference
+from pipelines.stages.snapshot_entries import lacking_symbols, missing_reference
 from pipelines.stages.snapshot_sources import Source
 
 # CPU seconds of a relaxation for each atom of the cell, by scale: of `gnome judge EVALUATOR`, whose 396 crystals have
@@ -89,6 +89,23 @@ def _reference_lines(numbers: Sequence[Sequence[int]], everything: Sequence[Sequ
     return [
         f"no reference of {', '.join(lacking)}: {len(without):,} crystals that hold them are left out; a crystal of "
         "the element alone would be one"
+    ]
+
+
+def lost_references(rejected: Mapping[str, int], numbers: Sequence[Sequence[int]]) -> list[str]:
+    """A line on the elements that no crystal gave a reference of, though one of them alone was evaluated.
+
+    rejected: the stage's counts; numbers: of the crystals that were evaluated.
+    """
+    alone = {SYMBOLS[row[0]] for row in numbers if len(set(row)) == 1}
+    lost = {reason: symbols & alone for reason in rejected if (symbols := lacking_symbols(reason))}
+    left_out = sum(rejected[reason] for reason, symbols in lost.items() if symbols)
+    if not left_out:
+        return []
+    names = ", ".join(sorted(set().union(*lost.values())))
+    return [
+        f"no reference of {names}: what the evaluator made of the element alone cannot be used, and {left_out:,} "
+        "crystals that hold it are left out; another crystal of it would be one"
     ]
 
 

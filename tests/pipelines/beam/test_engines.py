@@ -21,6 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from pipelines.beam.job_servers import SPARK, engine_folder, find_engine, flink_version
+from pipelines.rounds.plan import PROPOSE
 from pipelines.rounds.verify import verify
 from pipelines.store.store import Store
 from tests.pipelines.conftest import digests, gnome_process
@@ -83,6 +84,12 @@ def answers(port: int) -> bool:
 def expected(two_rounds: Path, rounds: int) -> dict:
     kept = [str(round_) for round_ in range(rounds + 1)]
     return {key: value for key, value in digests(Store(str(two_rounds))).items() if key.partition("/")[0] in kept}
+
+
+def proposed(two_rounds: Path) -> dict:
+    """Up to what `gnome round propose` commits of round 1."""
+    kept = expected(two_rounds, 1)
+    return {key: kept[key] for key in kept if key.startswith("0/") or key.removeprefix("1/") in PROPOSE}
 
 
 def run_rounds(initialised: Path, path: Path, rounds: int, *options: str) -> Store:
@@ -295,7 +302,7 @@ def test_spark_standalone_with_a_worker_killed_during_scoring(spark_jars, initia
     shutil.copytree(initialised, tmp_path / "store")
     with spark_cluster(spark_jars, tmp_path / "spark.log") as cluster:
         lose_a_worker(cluster, tmp_path / "store", "--runner", "spark", "--", f"--spark_master_url={cluster.master}")
-    assert digests(Store(str(tmp_path / "store"))) == expected(two_rounds, 1)
+    assert digests(Store(str(tmp_path / "store"))) == proposed(two_rounds)
 
 
 @pytest.mark.slow
@@ -303,12 +310,12 @@ def test_flink_standalone_with_a_task_manager_killed_during_scoring(flink_jars, 
     shutil.copytree(initialised, tmp_path / "store")
     with flink_cluster(flink_jars, tmp_path / "flink.log") as cluster:
         lose_a_worker(cluster, tmp_path / "store", "--runner", "flink", "--", f"--flink_master={cluster.master}")
-    assert digests(Store(str(tmp_path / "store"))) == expected(two_rounds, 1)
+    assert digests(Store(str(tmp_path / "store"))) == proposed(two_rounds)
 
 
 def lose_a_worker(cluster: Cluster, path: Path, *options: str) -> None:
     """Propose on the cluster and kill its worker while it scores. The job recovers on another worker, or it fails with
-    nothing half committed, and proposing again goes on; the rest of the round runs in this process."""
+    nothing half committed, and proposing again goes on."""
     command = [str(Path(sys.executable).with_name("gnome")), "round", "propose", str(path), *options]
     attempts, log = path / "rounds/r0001/score/attempts", path.with_suffix(".log")
     with process(*command, log=log) as run:
@@ -325,5 +332,3 @@ def lose_a_worker(cluster: Cluster, path: Path, *options: str) -> None:
     if not recovered:
         again = gnome_process("round", "propose", str(path), *options)
         assert again.returncode == 0, again.stderr[-4000:]
-    ended = gnome_process("round", "resume", str(path))
-    assert ended.returncode == 0, ended.stderr[-4000:]

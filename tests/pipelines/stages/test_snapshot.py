@@ -23,6 +23,7 @@ from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
 from pipelines.rounds.verify import verify
 from pipelines.stages.snapshot_labelled import checked_entries
+from pipelines.stages.snapshot_survey import lost_references
 from tests.gnome_core.potentials.samples import FCC
 from tests.gnome_core.stability.samples import salt, tetrafluoride
 
@@ -100,9 +101,41 @@ def test_nonsense_is_no_entry_and_no_reference(tiny, tmp_path):
     store = driver.init_store(str(tmp_path / "store"), config)
     for _ in driver.run_stages(store, 0, ["snapshot"]):
         pass
-    counts = store.commit(0, "snapshot").counts
-    assert counts.rejected == {"implausible_volume": 2, "missing_reference_Mg": 1}
-    assert (counts.n_in, counts.n_out) == (5, 2)
+    commit = store.commit(0, "snapshot")
+    assert commit.counts.rejected == {"implausible_volume": 2}
+    assert (commit.counts.n_in, commit.counts.n_out) == (5, 3)
+    # The package's magnesium is there where the snapshot's own is nonsense.
+    entries = store.read_table(commit, "entries", ENTRY_SCHEMA)
+    (oxide,) = entries.filter(pc.equal(entries["id"], "oxide"))["e_form_per_atom"].to_pylist()
+    assert -3.2 < oxide < -2.5
+
+
+def test_compounds_are_measured_from_the_lowest_phase_of_their_elements(tiny, tmp_path):
+    """A snapshot whose only magnesium is another phase than the metal's ground state."""
+    crystals = {
+        "magnesium": Crystal(3.57 * (np.ones((3, 3)) / 2 - np.eye(3)), [[0, 0, 0]], [12]),
+        "oxide": Crystal(4.2 * FCC, [[0] * 3, [0.5] * 3], [12, 8]),
+    }
+    batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(crystals), list(crystals.values()))
+    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "crystals.parquet")
+    config = load_config(str(tiny / "round.toml")).model_copy(update={"snapshot": str(tmp_path / "crystals.parquet")})
+    store = driver.init_store(str(tmp_path / "store"), config)
+    for _ in driver.run_stages(store, 0, ["snapshot"]):
+        pass
+    commit = store.commit(0, "snapshot")
+    entries = store.read_table(commit, "entries", ENTRY_SCHEMA)
+    energies = dict(zip(entries["id"].to_pylist(), entries["e_form_per_atom"].to_pylist(), strict=True))
+    assert sorted(store.read_table(commit, "references", ENTRY_SCHEMA)["chemsys"].to_pylist()) == ["Mg", "O"]
+    assert 0.01 < energies["magnesium"] < 0.06, "body-centred above hexagonal"
+    assert -3.2 < energies["oxide"] < -2.5
+
+
+def test_elements_whose_own_crystals_were_of_no_use_are_named():
+    rejected = {"missing_reference_O": 3, "missing_reference_O_Xe": 1, "missing_reference_Xe": 5, "not_converged": 2}
+    (line,) = lost_references(rejected, [[8, 8], [12], [12, 8]])
+    assert line.startswith("no reference of O: ")
+    assert "4 crystals" in line
+    assert lost_references({"missing_reference_Xe": 5}, [[8, 8], [12, 8]]) == [], "said before anything was evaluated"
 
 
 BAD_ROWS = {
