@@ -44,6 +44,7 @@ from pipelines.stages.snapshot_entries import (
     relabelled,
     results_of_elements,
     unlabelled_crystals,
+    unreferenced,
 )
 from pipelines.stages.snapshot_merged import REASON as SAME_STRUCTURE
 from pipelines.stages.snapshot_merged import MergeStructures, merge_structures
@@ -97,7 +98,7 @@ def run(job: Job) -> Manifest:
         manifest = _run_labelled(job, kept, added, letters, totals, places)
     else:
         manifest = _run_evaluated(job, evaluator, crystals, kept, added, letters, totals, places)
-        for line in lost_references(manifest.counts.rejected, crystals["numbers"].to_pylist()):
+        for line in lost_references(manifest.counts.dead, crystals["numbers"].to_pylist()):
             progress.tell(line)
     manifest = _with_energies(manifest, unlabelled) if unlabelled else manifest
     corrections = sorted({source.corrections for source in sources} - {""})
@@ -163,7 +164,9 @@ def _run_labelled(
     elements = {row[0] for row in numbers if len(set(row)) == 1}
     reasons = [missing_reference(row, elements) for row in entries["numbers"].to_pylist()]
     kept = entries.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
-    totals |= Counter(tags.rejected(reason) for reason in reasons if reason)
+    for batch in entries.combine_chunks().to_batches():  # one, or none
+        letters = [*letters, *unreferenced(batch, reasons)]
+    totals |= Counter(tags.dead(reason) for reason in reasons if reason)
     written = []
     if places is not None:
         kept, merged = merge_structures(_against_one(kept, added), places)
@@ -251,16 +254,17 @@ def _run_evaluated(
         )
         made = results | "ToEntries" >> beam.ParDo(ToSnapshotEntries(snapshot), elements).with_output_types(
             pa.RecordBatch, **tags.HINTS
-        ).with_outputs(tags.COUNTS, main="rows")
+        ).with_outputs(tags.COUNTS, tags.DEAD, main="rows")
         again = (
             pipeline
             | "Kept" >> ReadFiles(root, [before])
             | "KeepEntries"
             >> beam.ParDo(KeepEntries(snapshot), elements)
             .with_output_types(pa.RecordBatch, **tags.HINTS)
-            .with_outputs(tags.COUNTS, main="rows")
+            .with_outputs(tags.COUNTS, tags.DEAD, main="rows")
         )
         counts += [made[tags.COUNTS], again[tags.COUNTS]]
+        dead += [made[tags.DEAD], again[tags.DEAD]]
         entries, merged = (made.rows, again.rows) | "Entries" >> beam.Flatten(), []
         if placed:
             entries, others, same = entries | "MergeStructures" >> MergeStructures(root, placed.path)

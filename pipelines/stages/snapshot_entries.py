@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dft.tables import JOB_SCHEMA, job_digest
+from dft.tables import DONE, JOB_SCHEMA, job_digest
 from gnome_core.compositions.formulas import SYMBOLS, chemsys, reduced_formula
 from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, crystals_from_batch, record_batch
 from gnome_core.crystals.readers import Entry, Rejected, elemental_entries
 from gnome_core.stability.plausible import implausible_energy
 from gnome_core.stability.references import ElementalReferences
 from pipelines.beam import tags
-from pipelines.beam.dead_letters import DeadLetter
+from pipelines.beam.coders import RecordBatchCoder
+from pipelines.beam.dead_letters import DeadLetter, dead_letter_batch
 from pipelines.stages.ingest import corrections, energy_columns, formation_energies, unusable_geometry
 from pipelines.store.store import Store
 
@@ -96,6 +97,32 @@ def lacking_symbols(reason: str) -> set[str]:
     return set(reason.removeprefix(_MISSING).split("_")[1:]) if reason.startswith(_MISSING) else set()
 
 
+def no_reference(symbols: Iterable[str], scale: str) -> str:
+    names = ", ".join(sorted(symbols))
+    return (
+        f"formation energies are measured from the elements, and there is no usable crystal of {names} alone on {scale}"
+    )
+
+
+def unreferenced(entries: pa.RecordBatch, reasons: Sequence[str | None]) -> Iterator[DeadLetter]:
+    """Letters of the ENTRY_SCHEMA rows that have a reason."""
+    for row, reason in enumerate(reasons):
+        if reason:
+            one = entries.slice(row, 1)
+            id_, formula, scale = (one[name][0].as_py() for name in ("id", "formula", "scale"))
+            message = f"{id_} ({formula}): {no_reference(lacking_symbols(reason), scale)}"
+            yield DeadLetter("snapshot", id_, reason, message[:2000], RecordBatchCoder().encode(one))
+
+
+def as_dead(letters: Iterable[DeadLetter]) -> Iterator[beam.pvalue.TaggedOutput]:
+    """What a step says of them: the rows, and how many of which reason."""
+    found = list(letters)
+    if found:
+        yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch(found))
+    for letter in found:
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead(letter.reason), 1))
+
+
 def as_jobs(crystals: pa.RecordBatch, evaluator: str, protocol: str) -> pa.RecordBatch:
     """JOB_SCHEMA rows of crystals with CRYSTAL_FIELDS."""
     numbers = crystals["numbers"].to_pylist()
@@ -163,7 +190,10 @@ class Snapshot:
 
 @beam.typehints.with_output_types(pa.RecordBatch)
 class ToSnapshotEntries(beam.DoFn):
-    """RESULT_SCHEMA -> ENTRY_SCHEMA of round 0, once all elements' results are known (a side input)."""
+    """RESULT_SCHEMA -> ENTRY_SCHEMA of round 0, once all elements' results are known (a side input).
+
+    A crystal that gives no entry is a dead letter: it is the user's, who will ask which.
+    """
 
     def __init__(self, snapshot: Snapshot):
         self.snapshot, self.scale = snapshot, snapshot.scale
@@ -185,9 +215,8 @@ class ToSnapshotEntries(beam.DoFn):
         ]
         given = self.crystals.take(pc.index_in(results["id"], self.crystals["id"].combine_chunks()))
         originals = [self.rows.get(entry) for entry in given["entry"].to_pylist()]
-        for reason, original in zip(reasons, originals, strict=True):
-            if reason and original is None:
-                yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        lost = [row for row, reason in enumerate(reasons) if reason and originals[row] is None]
+        yield from as_dead(self._letter(results, given, row, str(reasons[row]), e_form[row]) for row in lost)
         lower = self._lower_originals(results, reasons, originals)
         if lower:
             yield from relabelled(self.originals.take(pa.array(lower)).to_batches(), references)
@@ -209,6 +238,22 @@ class ToSnapshotEntries(beam.DoFn):
             job=given["id"],
         )
 
+    def _letter(self, results: pa.RecordBatch, given: pa.Table, row: int, reason: str, e_form: float) -> DeadLetter:
+        one, asked = results.slice(row, 1), given.slice(row, 1)
+        entry = asked["entry"][0].as_py()
+        (relaxed,), (before,) = crystals_from_batch(one), crystals_from_batch(asked)
+        if lacking := lacking_symbols(reason):
+            said = no_reference(lacking, self.scale)
+        elif one["status"][0].as_py() != DONE:
+            said = one["message"][0].as_py() or "the evaluator could not relax it"
+        elif reason == "implausible_energy":
+            said = f"a formation energy of {e_form:.2f} eV/atom, which no solid has"
+        else:
+            volumes = [crystal.volume / crystal.n_sites for crystal in (before, relaxed)]
+            said = "it went from {:.1f} to {:.1f} Å^3 an atom, and no known solid looks like that".format(*volumes)
+        message = f"{entry} ({reduced_formula(relaxed.numbers)}): {said}"
+        return DeadLetter("snapshot", entry, reason, message[:2000], RecordBatchCoder().encode(one))
+
     def _lower_originals(self, results: pa.RecordBatch, reasons: list, originals: list[int | None]) -> list[int]:
         """Rows of the originals that the evaluation did not go below."""
         energies = results["energy_per_atom"].to_numpy(zero_copy_only=False) + corrections(results)
@@ -223,7 +268,7 @@ class ToSnapshotEntries(beam.DoFn):
 @beam.typehints.with_output_types(pa.RecordBatch)
 class KeepEntries(beam.DoFn):
     """Entries that were not evaluated again, their formation energies against the references found now; those without
-    are rejected."""
+    are dead letters."""
 
     def __init__(self, snapshot: Snapshot):
         self.snapshot = snapshot
@@ -235,8 +280,7 @@ class KeepEntries(beam.DoFn):
         untouched = entries.filter(pc.invert(pc.is_in(entries["id"], self.again)))
         references = references_of(elements, self.elemental, self.snapshot.scale)
         reasons = [missing_reference(numbers, references.elements) for numbers in untouched["numbers"].to_pylist()]
-        for reason in filter(None, reasons):
-            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.rejected(reason), 1))
+        yield from as_dead(unreferenced(untouched, reasons))
         kept = untouched.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
         if kept.num_rows:
             yield from relabelled([kept], references)

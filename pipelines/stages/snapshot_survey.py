@@ -92,14 +92,14 @@ def _reference_lines(numbers: Sequence[Sequence[int]], everything: Sequence[Sequ
     ]
 
 
-def lost_references(rejected: Mapping[str, int], numbers: Sequence[Sequence[int]]) -> list[str]:
+def lost_references(dead: Mapping[str, int], numbers: Sequence[Sequence[int]]) -> list[str]:
     """A line on the elements that no crystal gave a reference of, though one of them alone was evaluated.
 
-    rejected: the stage's counts; numbers: of the crystals that were evaluated.
+    dead: the stage's counts; numbers: of the crystals that were evaluated.
     """
     alone = {SYMBOLS[row[0]] for row in numbers if len(set(row)) == 1}
-    lost = {reason: symbols & alone for reason in rejected if (symbols := lacking_symbols(reason))}
-    left_out = sum(rejected[reason] for reason, symbols in lost.items() if symbols)
+    lost = {reason: symbols & alone for reason in dead if (symbols := lacking_symbols(reason))}
+    left_out = sum(dead[reason] for reason, symbols in lost.items() if symbols)
     if not left_out:
         return []
     names = ", ".join(sorted(set().union(*lost.values())))

@@ -18,6 +18,7 @@ from pipelines.beam.dead_letters import DEAD_SCHEMA
 from pipelines.cli.config import round_config
 from pipelines.errors import UserError
 from pipelines.potentials.read_frames import read_frames
+from pipelines.reading.dead import dead_rows
 from pipelines.reading.schemas import HULL_SCHEMA
 from pipelines.rounds import driver
 from pipelines.rounds.config import load_config
@@ -45,7 +46,10 @@ def test_a_missing_reference_is_added_or_its_element_named(tiny, tmp_path):
     for _ in driver.run_stages(store, 0, ["snapshot", "hull"]):
         pass
     counts = store.commit(0, "snapshot").counts
-    assert counts.rejected == {"missing_reference_Po": 1}
+    assert counts.dead == {"missing_reference_Po": 1}
+    (dead,) = dead_rows(store, store.commit(0, "snapshot").files)
+    assert dead.key == "polonide"
+    assert "there is no usable crystal of Po alone" in dead.message
     assert (counts.n_in, counts.n_out) == (len(table), len(table) - 1)
     references = store.read_table(store.commit(0, "snapshot"), "references", ENTRY_SCHEMA)
     assert references["chemsys"].to_pylist() == ["Li"]
@@ -69,7 +73,11 @@ def test_crystals_that_the_evaluator_cannot_judge_are_rejected_by_name(tiny, tmp
     for _ in driver.run_stages(store, 0, ["snapshot"]):
         pass
     commit = store.commit(0, "snapshot")
-    assert commit.counts.rejected == {"unknown_element": 1, "isolated_atom": 1}
+    assert commit.counts.dead == {"unknown_element": 1, "isolated_atom": 1}
+    dead = {row.key: row for row in dead_rows(store, commit.files)}
+    assert dead["polonide"].reason == "unknown_element"
+    assert "polonide (MgPo): " in dead["polonide"].message
+    assert "Po" in dead["polonide"].message.partition("(MgPo): ")[2]
     assert (commit.counts.n_in, commit.counts.n_out) == (4, 2)
     entries = store.read_table(commit, "entries", ENTRY_SCHEMA)
     assert sorted(entries["id"].to_pylist()) == ["magnesium", "oxide"]
@@ -102,7 +110,11 @@ def test_nonsense_is_no_entry_and_no_reference(tiny, tmp_path):
     for _ in driver.run_stages(store, 0, ["snapshot"]):
         pass
     commit = store.commit(0, "snapshot")
-    assert commit.counts.rejected == {"implausible_volume": 2}
+    assert commit.counts.dead == {"implausible_volume": 2}
+    dead = {row.key: row.message for row in dead_rows(store, commit.files)}
+    assert (
+        "magnesium (Mg): it went from 93.3 to 93.3 Å^3 an atom, and no known solid looks like that" in dead["magnesium"]
+    )
     assert (commit.counts.n_in, commit.counts.n_out) == (5, 3)
     # The package's magnesium is there where the snapshot's own is nonsense.
     entries = store.read_table(commit, "entries", ENTRY_SCHEMA)
@@ -131,8 +143,8 @@ def test_compounds_are_measured_from_the_lowest_phase_of_their_elements(tiny, tm
 
 
 def test_elements_whose_own_crystals_were_of_no_use_are_named():
-    rejected = {"missing_reference_O": 3, "missing_reference_O_Xe": 1, "missing_reference_Xe": 5, "not_converged": 2}
-    (line,) = lost_references(rejected, [[8, 8], [12], [12, 8]])
+    dead = {"missing_reference_O": 3, "missing_reference_O_Xe": 1, "missing_reference_Xe": 5, "not_converged": 2}
+    (line,) = lost_references(dead, [[8, 8], [12], [12, 8]])
     assert line.startswith("no reference of O: ")
     assert "4 crystals" in line
     assert lost_references({"missing_reference_Xe": 5}, [[8, 8], [12, 8]]) == [], "said before anything was evaluated"
