@@ -113,7 +113,7 @@ def main() -> None:
         answers = ours.evaluate(crystals)
         theirs = np.concatenate([np.asarray(energy)[:-1] for energy, _, _ in original.evaluate(batches)])
         forces = [np.asarray(f) for _, f, _ in original.evaluate(batches)]
-        error = max(abs(a.energy - e) / c.n_sites for a, e, c in zip(answers, theirs, crystals, strict=False))
+        error = float(max(abs(a.energy - e) / c.n_sites for a, e, c in zip(answers, theirs, crystals, strict=False)))
         first = answers[0].forces - forces[0][: crystals[0].n_sites]
         if error > 1e-4 or np.abs(first).max() > 1e-3:
             sys.exit(f"answers differ: energies by {error:.2g} eV/atom, forces by {np.abs(first).max():.2g} eV/Å")
