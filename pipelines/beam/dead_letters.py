@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+import apache_beam as beam
 import pyarrow as pa
 
+from pipelines.beam import tags
 from pipelines.beam.coders import RecordBatchCoder
 from pipelines.store.records import FileStat
 from pipelines.store.store import Store
@@ -46,6 +49,14 @@ def reason_of(error: Exception) -> str:
     """The error's own `reason` where that is a short name (InvalidCrystal and its like), else its class name."""
     reason = str(getattr(error, "reason", ""))
     return reason if reason.isidentifier() else type(error).__name__
+
+
+def as_dead(letters: Sequence[DeadLetter]) -> Iterator[beam.pvalue.TaggedOutput]:
+    """What a step says of the rows that it could not process: their letters, and how many have which reason."""
+    if letters:
+        yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch(letters))
+    for reason, n in Counter(letter.reason for letter in letters).items():
+        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead(reason), n))
 
 
 def write_letters(store: Store, path: str, letters: Sequence[DeadLetter]) -> list[FileStat]:

@@ -19,7 +19,7 @@ from dft.tables import frame_batch, result_batch
 from dft.workers import Ended, WorkerDied, run_jobs
 from gnome_core.crystals.arrow import crystals_from_batch
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
-from pipelines.beam.dead_letters import dead_letter, dead_letter_batch
+from pipelines.beam.dead_letters import as_dead, dead_letter
 from pipelines.errors import UserError
 from pipelines.evaluation.batches import FRAMES, Batches
 from pipelines.evaluation.taken_jobs import run_from_bucket
@@ -93,10 +93,7 @@ class ReadJobs(beam.DoFn):
             else:
                 rows.append(row)
                 found.append(calculation)
-        if letters:
-            yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch(letters))
-            for letter in letters:
-                yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead(letter.reason), 1))
+        yield from as_dead(letters)
         if rows:
             yield from self._tables(batch.take(pa.array(rows)), found, engine.scale)
 

@@ -27,7 +27,7 @@ from gnome_core.crystals.writers import write_parquet
 from gnome_core.potentials.relax import Relaxation
 from gnome_core.spreadsheets import write_csv
 from pipelines.beam import progress, tags
-from pipelines.beam.dead_letters import dead_letter, dead_letter_batch
+from pipelines.beam.dead_letters import as_dead, dead_letter
 from pipelines.beam.runners import run_pipeline
 from pipelines.beam.tables import WriteTable
 from pipelines.errors import UserError
@@ -111,9 +111,7 @@ class ReadRuns(beam.DoFn):
             frames = self._frames(folder, runs, engine.scale) if runs else None
             row = self._row(folder, joined(list(runs.values()), str(folder.folder))) if runs else None
         except Exception as error:  # whatever is wrong with one job's files
-            letter = dead_letter("collect", id_, error, pa.RecordBatch.from_pylist([{"job": id_}]))
-            yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch([letter]))
-            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead(letter.reason), 1))
+            yield from as_dead([dead_letter("collect", id_, error, pa.RecordBatch.from_pylist([{"job": id_}]))])
             return
         if frames is not None:
             yield beam.pvalue.TaggedOutput(FRAMES, frames)

@@ -21,7 +21,7 @@ from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
 from gnome_core.models.shipped import Framework
 from gnome_core.selection.selection import acquisition, explorable, explore_budget
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
-from pipelines.beam.dead_letters import dead_letter, dead_letter_batch
+from pipelines.beam.dead_letters import as_dead, dead_letter
 from pipelines.beam.metrics import timer
 from pipelines.beam.options import network_hints
 from pipelines.beam.tables import ReadTable, WriteTable
@@ -279,9 +279,7 @@ class Measured(beam.DoFn):
             )
             for row in failed.tolist()
         ]
-        if letters:
-            yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch(letters))
-            yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead("ValueError"), len(letters)))
+        yield from as_dead(letters)
         batch = batch.filter(batch[ERROR].is_null())
         if batch.num_rows:
             yield batch.append_column("e_above_hull", pc.subtract(batch["median"], batch[E_HULL]))

@@ -37,14 +37,14 @@ from pipelines.stages.snapshot_entries import (
     ToSnapshotEntries,
     added_references,
     as_jobs,
+    elements_alone,
     elements_of,
     letters_of,
-    missing_reference,
+    referenced,
     references_of,
     relabelled,
     results_of_elements,
     unlabelled_crystals,
-    unreferenced,
 )
 from pipelines.stages.snapshot_merged import REASON as SAME_STRUCTURE
 from pipelines.stages.snapshot_merged import MergeStructures, merge_structures
@@ -122,7 +122,7 @@ def _with(manifest: Manifest, **metrics: float | str) -> Manifest:
 def _check_references(job: Job, tables: Sequence[pa.Table], scale: str) -> None:
     """There is a crystal of every element that is asked for, and of those of some compound. Raises UserError."""
     numbers = [set(row) for table in tables for row in table["numbers"].to_pylist()]
-    elements = {z for row in numbers if len(row) == 1 for z in row}
+    elements = elements_alone(numbers)
     sources = ", ".join(job.config.snapshots)
     missing = [symbol for symbol in job.config.snapshot_elements or () if NUMBERS[symbol] not in elements]
     if missing:
@@ -161,12 +161,11 @@ def _run_labelled(
     """Nothing is left to compute: the driver, which has read and checked every row, writes them too."""
     store, path = job.store, job.attempt.path
     numbers = [*entries["numbers"].to_pylist(), *added["numbers"].to_pylist()]
-    elements = {row[0] for row in numbers if len(set(row)) == 1}
-    reasons = [missing_reference(row, elements) for row in entries["numbers"].to_pylist()]
-    kept = entries.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
-    for batch in entries.combine_chunks().to_batches():  # one, or none
-        letters = [*letters, *unreferenced(batch, reasons)]
-    totals |= Counter(tags.dead(reason) for reason in reasons if reason)
+    elements = elements_alone(numbers)
+    parts = [referenced(batch, elements) for batch in entries.to_batches()]
+    kept = pa.Table.from_batches([part for part, _ in parts], entries.schema)
+    lost = [letter for _, others in parts for letter in others]
+    totals |= Counter(tags.dead(letter.reason) for letter in lost)
     written = []
     if places is not None:
         kept, merged = merge_structures(_against_one(kept, added), places)
@@ -176,7 +175,7 @@ def _run_labelled(
     written += [
         *write_parts(store, path, "entries", kept, ("id",), job.config.part_files),
         *write_parts(store, path, "references", added, ("id",), 1),
-        *write_letters(store, path, letters),
+        *write_letters(store, path, [*letters, *lost]),
     ]
 
     def build(pipeline: beam.Pipeline) -> None:

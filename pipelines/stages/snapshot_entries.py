@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -17,9 +17,8 @@ from gnome_core.crystals.arrow import CRYSTAL_FIELDS, ENTRY_SCHEMA, as_entries, 
 from gnome_core.crystals.readers import Entry, Rejected, elemental_entries
 from gnome_core.stability.plausible import implausible_energy
 from gnome_core.stability.references import ElementalReferences
-from pipelines.beam import tags
 from pipelines.beam.coders import RecordBatchCoder
-from pipelines.beam.dead_letters import DeadLetter, dead_letter_batch
+from pipelines.beam.dead_letters import DeadLetter, as_dead
 from pipelines.stages.ingest import corrections, energy_columns, formation_energies, unusable_geometry
 from pipelines.store.store import Store
 
@@ -86,6 +85,11 @@ def elements_of(entries: pa.Table) -> pa.Table:
     return entries.filter(pa.array(alone, pa.bool_()))
 
 
+def elements_alone(numbers: Iterable[Iterable[int]]) -> set[int]:
+    """The elements that a crystal is of alone; numbers: atomic numbers of each crystal."""
+    return {z for elements in map(set, numbers) if len(elements) == 1 for z in elements}
+
+
 def missing_reference(numbers: Iterable[int], elements: Collection[int]) -> str | None:
     """The reason why a crystal has no formation energy ("missing_reference_Kr_Xe"), or None."""
     missing = sorted(SYMBOLS[z] for z in set(numbers) - set(elements))
@@ -104,23 +108,17 @@ def no_reference(symbols: Iterable[str], scale: str) -> str:
     )
 
 
-def unreferenced(entries: pa.RecordBatch, reasons: Sequence[str | None]) -> Iterator[DeadLetter]:
-    """Letters of the ENTRY_SCHEMA rows that have a reason."""
+def referenced(entries: pa.RecordBatch, elements: Collection[int]) -> tuple[pa.RecordBatch, list[DeadLetter]]:
+    """(ENTRY_SCHEMA rows whose elements all have a reference, the letters of the others)."""
+    reasons = [missing_reference(numbers, elements) for numbers in entries["numbers"].to_pylist()]
+    letters = []
     for row, reason in enumerate(reasons):
         if reason:
             one = entries.slice(row, 1)
             id_, formula, scale = (one[name][0].as_py() for name in ("id", "formula", "scale"))
             message = f"{id_} ({formula}): {no_reference(lacking_symbols(reason), scale)}"
-            yield DeadLetter("snapshot", id_, reason, message[:2000], RecordBatchCoder().encode(one))
-
-
-def as_dead(letters: Iterable[DeadLetter]) -> Iterator[beam.pvalue.TaggedOutput]:
-    """What a step says of them: the rows, and how many of which reason."""
-    found = list(letters)
-    if found:
-        yield beam.pvalue.TaggedOutput(tags.DEAD, dead_letter_batch(found))
-    for letter in found:
-        yield beam.pvalue.TaggedOutput(tags.COUNTS, (tags.dead(letter.reason), 1))
+            letters.append(DeadLetter("snapshot", id_, reason, message[:2000], RecordBatchCoder().encode(one)))
+    return entries.filter(pa.array([reason is None for reason in reasons], pa.bool_())), letters
 
 
 def as_jobs(crystals: pa.RecordBatch, evaluator: str, protocol: str) -> pa.RecordBatch:
@@ -215,8 +213,13 @@ class ToSnapshotEntries(beam.DoFn):
         ]
         given = self.crystals.take(pc.index_in(results["id"], self.crystals["id"].combine_chunks()))
         originals = [self.rows.get(entry) for entry in given["entry"].to_pylist()]
-        lost = [row for row, reason in enumerate(reasons) if reason and originals[row] is None]
-        yield from as_dead(self._letter(results, given, row, str(reasons[row]), e_form[row]) for row in lost)
+        yield from as_dead(
+            [
+                self._letter(results, given, row, reason, e_form[row])
+                for row, reason in enumerate(reasons)
+                if reason and originals[row] is None
+            ]
+        )
         lower = self._lower_originals(results, reasons, originals)
         if lower:
             yield from relabelled(self.originals.take(pa.array(lower)).to_batches(), references)
@@ -279,9 +282,8 @@ class KeepEntries(beam.DoFn):
     def process(self, entries: pa.RecordBatch, elements: list[pa.RecordBatch]) -> Iterator:
         untouched = entries.filter(pc.invert(pc.is_in(entries["id"], self.again)))
         references = references_of(elements, self.elemental, self.snapshot.scale)
-        reasons = [missing_reference(numbers, references.elements) for numbers in untouched["numbers"].to_pylist()]
-        yield from as_dead(unreferenced(untouched, reasons))
-        kept = untouched.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
+        kept, letters = referenced(untouched, references.elements)
+        yield from as_dead(letters)
         if kept.num_rows:
             yield from relabelled([kept], references)
 

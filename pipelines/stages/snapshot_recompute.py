@@ -15,6 +15,7 @@ from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
 from gnome_core.crystals.readers import elemental_entries, embedded_entries
 from gnome_core.stability.hull import Hull
+from pipelines.stages.snapshot_entries import elements_alone
 
 
 def table_of_entries(source: str, elements: Collection[str] | None) -> pa.Table | None:
@@ -81,21 +82,15 @@ def worth_recomputing(numbers: list[list[int]], e_form: np.ndarray, elements: Co
 
 def in_compounds_only(*tables: pa.Table) -> set[int]:
     """The elements that crystals of the tables hold and that none of them is of alone."""
-    return _held(*tables) - _alone(*tables)
+    numbers = [row for table in tables for row in table["numbers"].to_pylist()]
+    return set().union(*numbers) - elements_alone(numbers)
 
 
 def without_entry(crystals: pa.Table, entries: pa.Table) -> set[int]:
     """The elements that crystals or entries hold and that no entry is of alone: a crystal may fail, or be another phase
     than the element's ground state."""
-    return _held(crystals, entries) - _alone(entries)
-
-
-def _held(*tables: pa.Table) -> set[int]:
-    return {z for table in tables for numbers in table["numbers"].to_pylist() for z in numbers}
-
-
-def _alone(*tables: pa.Table) -> set[int]:
-    return {row[0] for table in tables for row in table["numbers"].to_pylist() if len(set(row)) == 1}
+    numbers = entries["numbers"].to_pylist()
+    return set().union(*crystals["numbers"].to_pylist(), *numbers) - elements_alone(numbers)
 
 
 def missing_elements(wanted: Collection[int], schema: pa.Schema, protocol: str) -> pa.Table:

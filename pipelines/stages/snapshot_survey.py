@@ -12,7 +12,7 @@ from dft.evaluators.evaluator import Evaluator
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.readers import SCALE, Rejected
 from pipelines.beam.progress import duration
-from pipelines.stages.snapshot_entries import lacking_symbols, missing_reference
+from pipelines.stages.snapshot_entries import elements_alone, lacking_symbols, missing_reference
 from pipelines.stages.snapshot_sources import Source
 
 # CPU seconds of a relaxation for each atom of the cell, by scale: of `gnome judge EVALUATOR`, whose 396 crystals have
@@ -81,7 +81,7 @@ def _system_line(numbers: Sequence[Sequence[int]], asked: Collection[str] | None
 
 
 def _reference_lines(numbers: Sequence[Sequence[int]], everything: Sequence[Sequence[int]]) -> list[str]:
-    elements = {row[0] for row in everything if len(set(row)) == 1}
+    elements = elements_alone(everything)
     without = [row for row in numbers if missing_reference(row, elements)]
     if not without:
         return []
@@ -97,7 +97,7 @@ def lost_references(dead: Mapping[str, int], numbers: Sequence[Sequence[int]]) -
 
     dead: the stage's counts; numbers: of the crystals that were evaluated.
     """
-    alone = {SYMBOLS[row[0]] for row in numbers if len(set(row)) == 1}
+    alone = {SYMBOLS[z] for z in elements_alone(numbers)}
     lost = {reason: symbols & alone for reason in dead if (symbols := lacking_symbols(reason))}
     left_out = sum(dead[reason] for reason, symbols in lost.items() if symbols)
     if not left_out:

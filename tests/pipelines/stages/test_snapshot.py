@@ -25,6 +25,7 @@ from pipelines.rounds.config import load_config
 from pipelines.rounds.verify import verify
 from pipelines.stages.snapshot_labelled import checked_entries
 from pipelines.stages.snapshot_survey import lost_references
+from pipelines.store.store import Store
 from tests.gnome_core.potentials.samples import FCC
 from tests.gnome_core.stability.samples import salt, tetrafluoride
 
@@ -58,20 +59,26 @@ def test_a_missing_reference_is_added_or_its_element_named(tiny, tmp_path):
     assert pc.min(hull["e_above_hull"]).as_py() > -1e-6
 
 
+def evaluated(tiny, tmp_path, crystals: dict[str, Crystal], **evaluation) -> Store:
+    """A store whose snapshot is these crystals, evaluated with the tiny round's settings but for `evaluation`."""
+    batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(crystals), list(crystals.values()))
+    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "crystals.parquet")
+    config = load_config(str(tiny / "round.toml"))
+    changed = {"snapshot": str(tmp_path / "crystals.parquet")}
+    changed["evaluation"] = config.evaluation.model_copy(update=evaluation)
+    store = driver.init_store(str(tmp_path / "store"), config.model_copy(update=changed))
+    for _ in driver.run_stages(store, 0, ["snapshot"]):
+        pass
+    return store
+
+
 def test_crystals_that_the_evaluator_cannot_judge_are_rejected_by_name(tiny, tmp_path):
     salt = Crystal(5.6 * FCC, [[0, 0, 0], [0.5] * 3], [12, 8])
     polonide = Crystal(salt.lattice, salt.frac_coords, [12, 84])
     vacuum = Crystal(20.0 * np.eye(3), [[0, 0, 0]], [12])
-    names = ["oxide", "polonide", "magnesium", "vacuum"]
     magnesium = Crystal(4.5 * FCC, [[0, 0, 0]], [12])
-    batch = record_batch(pa.schema(CRYSTAL_FIELDS), names, [salt, polonide, magnesium, vacuum])
-    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "crystals.parquet")
-    config = load_config(str(tiny / "round.toml"))
-    evaluation = config.evaluation.model_copy(update={"max_steps": 60})
-    config = config.model_copy(update={"snapshot": str(tmp_path / "crystals.parquet"), "evaluation": evaluation})
-    store = driver.init_store(str(tmp_path / "store"), config)
-    for _ in driver.run_stages(store, 0, ["snapshot"]):
-        pass
+    crystals = {"oxide": salt, "polonide": polonide, "magnesium": magnesium, "vacuum": vacuum}
+    store = evaluated(tiny, tmp_path, crystals, max_steps=60)
     commit = store.commit(0, "snapshot")
     assert commit.counts.dead == {"unknown_element": 1, "isolated_atom": 1}
     dead = {row.key: row for row in dead_rows(store, commit.files)}
@@ -101,14 +108,7 @@ def test_nonsense_is_no_entry_and_no_reference(tiny, tmp_path):
         "magnesium": Crystal(7.2 * FCC, [[0, 0, 0]], [12]),  # four times its volume
         "oxide": Crystal(4.2 * FCC, [[0, 0, 0], [0.5] * 3], [12, 8]),
     }
-    batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(crystals), list(crystals.values()))
-    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "crystals.parquet")
-    config = load_config(str(tiny / "round.toml"))
-    evaluation = config.evaluation.model_copy(update={"fmax": 1e9})
-    config = config.model_copy(update={"snapshot": str(tmp_path / "crystals.parquet"), "evaluation": evaluation})
-    store = driver.init_store(str(tmp_path / "store"), config)
-    for _ in driver.run_stages(store, 0, ["snapshot"]):
-        pass
+    store = evaluated(tiny, tmp_path, crystals, fmax=1e9)
     commit = store.commit(0, "snapshot")
     assert commit.counts.dead == {"implausible_volume": 2}
     dead = {row.key: row.message for row in dead_rows(store, commit.files)}
@@ -128,12 +128,7 @@ def test_compounds_are_measured_from_the_lowest_phase_of_their_elements(tiny, tm
         "magnesium": Crystal(3.57 * (np.ones((3, 3)) / 2 - np.eye(3)), [[0, 0, 0]], [12]),
         "oxide": Crystal(4.2 * FCC, [[0] * 3, [0.5] * 3], [12, 8]),
     }
-    batch = record_batch(pa.schema(CRYSTAL_FIELDS), list(crystals), list(crystals.values()))
-    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "crystals.parquet")
-    config = load_config(str(tiny / "round.toml")).model_copy(update={"snapshot": str(tmp_path / "crystals.parquet")})
-    store = driver.init_store(str(tmp_path / "store"), config)
-    for _ in driver.run_stages(store, 0, ["snapshot"]):
-        pass
+    store = evaluated(tiny, tmp_path, crystals)
     commit = store.commit(0, "snapshot")
     entries = store.read_table(commit, "entries", ENTRY_SCHEMA)
     energies = dict(zip(entries["id"].to_pylist(), entries["e_form_per_atom"].to_pylist(), strict=True))
