@@ -35,8 +35,8 @@ class CHGNetPotential:
     only. A crystal larger than the top gets a shape of its own.
     """
 
-    def __init__(self, params: chgnet.Params, scale: str, trained: np.ndarray, ladder: Sequence[BatchShape] = LADDER):
-        self.params, self.scale, self.trained, self.ladder = params, scale, trained, ladder
+    def __init__(self, params: chgnet.Params, scale: str, trained: np.ndarray):
+        self.params, self.scale, self.trained = params, scale, trained
 
     @classmethod
     def published(cls, version: str = "0.3.0") -> CHGNetPotential:
@@ -54,7 +54,7 @@ class CHGNetPotential:
             check_elements(crystal, self.trained)
         graphs = [bond_graph(c, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF) for c in crystals]
         # Dispatch every batch before the first is waited for: they then run side by side.
-        batches = [(part, self._dispatch([graphs[i] for i in part])) for part in split(graphs, self.ladder[-1])]
+        batches = [(part, self._dispatch([graphs[i] for i in part])) for part in split(graphs, LADDER[-1])]
         answers: list[Evaluation] = []
         for part, outputs in batches:
             energy, forces, virial, magmoms = map(np.asarray, outputs)
@@ -67,18 +67,18 @@ class CHGNetPotential:
         return answers
 
     def _dispatch(self, graphs: Sequence[BondGraph]) -> tuple[jax.Array, ...]:
-        return chgnet.evaluate(self.params, pack(graphs, fitting_shape(graphs, self.ladder), chgnet.FAR))
+        return chgnet.evaluate(self.params, pack(graphs, fitting_shape(graphs, LADDER), chgnet.FAR))
 
 
 class FineTunedCHGNet(CHGNetPotential):
     """A CHGNet that `gnome potential train --from chgnet` made. It learnt energies, forces and stresses: of magnetic
     moments it says nothing."""
 
-    def __init__(self, variables: dict, record: PotentialRecord, ladder: Sequence[BatchShape] = LADDER):
+    def __init__(self, variables: dict, record: PotentialRecord):
         self.record = record
         self.shifts = by_number(record.shifts)
         params = chgnet.params_of(variables["params"])
-        super().__init__(params, learnt_scale("chgnet", variables, record), ~np.isnan(self.shifts), ladder)
+        super().__init__(params, learnt_scale("chgnet", variables, record), ~np.isnan(self.shifts))
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         """One answer per crystal, in order. Raises UnknownElement."""

@@ -16,7 +16,9 @@ from gnome_core.potentials.coverage import by_number, check_elements, check_neig
 from gnome_core.potentials.gradients import Prediction, predict_compiled
 from gnome_core.potentials.potential import Evaluation
 
-LADDER = (EdgeShape(4, 32, 192), EdgeShape(8, 64, 384), EdgeShape(20, 160, 960))
+# Edges are what costs: graphs and atoms are so many that they seldom end a batch first. What a batch touches between
+# two layers should fit the caches of a CPU: larger ones are slower a crystal.
+LADDER = (EdgeShape(16, 32, 128), EdgeShape(32, 64, 256), EdgeShape(64, 128, 512))
 
 
 class EdgePotential:
@@ -34,9 +36,8 @@ class EdgePotential:
         shifts: Mapping[int, float],
         cutoff: float,
         scale: str,
-        ladder: Sequence[EdgeShape] = LADDER,
     ):
-        self.network, self.cutoff, self.scale, self.ladder = network, cutoff, scale, ladder
+        self.network, self.cutoff, self.scale = network, cutoff, scale
         self.variables = jax.tree.map(jnp.asarray, variables)
         self.shifts = by_number(shifts)
 
@@ -51,7 +52,7 @@ class EdgePotential:
             check_elements(crystal, ~np.isnan(self.shifts))
         graphs = [edge_graph(c, self.cutoff) for c in crystals]
         # Dispatch every batch before the first is waited for: they then run side by side.
-        batches = [(run, self._dispatch([graphs[i] for i in run])) for run in split(graphs, self.ladder[-1])]
+        batches = [(run, self._dispatch([graphs[i] for i in run])) for run in split(graphs, LADDER[-1])]
         answers: list[Evaluation] = []
         for run, prediction in batches:
             atoms, forces, virials = (np.asarray(x, np.float64) for x in prediction)
@@ -65,4 +66,4 @@ class EdgePotential:
         return answers
 
     def _dispatch(self, graphs: Sequence[EdgeGraph]) -> Prediction:
-        return predict_compiled(self.network, self.variables, pack(graphs, fitting_shape(graphs, self.ladder)))
+        return predict_compiled(self.network, self.variables, pack(graphs, fitting_shape(graphs, LADDER)))

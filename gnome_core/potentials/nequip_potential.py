@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.graphs.edges import EdgeShape
 from gnome_core.models.config import NequIPConfig
 from gnome_core.models.nequip import NequIP
-from gnome_core.potentials.edge_potential import LADDER, EdgePotential
+from gnome_core.potentials.edge_potential import EdgePotential
 from gnome_core.potentials.files import BadPotential, PotentialRecord, load_potential
 from gnome_core.potentials.learnt import learnt_corrections, learnt_scale
 from gnome_core.stability.corrections import Corrections
@@ -18,13 +17,13 @@ from gnome_core.stability.corrections import Corrections
 class TrainedPotential(EdgePotential):
     """NequIP with its weights, shifts and energy scale, and the record of its training."""
 
-    def __init__(self, variables: dict, record: PotentialRecord, ladder: Sequence[EdgeShape] = LADDER):
+    def __init__(self, variables: dict, record: PotentialRecord):
         """Raises BadPotential for a record of another network."""
         if not isinstance(record.config, NequIPConfig):
             raise BadPotential("a fine-tuned CHGNet; molecular dynamics and what needs it take a NequIP")
         self.record = record
         scale = learnt_scale("nequip", variables, record)
-        super().__init__(NequIP(record.config), variables, record.shifts, record.config.cutoff, scale, ladder)
+        super().__init__(NequIP(record.config), variables, record.shifts, record.config.cutoff, scale)
 
     @classmethod
     def load(cls, path: str | Path) -> TrainedPotential:

@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.graphs.edges import EdgeShape
 from gnome_core.models.nequix import Nequix, tabulated
 from gnome_core.potentials.edge_potential import EdgePotential
 from gnome_core.potentials.nequix_files import read_nequix
 from gnome_core.stability.corrections import Corrections, mp2020_corrections
-
-# What a batch touches between two layers should fit a CPU's caches: larger ones are slower a crystal.
-NEQUIX_LADDER = (EdgeShape(2, 16, 128), EdgeShape(4, 32, 256), EdgeShape(10, 80, 640))
 
 
 class NequixPotential(EdgePotential):
@@ -26,7 +22,7 @@ class NequixPotential(EdgePotential):
         variables, config, shifts = read_nequix(path)
         network = Nequix(config, tables=True)
         scale = f"{name}/mp2020"
-        return cls(network, tabulated(config, variables), shifts, config.cutoff, scale, NEQUIX_LADDER)
+        return cls(network, tabulated(config, variables), shifts, config.cutoff, scale)
 
     def corrections(self, crystals: Sequence[Crystal]) -> Corrections:
         """What is to be added to the energies of relaxed crystals."""

@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 from gnome_core.crystals.crystal import Crystal, InvalidCrystal
 from gnome_core.graphs.bonds import BatchShape, bond_graph
 from gnome_core.models import chgnet
+from gnome_core.potentials import chgnet_potential
 from gnome_core.potentials.by_name import make_potential
-from gnome_core.potentials.chgnet_potential import CHGNetPotential
+from gnome_core.potentials.chgnet_potential import LADDER, CHGNetPotential
 from gnome_core.potentials.potential import Evaluation
 from gnome_core.units import EV_PER_CUBIC_ANGSTROM_IN_GPA as GPA
 from tests.gnome_core.potentials.samples import (
@@ -142,7 +143,7 @@ def test_mixed_crystals_compile_no_more_shapes_than_the_ladder_has(monkeypatch):
     monkeypatch.setattr(chgnet, "evaluate", recorded)
     for n in (1, 2, 7, 20, 45):
         potential.evaluate([[SKEWED, COPPER, LONELY, supercell(ROCKSALT, (2, 1, 1))][i % 4] for i in range(n)])
-    assert 1 < len(shapes) <= len(potential.ladder)
+    assert 1 < len(shapes) <= len(LADDER)
     assert original._cache_size() - compiled <= len(shapes)
 
 
@@ -154,13 +155,14 @@ def test_crystals_that_overlap_do_not_spoil_the_others():
     assert_same(there, published().evaluate([SKEWED])[0])
 
 
-def test_a_crystal_larger_than_the_ladder_gets_a_shape_of_its_own():
-    *lower, top = published().ladder
+def test_a_crystal_larger_than_the_ladder_gets_a_shape_of_its_own(monkeypatch):
+    *lower, top = LADDER
     half = BatchShape(**{name: n // 2 for name, n in dataclasses.asdict(top).items()})  # doubled it is compiled already
-    potential = CHGNetPotential(published().params, published().scale, published().trained, [*lower, half])
+    monkeypatch.setattr(chgnet_potential, "LADDER", (*lower, half))
+    potential = published()
     cells = 4 * (half.atoms // 20 + 1)
     large = supercell(SKEWED, (cells // 4, 2, 2))
-    assert not potential.ladder[-1].holds(1, bond_graph(large).size)
+    assert not half.holds(1, bond_graph(large).size)
     first, big, last = potential.evaluate([COPPER, large, ROCKSALT])
     (cell,) = published().evaluate([SKEWED])
     repeated = Evaluation(
