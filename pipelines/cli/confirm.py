@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.hints import say_next
-from pipelines.cli.options import BeamOptions, ConfigOption, RunnerOption, StoreArg, VerboseOption
+from pipelines.cli.options import BeamOptions, ConfigOption, OnlyOption, RunnerOption, StoreArg, VerboseOption
 
 WINDOW = 0.05  # eV/atom
 
@@ -27,6 +27,7 @@ def confirm(
     within: Annotated[
         float, typer.Option(min=0, help="eV/atom: new crystals this near the hull too, not only those on it.")
     ] = 0.0,
+    only: OnlyOption = None,
     window: Annotated[
         float, typer.Option(min=0, help="eV/atom above the hull up to which phases of a system compete.")
     ] = WINDOW,
@@ -48,6 +49,7 @@ def confirm(
     from pipelines.beam.environment import prepare
     from pipelines.beam.runners import VERBOSE_FLAG, expand_runner, runner_flags
     from pipelines.cli.outputs import check_output, writing
+    from pipelines.errors import UserError
 
     prepare(verbose)
     from pipelines.cli.confirm_text import second_opinion
@@ -57,12 +59,15 @@ def confirm(
     from pipelines.rounds.config import ConfirmConfig, load_config, load_round_config
     from pipelines.store.store import Store
 
+    if only is not None and (top is not None or within):
+        raise UserError("--only says which crystals; --top and --within do not go with it")
     check_output(export, folder=True)
     flags = runner_flags(expand_runner(runner, [*([VERBOSE_FLAG] if verbose else []), *(beam_options or [])]))
     opened = Store.open(store)
     settings = load_config(str(config)) if config else load_round_config(opened, opened.rounds()[-1])
     wanted = ConfirmConfig(by=by, top=top, within=within, window=window)
-    analysis = second_opinion(opened, settings.model_copy(update={"confirm": wanted}), flags, dry_run, not emit_only)
+    settings = settings.model_copy(update={"confirm": wanted})
+    analysis = second_opinion(opened, settings, flags, only, dry_run, not emit_only)
     if analysis is None:
         return
     if export:

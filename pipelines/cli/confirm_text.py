@@ -24,16 +24,24 @@ SHOWN = 60  # crystals
 
 
 def second_opinion(
-    store: Store, config: RoundConfig, flags: Sequence[str], dry_run: bool = False, run_jobs: bool = True
+    store: Store,
+    config: RoundConfig,
+    flags: Sequence[str],
+    only: str | None = None,
+    dry_run: bool = False,
+    run_jobs: bool = True,
 ) -> Analysis | None:
-    """Say what `config.confirm` takes, evaluate it, keep the opinion in the store, print it; None after a dry run."""
+    """Say what `config.confirm` takes, evaluate it, keep the opinion in the store, print it; None after a dry run.
+
+    only: see `plan`.
+    """
     wanted, errors = config.confirm, Terminal(stderr=True, soft_wrap=True)
     assert wanted.by is not None, "callers know whom to ask"
-    asked = plan(store, Judge.of(wanted.by, config), wanted.top, wanted.within, wanted.window)
+    asked = plan(store, Judge.of(wanted.by, config), wanted.top, wanted.within, wanted.window, only)
     Terminal(soft_wrap=True).print(price_line(asked, price(store, asked)))
     if dry_run:
         return None
-    again = f"gnome confirm {store.root} --by {wanted.by}"
+    again = f"gnome confirm {store.root} --by {wanted.by}" + (f" --only {only}" if only else "")
     with shown(errors) as begin, stopped_with(lambda: f"stopped; what has ended is kept, `{again}` goes on"):
         begin(f"confirm by {wanted.by}")
         evaluate(store, asked, flags, run_jobs)

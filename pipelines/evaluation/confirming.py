@@ -45,7 +45,7 @@ from pipelines.evaluation.relaxing import shipped_references, total_energies
 from pipelines.reading.committed import hull_until
 from pipelines.reading.confirmations import asked_before
 from pipelines.reading.engine_jobs import engine_jobs
-from pipelines.reading.entries import measured_entries, newest_hull
+from pipelines.reading.entries import measured_entries, named, newest_hull
 from pipelines.reading.finished import finished_batch, finished_batches
 from pipelines.rounds.config import RoundConfig
 from pipelines.store.digests import json_digest
@@ -116,19 +116,24 @@ class Price:
     seconds: float | None
 
 
-def plan(store: Store, judge: Judge, top: int | None, within: float, window: float) -> Plan:
+def plan(store: Store, judge: Judge, top: int | None, within: float, window: float, only: str | None = None) -> Plan:
     """What a second opinion of the store's discoveries takes.
 
     top: how many of them, in the certificate's order; None: all. within: eV/atom above the newest hull up to which an
-    entry of a round counts as one. window: eV/atom above a hull up to which phases compete, see `_rivals`. Those that
-    the judge was asked about before, on this hull, stay among them. Raises UserError where the judge is the store's own
-    evaluator, NothingFound.
+    entry of a round counts as one. only: formulas or ids of new crystals, comma-separated, wherever they lie, in place
+    of these two. window: eV/atom above a hull up to which phases compete, see `_rivals`. Those that the judge was asked
+    about before, on this hull, stay among them. Raises UserError for a name that is none's and where the judge is the
+    store's own evaluator, NothingFound.
     """
     entries, round_ = measured_entries(store), newest_hull(store)[1]
     scale = entries["scale"][0].as_py()
     if judge.evaluator.scale == scale:
         raise UserError(f"--by {judge.name}: the store's own energies are on {scale}; a second opinion is another's")
-    ids = _discoveries(entries, within)
+    new = entries.filter(pc.greater(entries["round"], 0))
+    if only is not None:
+        ids, top = named(new, only)["id"].to_pylist(), None
+    else:
+        ids = _discoveries(entries, new, within)
     if not ids:
         raise NothingFound(f"{store.root}: no round has found a crystal within {within:g} eV/atom of the newest hull")
     before = set(asked_before(store, judge.name, round_))
@@ -156,11 +161,11 @@ def _rivals(hull: Hull, entries: pa.Table, chosen: np.ndarray, window: float) ->
     return (above <= window) | displaced, (above <= ON_HULL) | displaced
 
 
-def _discoveries(entries: pa.Table, within: float) -> list[str]:
+def _discoveries(entries: pa.Table, new: pa.Table, within: float) -> list[str]:
     """Ids, those that pass most of the certificate's checks first, then those above the hull, the lowest first."""
     on_hull = certify(entries).tables["crystals"]["id"].to_pylist()
-    new = entries.filter(pc.and_(pc.greater(entries["round"], 0), pc.less_equal(entries["e_above_hull"], within)))
-    above = new.sort_by([("e_above_hull", "ascending"), ("id", "ascending")])["id"].to_pylist()
+    near = new.filter(pc.less_equal(new["e_above_hull"], within))
+    above = near.sort_by([("e_above_hull", "ascending"), ("id", "ascending")])["id"].to_pylist()
     return list(dict.fromkeys([*on_hull, *above]))
 
 

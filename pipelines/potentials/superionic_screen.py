@@ -18,7 +18,7 @@ from gnome_core.potentials.md_config import MDConfig
 from gnome_core.units import INSULATOR_GAP
 from pipelines.errors import UserError
 from pipelines.potentials.conductivity import MDTask, run_tasks
-from pipelines.reading.entries import measured_entries
+from pipelines.reading.entries import measured_entries, named
 from pipelines.reading.gaps import with_gaps
 from pipelines.store.store import Store
 
@@ -43,12 +43,10 @@ def candidates(store: Store, gaps: Mapping[str, float] | None, only_new: bool = 
 
 def choose(store: Store, gaps: Mapping[str, float] | None, only_new: bool, only: str | None, limit: int) -> Choice:
     """The first of the `candidates`, in order of their ids. only: formulas or ids, comma-separated. Raises UserError
-    where there is none."""
+    where there is none, or none of a name."""
     found = candidates(store, gaps, only_new)
     if only:
-        wanted = set(only.split(","))
-        named = zip(found["id"].to_pylist(), found["formula"].to_pylist(), strict=True)
-        found = found.filter(pa.array([id_ in wanted or formula in wanted for id_, formula in named], pa.bool_()))
+        found = named(found, only)
     if not len(found):
         raise UserError(f"{store.root}: no candidate; see `gnome potential screen --help`")
     return Choice(found.slice(0, limit), len(found))

@@ -79,6 +79,16 @@ def _beside_others(store: Store, entries: pa.Table) -> dict[str, pa.Array]:
     }
 
 
+def named(entries: pa.Table, only: str) -> pa.Table:
+    """Of entries those whose id or formula is among the comma-separated ones. Raises UserError for what is none's."""
+    wanted = {name.strip() for name in only.split(",")}
+    ids, formulas = entries["id"].to_pylist(), entries["formula"].to_pylist()
+    if strangers := wanted.difference(ids, formulas):
+        names = ", ".join(sorted(strangers))
+        raise UserError(f"--only {names}: no such crystal among the {len(entries)} to choose from")
+    return entries.filter(pa.array([bool(wanted & {*names}) for names in zip(ids, formulas, strict=True)], pa.bool_()))
+
+
 def new_on_hull(entries: pa.Table) -> pa.Table:
     """The rows that rounds found and that are on the newest hull."""
     return entries.filter(pc.and_(pc.greater(entries["round"], 0), entries["on_hull"]))

@@ -74,6 +74,20 @@ def test_each_discovery_with_its_system_and_elements_and_nothing_twice(store):
     assert list(verify(store)) == []
 
 
+def test_crystals_that_are_named(store):
+    new = measured_entries(store).filter(pc.greater(measured_entries(store)["round"], 0))
+    far = new.sort_by([("e_above_hull", "descending")]).slice(0, 1).to_pylist()[0]
+    for name in (far["id"], f" {far['formula']} "):
+        asked = plan(store, judge(store, "hostile"), None, 0.0, WINDOW, name)
+        assert far["id"] in asked.entries["id"].take(pa.array(asked.chosen)).to_pylist()
+        assert set(asked.entries["formula"].take(pa.array(asked.chosen)).to_pylist()) == {far["formula"]}
+    with pytest.raises(UserError, match=r"--only Xx, nobody: no such crystal among the \d+ to choose from"):
+        plan(store, judge(store, "hostile"), None, 0.0, WINDOW, f"{far['id']},nobody,Xx")
+    refused = gnome_process("confirm", store.root, "--by", "nequix-oam-1", "--only", far["id"], "--top", "2")
+    assert refused.returncode == 2
+    assert "--top and --within do not go with it" in refused.stderr
+
+
 def test_what_a_discovery_pushes_off_the_hull_competes_with_it():
     formulas = ["Mg", "O2", "MgO2", "Mg2O", "MgO3", "MgO"]
     e_form, rounds, on_snapshots = [0, 0, -1.0, -0.2, -1.2, -5.0], [0, 0, 0, 0, 1, 1], [0, 0, 0, 0.3, -0.45, -4.25]
