@@ -101,7 +101,7 @@ def show(
     store: StoreArg,
     id: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]", help="Entry or job id; its start is enough. None: where discoveries come from."),
+        typer.Argument(metavar="[ID]", help="Id of an entry or job, or its start, or a formula. None: origins of all."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dft.tables import DONE, RESULT_SCHEMA
 from gnome_core.analysis.credibility import Step, Verdict, certificate
+from gnome_core.compositions.formulas import reduced_formula
+from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.crystals.crystal import Crystal, invalid_reason
+from gnome_core.stability.plausible import implausible_geometry
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
 from pipelines.errors import UserError
-from pipelines.reading.committed import hull_until
+from pipelines.reading.committed import committed, hull_until
 from pipelines.reading.entries import Made, ancestries, newest_hull, recipes_of_jobs
 from pipelines.store.store import Store
 
 POLYMORPH = ["id", "e_above_ground_state"]
+MOST = 3  # jobs of one beginning
 
 
 class Phase(NamedTuple):
@@ -44,19 +50,23 @@ class Explained:
 
 
 def explained(store: Store, entries: pa.Table, id_: str) -> Explained:
-    """The one entry whose id, or job's id, starts so; a whole id comes first. entries: those of `measured_entries`.
+    """The one entry whose id, or job's id, starts so, or the lowest of this formula; a whole id comes first. entries:
+    those of `measured_entries`.
 
-    Raises UserError where none or several do.
+    Raises UserError where none or several start so; of a job that became no entry it says what became of it.
     """
     job = pa.array([(value or "").startswith(id_) for value in entries["job"].to_pylist()])
     found = entries.filter(pc.or_(pc.starts_with(entries["id"], id_), job))
     exact = found.filter(pc.equal(found["id"], id_))
-    found = exact if len(exact) else found
-    if len(found) != 1:
-        what = f"{len(found)} entries start with" if len(found) else "no entry starts with"
-        raise UserError(f"{what} {id_!r} in {store.root}; `gnome export` lists the ids")
-    row = found.to_pylist()[0]
+    lowest = entries.filter(pc.equal(entries["ground_state"], entries["id"]))
+    found = next((one for one in (exact, lowest.filter(pc.equal(lowest["formula"], id_))) if len(one)), found)
     _, round_ = newest_hull(store)
+    if not len(found):
+        ended = "; ".join(_ended_jobs(store, round_, id_))
+        raise UserError(f"no entry of {store.root} starts with {id_!r}; {ended or '`gnome export` lists the ids'}")
+    if len(found) > 1:
+        raise UserError(f"{len(found)} entries of {store.root} start with {id_!r}; `gnome export` lists the ids")
+    row = found.to_pylist()[0]
     hull = hull_until(store.root, round_)
     position = pc.index(hull.ids, row["id"]).as_py()
     formulas = dict(zip(entries["id"].to_pylist(), entries["formula"].to_pylist(), strict=True))
@@ -75,3 +85,19 @@ def explained(store: Store, entries: pa.Table, id_: str) -> Explained:
         verdicts=tuple(certificate(entries, row["id"]) if row["round"] > 0 and row["on_hull"] else ()),
         polymorphs=tuple(same.select(POLYMORPH).to_pylist()),
     )
+
+
+def _ended_jobs(store: Store, round_: int, start: str) -> Iterator[str]:
+    """What became of the jobs of rounds 1..round_ whose id starts so, MOST at most."""
+    found = 0
+    for earlier in range(round_, 0, -1):
+        results = store.read_table(committed(store, earlier, "evaluate"), "results", RESULT_SCHEMA)
+        rows = results.filter(pc.starts_with(results["id"], start)).slice(0, MOST - found)
+        found += len(rows)
+        for row, crystal in zip(rows.to_pylist(), crystals_from_batch(rows), strict=True):
+            why = f"{row['status']}: {row['message']}" if row["status"] != DONE else f"refused: {_refused(crystal)}"
+            yield f"job {row['id']} ({reduced_formula(row['numbers'])}, round {earlier}) was {why}"
+
+
+def _refused(crystal: Crystal) -> str:
+    return invalid_reason(crystal) or implausible_geometry(crystal) or "implausible_energy"

@@ -59,7 +59,7 @@ def test_an_entry_is_shown_under_its_own_name(tmp_path, monkeypatch, capsys):
         "id": "NaCl[relaxed]", "job": None, "formula": "NaCl[/]", "numbers": [11, 17], "round": 0, "scale": "a[b]",
         "e_form_per_atom": -2.0, "e_above_hull": 0.1, "e_above_hull_others": None, "on_hull": False,
         "e_above_mp_hull": None, "p_stable": None, "novelty": "known structure", "novelty_source": "a[b]",
-        "e_above_ground_state": 0.0,
+        "ground_state": "NaCl[relaxed]", "e_above_ground_state": 0.0,
     }  # fmt: skip
 
     class Hull:

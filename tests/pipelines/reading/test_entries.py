@@ -6,12 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dft.tables import RESULT_SCHEMA
 from gnome_core.compositions.formula_parser import composition_of
+from gnome_core.compositions.formulas import reduced_formula
 from gnome_core.compositions.known import composition_hashes, shipped_compositions
 from gnome_core.stability.published import as_published, published_hull
 from pipelines.cli.export_files import export_entries
-from pipelines.reading.committed import references
+from pipelines.errors import UserError
+from pipelines.reading import explained as explaining
+from pipelines.reading.committed import committed, references
 from pipelines.reading.entries import ground_states, measured_entries
+from pipelines.reading.explained import explained
 from pipelines.store.store import Store
 from tests.pipelines.conftest import gnome
 
@@ -87,6 +92,31 @@ def test_show_names_what_an_entry_competes_with(two_rounds):
     above = next((row for row in entries if row["e_above_hull"] > 0.01), None)
     if above is not None:
         assert "decomposes" in gnome("show", str(two_rounds), above["id"]).stdout
+
+
+def test_show_takes_the_formula_of_an_entry(two_rounds):
+    entries = measured_entries(Store(str(two_rounds))).to_pylist()
+    lowest = next(row for row in entries if row["ground_state"] == row["id"])
+    assert gnome("show", str(two_rounds), lowest["formula"]).stdout.startswith(lowest["id"])
+
+
+def test_show_says_what_became_of_a_job_that_is_no_entry(two_rounds, monkeypatch):
+    store = Store(str(two_rounds))
+    entries = measured_entries(store)
+    results = store.read_table(committed(store, 2, "evaluate"), "results", RESULT_SCHEMA).to_pylist()
+    stopped = {"id": "lost-failed", "status": "not_converged", "message": "largest force 0.3 eV/Å after 9 steps"}
+    far = [2.5 * x for x in results[1]["lattice"]]  # no atom has a neighbour
+    rows = [results[0] | stopped, results[1] | {"id": "lost-far", "lattice": far}]
+    made = pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
+    monkeypatch.setattr(explaining, "newest_hull", lambda _: (None, 1))
+    monkeypatch.setattr(Store, "read_table", lambda *_: made)
+    with pytest.raises(UserError) as told:
+        explained(store, entries, "lost-")
+    failed, apart = (reduced_formula(row["numbers"]) for row in rows)
+    assert f"job lost-failed ({failed}, round 1) was not_converged: {stopped['message']}; " in str(told.value)
+    assert f"job lost-far ({apart}, round 1) was refused: isolated_atom" in str(told.value)
+    with pytest.raises(UserError, match=r"no entry of .* starts with 'nobody'; `gnome export` lists the ids"):
+        explained(store, entries, "nobody")
 
 
 def test_the_lowest_of_a_composition_is_the_ground_state_of_all():
