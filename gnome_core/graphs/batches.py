@@ -21,15 +21,23 @@ class Shape(Protocol):
     def holds(self, n_graphs: int, size: np.ndarray) -> bool: ...
 
 
+OPEN = 16  # runs that still take graphs
+
+
 def split(graphs: Sequence[Sized], shape: Shape) -> Iterator[list[int]]:
-    """Consecutive runs of indices, each as long as `shape` holds; a graph too large for it is a run of its own."""
-    run: list[int] = []
-    size = np.zeros(1, int)
+    """Runs of indices that `shape` holds, by first fit: a graph joins the earliest open run that has room for it. Each
+    index is in one run; a graph too large for the shape is a run of its own."""
+    runs: list[list[int]] = []
+    sizes: list[np.ndarray] = []
     for i, g in enumerate(graphs):
-        if run and not shape.holds(len(run) + 1, size + g.size):
-            yield run
-            run, size = [], np.zeros(1, int)
-        run.append(i)
-        size = size + g.size
-    if run:
-        yield run
+        place = next((k for k, size in enumerate(sizes) if shape.holds(len(runs[k]) + 1, size + g.size)), None)
+        if place is not None:
+            runs[place].append(i)
+            sizes[place] = sizes[place] + g.size
+            continue
+        if len(runs) == OPEN:
+            yield runs.pop(0)
+            sizes.pop(0)
+        runs.append([i])
+        sizes.append(g.size)
+    yield from runs

@@ -30,8 +30,8 @@ LADDER = (
 class CHGNetPotential:
     """CHGNet (`gnome_core.models.chgnet`), evaluated in padded batches.
 
-    trained: (256,) bool, the elements that it has seen, by atomic number. Crystals are taken in order while they fit
-    the top shape of a short ladder, and padded to the smallest shape that holds them: a run compiles a few programs
+    trained: (256,) bool, the elements that it has seen, by atomic number. Crystals share batches that fit
+    the top shape of a short ladder, padded to the smallest shape that holds them: a run compiles a few programs
     only. A crystal larger than the top gets a shape of its own.
     """
 
@@ -55,16 +55,16 @@ class CHGNetPotential:
         graphs = [bond_graph(c, chgnet.ATOM_CUTOFF, chgnet.BOND_CUTOFF) for c in crystals]
         # Dispatch every batch before the first is waited for: they then run side by side.
         batches = [(part, self._dispatch([graphs[i] for i in part])) for part in split(graphs, LADDER[-1])]
-        answers: list[Evaluation] = []
+        answers: dict[int, Evaluation] = {}
         for part, outputs in batches:
             energy, forces, virial, magmoms = map(np.asarray, outputs)
             atom = 0
             for index, i in enumerate(part):
                 own = slice(atom, atom + crystals[i].n_sites)
                 stress = virial[index].astype(np.float64) / crystals[i].volume
-                answers.append(Evaluation(float(energy[index]), forces[own].astype(np.float64), stress, magmoms[own]))
+                answers[i] = Evaluation(float(energy[index]), forces[own].astype(np.float64), stress, magmoms[own])
                 atom = own.stop
-        return answers
+        return [answers[i] for i in range(len(crystals))]
 
     def _dispatch(self, graphs: Sequence[BondGraph]) -> tuple[jax.Array, ...]:
         return chgnet.evaluate(self.params, pack(graphs, fitting_shape(graphs, LADDER), chgnet.FAR))

@@ -25,7 +25,7 @@ class EdgePotential:
     """A network with its variables, the shifts of its elements (eV, by atomic number), its cutoff (Å) and the name of
     its energy scale (see `gnome_core.potentials.potential.Potential`).
 
-    Crystals are taken in order while they fit the top shape of a short ladder, and padded to the smallest shape that
+    Crystals share batches that fit the top shape of a short ladder, padded to the smallest shape that
     holds them. A crystal larger than the top gets a shape of its own.
     """
 
@@ -53,7 +53,7 @@ class EdgePotential:
         graphs = [edge_graph(c, self.cutoff) for c in crystals]
         # Dispatch every batch before the first is waited for: they then run side by side.
         batches = [(run, self._dispatch([graphs[i] for i in run])) for run in split(graphs, LADDER[-1])]
-        answers: list[Evaluation] = []
+        answers: dict[int, Evaluation] = {}
         for run, prediction in batches:
             atoms, forces, virials = (np.asarray(x, np.float64) for x in prediction)
             first = 0
@@ -61,9 +61,9 @@ class EdgePotential:
                 own = slice(first, first + crystals[i].n_sites)
                 # Summed in double precision: large shifts would cost single precision its digits.
                 energy = float(atoms[own].sum() + self.shifts[crystals[i].numbers].sum())
-                answers.append(Evaluation(energy, forces[own], virials[index] / crystals[i].volume, None))
+                answers[i] = Evaluation(energy, forces[own], virials[index] / crystals[i].volume, None)
                 first = own.stop
-        return answers
+        return [answers[i] for i in range(len(crystals))]
 
     def _dispatch(self, graphs: Sequence[EdgeGraph]) -> Prediction:
         return predict_compiled(self.network, self.variables, pack(graphs, fitting_shape(graphs, LADDER)))

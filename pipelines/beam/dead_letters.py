@@ -22,10 +22,12 @@ DEAD_SCHEMA = pa.schema(
         pa.field("stage", pa.string(), nullable=False),
         pa.field("key", pa.string(), nullable=False),  # the row's id or digest
         pa.field("reason", pa.string(), nullable=False),  # short snake_case name; commits count by it
-        pa.field("message", pa.string(), nullable=False),  # at most 2,000 characters
+        pa.field("message", pa.string(), nullable=False),  # at most LONGEST characters
         pa.field("payload", pa.binary(), nullable=False),  # the row as Arrow IPC, or a reader's raw bytes
     ]
 )
+
+LONGEST = 2_000  # characters of a message
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,7 +44,7 @@ class DeadLetter(NamedTuple):
 def dead_letter(stage: str, key: str, error: Exception, row: pa.RecordBatch) -> DeadLetter:
     """The letter of a one-row batch that raised `error`."""
     log.debug("dead letter %s in %s", key, stage, exc_info=error)
-    return DeadLetter(stage, key, reason_of(error), str(error)[:2000], RecordBatchCoder().encode(row))
+    return DeadLetter(stage, key, reason_of(error), str(error), RecordBatchCoder().encode(row))
 
 
 def reason_of(error: Exception) -> str:
@@ -71,4 +73,5 @@ def write_letters(store: Store, path: str, letters: Sequence[DeadLetter]) -> lis
 
 
 def dead_letter_batch(letters: Iterable[DeadLetter]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([letter._asdict() for letter in letters], schema=DEAD_SCHEMA)
+    rows = [letter._replace(message=letter.message[:LONGEST])._asdict() for letter in letters]
+    return pa.RecordBatch.from_pylist(rows, schema=DEAD_SCHEMA)

@@ -199,7 +199,7 @@ def _progress_file() -> Generator[Path]:
             del os.environ[PROGRESS_FILE]
 
 
-def duration(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """ "45 s", "12 minutes", "3.4 hours"."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from gnome_core.analysis.confirmation import ANSWERS
 from gnome_core.analysis.result import Analysis
-from pipelines.beam.progress import duration, shown
+from pipelines.beam.progress import rough_duration, shown
 from pipelines.cli.interrupts import stopped_with
 from pipelines.cli.terminal import Terminal
 from pipelines.evaluation.confirming import Judge, Plan, Price, evaluate, outcome, plan, price
@@ -62,7 +62,7 @@ def price_line(asked: Plan, cost: Price) -> str:
     if cost.crystals and cost.units is not None:
         text += f"; about {cost.units:.0f} times two atoms of silicon"
     if cost.crystals and cost.seconds is not None:
-        text += f", {duration(cost.seconds)}"
+        text += f", {rough_duration(cost.seconds)}"
     return text
 
 

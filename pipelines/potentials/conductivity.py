@@ -67,9 +67,7 @@ TASK_COLUMNS = ("ion", "temperature", "seed")
 @once_per_process
 def _potential(name: str):
     from gnome_core.potentials.by_name import make_potential
-    from gnome_core.potentials.memory import keep_freed_memory
 
-    keep_freed_memory()
     return make_potential(name)
 
 

@@ -104,7 +104,7 @@ def label_jobs(
     withhold = withholds("none", source)
     for item in read_snapshot(source):
         if isinstance(item, Rejected):
-            letters.append(DeadLetter("label", item.key, item.reason, item.message[:2000], item.payload))
+            letters.append(DeadLetter("label", item.key, item.reason, item.message, item.payload))
             continue
         if elements and not elements.issuperset(item.crystal.numbers.tolist()):
             left_out["other_elements"] += 1

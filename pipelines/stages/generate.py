@@ -42,9 +42,7 @@ def run(job: Job) -> Manifest:
     given = read_given(generation.files, generation.elements)
     parents = replace(parent_table(root, job.round - 1), given=given_by_key(given.table))
     shards = all_shards(parents, generation)
-    letters = [
-        DeadLetter("generate", item.key, item.reason, item.message[:2000], item.payload) for item in given.rejected
-    ]
+    letters = [DeadLetter("generate", item.key, item.reason, item.message, item.payload) for item in given.rejected]
     listed = job.store.write_table(f"{path}/given.parquet", GIVEN, given.table) if generation.files else None
     written = [*([listed] if listed else []), *write_letters(job.store, path, letters)]
     files = compositions_of_files(generation.known_lists)

@@ -37,7 +37,7 @@ _MISSING = "missing_reference"
 def letters_of(items: Iterable[Entry | Rejected]) -> list[DeadLetter]:
     """The letters of the rows that a reader rejected."""
     return [
-        DeadLetter("snapshot", item.key, item.reason, item.message[:2000], item.payload)
+        DeadLetter("snapshot", item.key, item.reason, item.message, item.payload)
         for item in items
         if isinstance(item, Rejected)
     ]
@@ -117,7 +117,7 @@ def referenced(entries: pa.RecordBatch, elements: Collection[int]) -> tuple[pa.R
             one = entries.slice(row, 1)
             id_, formula, scale = (one[name][0].as_py() for name in ("id", "formula", "scale"))
             message = f"{id_} ({formula}): {no_reference(lacking_symbols(reason), scale)}"
-            letters.append(DeadLetter("snapshot", id_, reason, message[:2000], RecordBatchCoder().encode(one)))
+            letters.append(DeadLetter("snapshot", id_, reason, message, RecordBatchCoder().encode(one)))
     return entries.filter(pa.array([reason is None for reason in reasons], pa.bool_())), letters
 
 
@@ -255,7 +255,7 @@ class ToSnapshotEntries(beam.DoFn):
             volumes = [crystal.volume / crystal.n_sites for crystal in (before, relaxed)]
             said = "it went from {:.1f} to {:.1f} Å^3 an atom, and no known solid looks like that".format(*volumes)
         message = f"{entry} ({reduced_formula(relaxed.numbers)}): {said}"
-        return DeadLetter("snapshot", entry, reason, message[:2000], RecordBatchCoder().encode(one))
+        return DeadLetter("snapshot", entry, reason, message, RecordBatchCoder().encode(one))
 
     def _lower_originals(self, results: pa.RecordBatch, reasons: list, originals: list[int | None]) -> list[int]:
         """Rows of the originals that the evaluation did not go below."""

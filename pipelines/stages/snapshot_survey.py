@@ -11,7 +11,7 @@ import pyarrow as pa
 from dft.evaluators.evaluator import Evaluator
 from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.crystals.readers import SCALE, Rejected
-from pipelines.beam.progress import duration
+from pipelines.beam.progress import rough_duration
 from pipelines.stages.snapshot_entries import elements_alone, lacking_symbols, missing_reference
 from pipelines.stages.snapshot_sources import Source
 
@@ -117,4 +117,4 @@ def _work_lines(numbers: Sequence[Sequence[int]], evaluator: Evaluator) -> list[
     rate = CPU_SECONDS.get(evaluator.scale)
     if rate is None:
         return [f"{line}; how long that takes is seen once the first are done"]
-    return [f"{line}: about {duration(rate * n_sites)} of one core, at {rate:.2g} s an atom"]
+    return [f"{line}: about {rough_duration(rate * n_sites)} of one core, at {rate:.2g} s an atom"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gnome_core.crystals.crystal import Crystal
-from gnome_core.graphs.batches import split
+from gnome_core.graphs.batches import OPEN, split
 from gnome_core.graphs.edges import BLOCK, EdgeShape, edge_graph, pack
 from gnome_core.graphs.neighbors import neighbor_list
 from tests.gnome_core.potentials.samples import COPPER, LONELY, ROCKSALT, SKEWED
@@ -38,12 +38,15 @@ def test_packing_keeps_graphs_apart_and_pads_with_the_last_atom_and_graph():
     assert (batch.receivers[n_blocks:] == 11).all()
 
 
-def test_splitting_fills_shapes_in_order_and_gives_the_large_a_run_of_their_own():
+def test_splitting_fills_shapes_and_gives_the_large_a_run_of_their_own():
     graphs = [edge_graph(c, 5.0) for c in (COPPER, SKEWED, ROCKSALT, SKEWED, COPPER)]
     shape = EdgeShape(4, 6, 60)
     runs = list(split(graphs, shape))
-    assert [i for run in runs for i in run] == list(range(5))
+    assert sorted(i for run in runs for i in run) == list(range(5))
+    assert runs[0] == [0, 2, 4], "what comes later joins a run that has room"
     for run in runs:
         size = np.sum([graphs[i].size for i in run], axis=0)
         assert shape.holds(len(run), size) or len(run) == 1
     assert list(split([], shape)) == []
+    many = [edge_graph(SKEWED, 5.0)] * (OPEN + 3)
+    assert list(split(many, EdgeShape(2, 30, 200))) == [[i] for i in range(OPEN + 3)]
