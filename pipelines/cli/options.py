@@ -23,7 +23,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for scripts (
 BandGapsOption = Annotated[
     str | None, typer.Option(help="Table of band_gap (eV) by id or formula; else computed ones, else a model's.")
 ]
-OnlyOption = Annotated[str | None, typer.Option(help="Formulas or ids, comma-separated.")]
+OnlyOption = Annotated[str | None, typer.Option(help="Formulas, ids or beginnings of ids, comma-separated.")]
 LimitOption = Annotated[int, typer.Option(min=1, help="Candidates at most, in order of their ids.")]
 NewOption = Annotated[bool, typer.Option("--new", help="Only crystals that rounds found.")]
 SkipOption = Annotated[float, typer.Option(min=0, help="ps left out at the start of each run.")]

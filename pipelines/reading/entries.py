@@ -80,13 +80,19 @@ def _beside_others(store: Store, entries: pa.Table) -> dict[str, pa.Array]:
 
 
 def named(entries: pa.Table, only: str) -> pa.Table:
-    """Of entries those whose id or formula is among the comma-separated ones. Raises UserError for what is none's."""
-    wanted = {name.strip() for name in only.split(",")}
+    """Of entries those that are named, comma-separated: by formula, by id or its beginning. Raises UserError for a name
+    that is none's, and for a beginning of several ids."""
     ids, formulas = entries["id"].to_pylist(), entries["formula"].to_pylist()
-    if strangers := wanted.difference(ids, formulas):
-        names = ", ".join(sorted(strangers))
-        raise UserError(f"--only {names}: no such crystal among the {len(entries)} to choose from")
-    return entries.filter(pa.array([bool(wanted & {*names}) for names in zip(ids, formulas, strict=True)], pa.bool_()))
+    wanted: set[str] = set()
+    for name in (name.strip() for name in only.split(",")):
+        own = {id_ for id_, formula in zip(ids, formulas, strict=True) if name in (id_, formula)}
+        own = own or {id_ for id_ in ids if id_.startswith(name)}
+        if not own:
+            raise UserError(f"--only {name}: no such crystal among the {len(ids)} to choose from")
+        if len(own) > 1 and name not in formulas:
+            raise UserError(f"--only {name}: {len(own)} ids begin so: {', '.join(sorted(own)[:5])} ...")
+        wanted |= own
+    return entries.filter(pc.is_in(entries["id"], pa.array(sorted(wanted), pa.string())))
 
 
 def new_on_hull(entries: pa.Table) -> pa.Table:

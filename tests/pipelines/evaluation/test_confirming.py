@@ -77,12 +77,14 @@ def test_each_discovery_with_its_system_and_elements_and_nothing_twice(store):
 def test_crystals_that_are_named(store):
     new = measured_entries(store).filter(pc.greater(measured_entries(store)["round"], 0))
     far = new.sort_by([("e_above_hull", "descending")]).slice(0, 1).to_pylist()[0]
-    for name in (far["id"], f" {far['formula']} "):
+    for name in (far["id"], far["id"][:-2], f" {far['formula']} "):
         asked = plan(store, judge(store, "hostile"), None, 0.0, WINDOW, name)
         assert far["id"] in asked.entries["id"].take(pa.array(asked.chosen)).to_pylist()
         assert set(asked.entries["formula"].take(pa.array(asked.chosen)).to_pylist()) == {far["formula"]}
-    with pytest.raises(UserError, match=r"--only Xx, nobody: no such crystal among the \d+ to choose from"):
+    with pytest.raises(UserError, match=r"--only nobody: no such crystal among the \d+ to choose from"):
         plan(store, judge(store, "hostile"), None, 0.0, WINDOW, f"{far['id']},nobody,Xx")
+    with pytest.raises(UserError, match=r"--only r000: \d+ ids begin so: r0001-\w+, "):
+        plan(store, judge(store, "hostile"), None, 0.0, WINDOW, "r000")
     refused = gnome_process("confirm", store.root, "--by", "nequix-oam-1", "--only", far["id"], "--top", "2")
     assert refused.returncode == 2
     assert "--top and --within do not go with it" in refused.stderr
