@@ -18,7 +18,7 @@ from gnome_core.potentials.potential import Evaluation
 
 # Edges are what costs: graphs and atoms are so many that they seldom end a batch first. What a batch touches between
 # two layers should fit the caches of a CPU: larger ones are slower a crystal.
-LADDER = (EdgeShape(16, 32, 128), EdgeShape(32, 64, 256), EdgeShape(64, 128, 512))
+LADDER = (EdgeShape(16, 16, 64), EdgeShape(16, 32, 128), EdgeShape(32, 64, 256), EdgeShape(64, 128, 512))
 
 
 class EdgePotential:
