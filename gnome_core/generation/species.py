@@ -6,8 +6,10 @@ ICSD how often one species replaces another: 230 species, 6,683 of their 26,565 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.resources import files
 from typing import Literal
 
 import numpy as np
@@ -62,16 +64,17 @@ class SpeciesModel:
 @lru_cache(maxsize=1)
 def _lambda_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers (s,), charges (s,) and lambda (s, s) of pymatgen's table; NaN where it lists no value."""
-    from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
+    from pymatgen.core import Species
 
-    table = SubstitutionProbability()
-    species = sorted(table.species, key=lambda s: (s.Z, s.oxi_state))
+    # pymatgen's own class counts over all pairs besides, for which each process that generates would wait a second.
+    table = json.loads(files("pymatgen.core.structure_prediction").joinpath("data/lambda.json").read_bytes())
+    pairs = [(old, new, value) for old, new, value in table if "D1+" not in (old, new)]  # deuterium
+    named = {name: Species.from_str(name) for pair in pairs for name in pair[:2]}
+    species = sorted(set(named.values()), key=lambda s: (s.Z, s.oxi_state))
+    rows = {name: species.index(s) for name, s in named.items()}
     weights = np.full((len(species), len(species)), np.nan)
-    for i, a in enumerate(species):
-        for j in range(i + 1):
-            value = table.get_lambda(a, species[j])
-            if value != table.alpha:
-                weights[i, j] = weights[j, i] = value
+    for old, new, value in pairs:
+        weights[rows[old], rows[new]] = weights[rows[new], rows[old]] = value
     return np.array([s.Z for s in species]), np.array([_charge_of(s) for s in species]), weights
 
 

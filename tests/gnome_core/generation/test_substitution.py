@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pymatgen.core import Species
-from pymatgen.core.structure_prediction.substitution_probability import SubstitutionPredictor
+from pymatgen.core.structure_prediction.substitution_probability import SubstitutionPredictor, SubstitutionProbability
 
+from gnome_core.compositions.formulas import SYMBOLS
 from gnome_core.generation.config import GenerationConfig
 from gnome_core.generation.recipe import recipe_rows
-from gnome_core.generation.species import species_model
+from gnome_core.generation.species import _lambda_table, species_model
 from gnome_core.generation.substitution import SubstitutionGenerator, element_substitutions, species_substitutions
 from tests.gnome_core.generation.samples import parents
 
@@ -27,6 +28,15 @@ ALL = tuple(range(1, 99))  # the table reaches californium
 def ions_of(text: str) -> tuple[tuple[int, int], ...]:
     species = [Species.from_str(s) for s in text.split()]
     return tuple((s.Z, int(s.oxi_state)) for s in species)
+
+
+def test_the_table_is_pymatgens():
+    theirs = SubstitutionProbability()
+    numbers, charges, weights = _lambda_table()
+    species = [Species(SYMBOLS[z], q) for z, q in zip(numbers, charges, strict=True)]
+    assert set(species) == theirs.species
+    expected = [[theirs.get_lambda(a, b) for b in species] for a in species]
+    np.testing.assert_array_equal(np.where(np.isnan(weights), theirs.alpha, weights), expected)
 
 
 def test_conditional_probabilities_are_pymatgens():
