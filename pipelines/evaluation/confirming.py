@@ -218,7 +218,9 @@ def evaluate(store: Store, asked: Plan, flags: Sequence[str], run_jobs: bool = T
     if is_engine(asked.judge.name):
         _emit(store, asked.judge, jobs, crystals)
         if run_jobs:
-            run_waiting(store, asked.judge.name, asked.judge.dft, jobs)
+            costs = dft_cost(atom_counts([crystal.numbers for crystal in crystals]))
+            dearest_first = [jobs[i] for i in np.argsort(-costs, kind="stable")]  # or the last is waited for alone
+            run_waiting(store, asked.judge.name, asked.judge.dft, dearest_first)
         return
     progress.expect(len(jobs), "crystals")
     protocol = protocol_json(asked.judge.evaluator.protocol)

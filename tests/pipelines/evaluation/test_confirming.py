@@ -12,12 +12,15 @@ from pymatgen.core import SETTINGS
 from dft.jobs.folders import JobFolders, State
 from gnome_core.analysis.confirmation import name_of
 from gnome_core.analysis.credibility import analyse as certify
+from gnome_core.compositions.dense import atom_counts
+from gnome_core.selection.cost import dft_cost
 from gnome_core.stability.hull import Hull
 from pipelines.cli.rounds import _second_opinion
 from pipelines.errors import UserError
 from pipelines.evaluation.confirming import Judge, _rivals, evaluate, outcome, plan, price
 from pipelines.reading.analyses import keep_analysis, load_analysis
 from pipelines.reading.confirmations import beside_each_other, confirmations, disagreements
+from pipelines.reading.engine_jobs import engine_jobs
 from pipelines.reading.entries import measured_entries
 from pipelines.rounds.config import ConfirmConfig, load_config, load_round_config
 from pipelines.rounds.verify import verify
@@ -178,6 +181,9 @@ def test_by_jobs_of_a_first_principles_engine(two_rounds, tmp_path, monkeypatch,
     assert done.returncode == 0, done.stderr
     assert "times two atoms of silicon" in done.stdout
     assert {folders[id_].state for id_ in folders.ids()} == {State.CONVERGED}
+    began = sorted(folders.ids(), key=lambda id_: (folders[id_].attempts[0].folder / "claim.json").stat().st_mtime_ns)
+    costs = dft_cost(atom_counts([engine_jobs(opened, "vasp").asked(id_).crystal.numbers for id_ in began]))
+    assert costs[0] == costs.max() > costs[-1], "the dearest first"
     assert "without an answer                                       0" in done.stdout
     assert "confirmed by vasp, beside" in done.stdout
     assert 'id="analysis-confirm-vasp"' in (path / "report.html").read_text()
