@@ -30,14 +30,15 @@ def split(graphs: Sequence[Sized], shape: Shape) -> Iterator[list[int]]:
     runs: list[list[int]] = []
     sizes: list[np.ndarray] = []
     for i, g in enumerate(graphs):
-        place = next((k for k, size in enumerate(sizes) if shape.holds(len(runs[k]) + 1, size + g.size)), None)
+        own = g.size  # graphs compute it
+        place = next((k for k, size in enumerate(sizes) if shape.holds(len(runs[k]) + 1, size + own)), None)
         if place is not None:
             runs[place].append(i)
-            sizes[place] = sizes[place] + g.size
+            sizes[place] = sizes[place] + own
             continue
         if len(runs) == OPEN:
             yield runs.pop(0)
             sizes.pop(0)
         runs.append([i])
-        sizes.append(g.size)
+        sizes.append(own)
     yield from runs

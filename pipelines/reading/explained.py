@@ -13,12 +13,11 @@ from dft.tables import DONE, RESULT_SCHEMA
 from gnome_core.analysis.credibility import Step, Verdict, certificate
 from gnome_core.compositions.formulas import reduced_formula
 from gnome_core.crystals.arrow import crystals_from_batch
-from gnome_core.crystals.crystal import Crystal, invalid_reason
-from gnome_core.stability.plausible import implausible_geometry
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
 from pipelines.errors import UserError
 from pipelines.reading.committed import committed, hull_until
 from pipelines.reading.entries import Made, ancestries, newest_hull, recipes_of_jobs
+from pipelines.reading.unusable import unusable_geometry
 from pipelines.store.store import Store
 
 POLYMORPH = ["id", "e_above_ground_state"]
@@ -89,15 +88,14 @@ def explained(store: Store, entries: pa.Table, id_: str) -> Explained:
 
 def _ended_jobs(store: Store, round_: int, start: str) -> Iterator[str]:
     """What became of the jobs of rounds 1..round_ whose id starts so, MOST at most."""
-    found = 0
+    left = MOST
     for earlier in range(round_, 0, -1):
         results = store.read_table(committed(store, earlier, "evaluate"), "results", RESULT_SCHEMA)
-        rows = results.filter(pc.starts_with(results["id"], start)).slice(0, MOST - found)
-        found += len(rows)
+        rows = results.filter(pc.starts_with(results["id"], start)).slice(0, left)
         for row, crystal in zip(rows.to_pylist(), crystals_from_batch(rows), strict=True):
-            why = f"{row['status']}: {row['message']}" if row["status"] != DONE else f"refused: {_refused(crystal)}"
+            refused = unusable_geometry(row["status"], crystal) or "implausible_energy"
+            why = f"refused: {refused}" if row["status"] == DONE else f"{row['status']}: {row['message']}"
             yield f"job {row['id']} ({reduced_formula(row['numbers'])}, round {earlier}) was {why}"
-
-
-def _refused(crystal: Crystal) -> str:
-    return invalid_reason(crystal) or implausible_geometry(crystal) or "implausible_energy"
+        left -= len(rows)
+        if not left:
+            return

@@ -9,19 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dft.tables import DONE
 from gnome_core.compositions.dense import MissingReference
 from gnome_core.compositions.formulas import chemsys, reduced_formula
 from gnome_core.crystals.arrow import ENTRY_SCHEMA, crystals_from_batch, record_batch
-from gnome_core.crystals.crystal import Crystal, invalid_reason
+from gnome_core.crystals.crystal import Crystal
 from gnome_core.generation.random_search import CODE as RANDOM_SEARCH
-from gnome_core.stability.plausible import implausible_energy, implausible_geometry
 from gnome_core.stability.references import ElementalReferences
 from pipelines.beam import tags
 from pipelines.beam.tables import ReadTable, WriteTable
 from pipelines.errors import StoreError
 from pipelines.reading.committed import all_proposals, references
 from pipelines.reading.schemas import CONVERGENCE_SCHEMA
+from pipelines.reading.unusable import unusable
 from pipelines.rounds.job import Job
 from pipelines.rounds.manifest import WriteManifest, run_job
 from pipelines.stages.searched_compositions import CONVERGENCE, CountConvergence
@@ -50,18 +49,6 @@ def run(job: Job) -> Manifest:
         pipeline | "Manifest" >> WriteManifest(root, path, "entries", files, [made[tags.COUNTS]])
 
     return run_job(job, build, {})
-
-
-def unusable(status: str, crystal: Crystal, e_form: float) -> str | None:
-    """Why a result is no entry, or None: how it failed, what is broken in its crystal, what cannot be."""
-    return unusable_geometry(status, crystal) or implausible_energy(e_form)
-
-
-def unusable_geometry(status: str, crystal: Crystal) -> str | None:
-    """The same before there are references to know the formation energy by."""
-    if status != DONE:
-        return status
-    return invalid_reason(crystal) or implausible_geometry(crystal)
 
 
 def corrections(results: pa.RecordBatch) -> np.ndarray:

@@ -19,7 +19,8 @@ from gnome_core.stability.plausible import implausible_energy
 from gnome_core.stability.references import ElementalReferences
 from pipelines.beam.coders import RecordBatchCoder
 from pipelines.beam.dead_letters import DeadLetter, as_dead
-from pipelines.stages.ingest import corrections, energy_columns, formation_energies, unusable_geometry
+from pipelines.reading.unusable import unusable_geometry
+from pipelines.stages.ingest import corrections, energy_columns, formation_energies
 from pipelines.store.store import Store
 
 UNLABELLED_SCHEMA = pa.schema(
