@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+from typing import Literal
+
+Split = Literal["train", "validation", "all"]
 
 
 def is_train(formula: str) -> bool:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -17,14 +16,13 @@ from gnome_core.crystals.readers import Entry, Rejected, read_snapshot
 from gnome_core.crystals.sources.formula_table import LabelledComposition, read_formula_table
 from gnome_core.crystals.sources.rows import Columns
 from gnome_core.crystals.sources.tables import column_names
-from gnome_core.crystals.split import is_train, is_withheld, withholds
+from gnome_core.crystals.split import Split, is_train, is_withheld, withholds
 from gnome_core.errors import GnomeError
 from gnome_core.graphs.cache import cached_graphs
 from gnome_core.graphs.featurize import BadCrystal, GraphTable, compositional_graphs
 from gnome_core.models.shipped import Framework
 from gnome_core.units import PLAUSIBLE_E_FORM
 
-Split = Literal["train", "validation", "all"]
 MAX_EXAMPLES = 5  # rows that are left out and named
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.hints import say_next
-from pipelines.cli.options import HoldoutOption, StoreArg
+from pipelines.cli.options import HoldoutOption, StoreArg, TableFormat
 
 app = typer.Typer(
     help="Analyse a store. Without a command: everything that needs the store alone. Outcomes go into the report.",
@@ -16,7 +16,7 @@ app = typer.Typer(
 )
 
 ExportOption = Annotated[Path | None, typer.Option("--export", help="Folder for tables and pictures.")]
-FormatOption = Annotated[str, typer.Option("--format", help="csv | parquet: of the exported tables.")]
+FormatOption = Annotated[TableFormat, typer.Option("--format", help="Of the exported tables.")]
 AllOption = Annotated[bool, typer.Option("--all", help="The snapshot's stable crystals too.")]
 
 
@@ -206,7 +206,7 @@ def fit_superionic(
     say_next(("analyse", "STORE", "li-conductors", "--classifier", output))
 
 
-def _run(context: typer.Context, names: list[str], export: Path | None, format: str, **options):
+def _run(context: typer.Context, names: list[str], export: Path | None, format: TableFormat, **options):
     """Run the analyses, print and export what they say, and write the report anew."""
     from rich.progress import track
 
@@ -214,11 +214,10 @@ def _run(context: typer.Context, names: list[str], export: Path | None, format: 
     from pipelines.cli.outputs import check_output, writing
     from pipelines.cli.terminal import Terminal
     from pipelines.report.collect import collect_page
-    from pipelines.report.exports import check_format, export_analysis
+    from pipelines.report.exports import export_analysis
     from pipelines.report.page import write_store_report
     from pipelines.store.store import Store
 
-    check_format(format)
     check_output(export, folder=True)
     console, errors = Terminal(soft_wrap=True), Terminal(stderr=True)
     inputs = Inputs(Store.open(context.obj))

@@ -15,6 +15,7 @@ from pipelines.cli.options import (
     LimitOption,
     NewOption,
     OnlyOption,
+    Queue,
     SkipOption,
 )
 
@@ -136,7 +137,7 @@ def run(
 def submit(
     store: JobsFolderArg,
     jobs: JobsArg = None,
-    to: Annotated[str, typer.Option(help="slurm | jobflow-remote")] = "slurm",
+    to: Annotated[Queue, typer.Option(help="Slurm arrays, or flows to jobflow-remote.")] = "slurm",
     tasks: Annotated[int, typer.Option(min=1, help="slurm: tasks of the array; they share the jobs.")] = 10,
     header: Annotated[Path | None, typer.Option(help="slurm: file of #SBATCH lines and module loads.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: write the script, submit nothing.")] = False,

@@ -20,6 +20,7 @@ from dft.names import ENGINES
 from gnome_core.compositions.formulas import NUMBERS
 from gnome_core.files import write_file
 from gnome_core.spreadsheets import marked
+from pipelines.cli.options import Queue
 from pipelines.errors import UserError
 from pipelines.evaluation.emitted_jobs import EmittedFolder
 from pipelines.evaluation.taken_jobs import TakenFolder, given_away, open_again, run_from_bucket
@@ -206,7 +207,7 @@ def in_folders(store: str, jobs: EngineJobs) -> JobFolders:
 
 
 def submit_jobs(
-    to: str,
+    to: Queue,
     store: str,
     evaluator: str,
     jobs: EngineJobs,
@@ -232,9 +233,7 @@ def submit_jobs(
         command = ["dft", "run", os.path.abspath(store), "--submitted"]
         command += ["--config", os.path.abspath(config)] if config else []
         return submit_slurm(folders, waiting, command, tasks, header.read_text() if header else "", dry)
-    if to == "jobflow-remote":
-        return submit_flows(folders, waiting, evaluator, dft, options["project"], options["worker"])
-    raise UserError(f"--to {to}: must be slurm or jobflow-remote")
+    return submit_flows(folders, waiting, evaluator, dft, options["project"], options["worker"])
 
 
 def status_table(evaluator: str, place: str, lines: Sequence[JobLine]):

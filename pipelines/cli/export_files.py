@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from gnome_core.crystals import writers
 from gnome_core.stability.reactions import decomposition_reaction, equilibrium_reaction
+from pipelines.cli.options import ExportFormat
 from pipelines.cli.outputs import check_output, writing
-from pipelines.errors import UserError
 from pipelines.reading.committed import hull_until
 from pipelines.reading.entries import measured_entries, new_on_hull, newest_hull
 from pipelines.store.store import Store
@@ -27,7 +27,7 @@ class Format:
     folder: bool = False
 
 
-FORMATS = {
+FORMATS: dict[ExportFormat, Format] = {
     "csv": Format(writers.write_csv, "export.csv"),
     "parquet": Format(writers.write_parquet, "export.parquet"),
     "cif": Format(writers.write_cif, "export.cif", folder=True),
@@ -38,16 +38,9 @@ FORMATS = {
 }
 
 
-def format_named(name: str) -> Format:
-    """Raises UserError naming those that there are."""
-    if name not in FORMATS:
-        raise UserError(f"--format {name}: must be one of {', '.join(FORMATS)}")
-    return FORMATS[name]
-
-
-def export_entries(store: Store, output: Path, *, stable_only: bool, format: str) -> int:
-    """Write the entries and return how many. Raises UserError for an unknown format."""
-    chosen = format_named(format)
+def export_entries(store: Store, output: Path, *, stable_only: bool, format: ExportFormat) -> int:
+    """Write the entries and return how many."""
+    chosen = FORMATS[format]
     check_output(output, folder=chosen.folder)
     entries = measured_entries(store)
     if stable_only:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast, get_args
 
 import numpy as np
 import pyarrow as pa
 import typer
 
 from gnome_core.crystals.writers import write_parquet
-from gnome_core.ensembles.rows import MAX_EXAMPLES, Rows, Split
+from gnome_core.ensembles.rows import MAX_EXAMPLES, Rows
 from gnome_core.ensembles.workflows import Quality
 from gnome_core.models.config import ModelConfig
 from gnome_core.models.members import load_member, model_of
@@ -22,13 +21,6 @@ from pipelines.cli.terminal import Terminal, printable
 from pipelines.errors import UserError
 
 UNKNOWN_SCALE = "it is no formation energy, and the file does not say on which scale it is"
-
-
-def check_framework(name: str) -> Framework:
-    """Raises UserError for a name that is none."""
-    if name not in get_args(Framework):
-        raise UserError(f"--framework {name}: must be one of {', '.join(get_args(Framework))}")
-    return cast(Framework, name)
 
 
 def starts(folder: str, framework: Framework, config: ModelConfig) -> list[Path]:
@@ -42,13 +34,6 @@ def starts(folder: str, framework: Framework, config: ModelConfig) -> list[Path]
         if network != model_of(config)[1]:
             raise UserError(f"--from {path}: is a {network}; give its settings of the network by --config")
     return found
-
-
-def check_split(name: str) -> Split:
-    """Raises UserError for a name that is none."""
-    if name not in get_args(Split):
-        raise UserError(f"--split {name}: must be one of {', '.join(get_args(Split))}")
-    return cast(Split, name)
 
 
 def tell_left_out(rows: Rows, failed: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from gnome_core.crystals.split import Split
+from gnome_core.models.shipped import Framework
 from pipelines.cli.config import round_config
 from pipelines.cli.hints import say_next
 from pipelines.cli.options import ConfigOption
 
 SourceArg = Annotated[str, typer.Argument(metavar="FILE", help="A snapshot (see `gnome init`); or CSV with `formula`.")]
-FrameworkOption = Annotated[str, typer.Option("--framework", help="structural | compositional")]
+FrameworkOption = Annotated[Framework, typer.Option("--framework", help="What members look at.")]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="Folder that `gnome train` made; else the members that come with the package."),
@@ -52,17 +54,16 @@ def train(
         settings = settings.model_copy(update={table: getattr(settings, table).model_copy(update={"members": members})})
     from gnome_core.ensembles.rows import joined, labelled_rows
     from gnome_core.ensembles.workflows import train_ensemble
-    from pipelines.cli.model_text import check_framework, starts, tell_left_out
+    from pipelines.cli.model_text import starts, tell_left_out
     from pipelines.cli.outputs import check_output
     from pipelines.cli.terminal import Terminal
 
     check_output(folder, folder=True)
     console = Terminal(stderr=True)
-    kind = check_framework(framework)
-    n_members, network, own = settings.ensemble_of(kind)
-    begun = starts(start, kind, network) if start else []
+    n_members, network, own = settings.ensemble_of(framework)
+    begun = starts(start, framework, network) if start else []
     sources = [source, *(more or [])]
-    rows = joined([labelled_rows(one, kind, settings.holdout) for one in sources])
+    rows = joined([labelled_rows(one, framework, settings.holdout) for one in sources])
     typer.echo(f"{len(rows)} labelled rows of {' and '.join(sources)}", err=True)
     tell_left_out(rows)
     if not len(rows):
@@ -110,7 +111,9 @@ def predict(
         str | None,
         typer.Option("--hull", help="Labelled snapshot whose hull the energies are measured against."),
     ] = None,
-    over_volumes: Annotated[str, typer.Option(help="minimum | median of 20 volumes; see `gnome config`.")] = "median",
+    over_volumes: Annotated[
+        Literal["minimum", "median"], typer.Option(help="Of the energies at 20 volumes; see `gnome config`.")
+    ] = "median",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV or Parquet; else printed.")] = None,
 ) -> None:
     """Predict formation energies: median and interquartile range of an ensemble, distance to the hull."""
@@ -121,16 +124,14 @@ def predict(
 
     from gnome_core.ensembles.rows import read_rows
     from gnome_core.ensembles.workflows import predict_rows, snapshot_hull, without_compounds
-    from pipelines.cli.model_text import check_framework, tell_left_out, write_predictions
+    from pipelines.cli.model_text import tell_left_out, write_predictions
     from pipelines.cli.outputs import check_output, writing
     from pipelines.cli.terminal import progress_bar
     from pipelines.errors import UserError
     from pipelines.reading.ensembles import open_ensemble
 
-    if over_volumes not in ("minimum", "median"):
-        raise UserError(f"--over-volumes {over_volumes}: must be minimum or median")
     check_output(output, (".csv", ".parquet"))
-    ensemble = open_ensemble(model, store, check_framework(framework))
+    ensemble = open_ensemble(model, store, framework)
     if hull:
         ensemble = dataclasses.replace(ensemble, hull=snapshot_hull(hull))
     rows = read_rows(source, ensemble.framework)
@@ -157,7 +158,7 @@ def evaluate(
     store: StoreOption = None,
     framework: FrameworkOption = "structural",
     split: Annotated[
-        str, typer.Option(help="all | validation | train: formulas that `gnome train` trains on, or not.")
+        Split, typer.Option(help="train, validation: formulas that `gnome train` trains on, or not.")
     ] = "all",
 ) -> None:
     """Compare an ensemble with the labels of a file: errors, and how far its spread tells them."""
@@ -166,12 +167,11 @@ def evaluate(
     prepare(verbose=False)
     from gnome_core.ensembles.rows import labelled_rows, split_rows
     from gnome_core.ensembles.workflows import evaluate_rows
-    from pipelines.cli.model_text import check_framework, check_split, print_quality, tell_left_out
+    from pipelines.cli.model_text import print_quality, tell_left_out
     from pipelines.reading.ensembles import open_ensemble
 
-    wanted = check_split(split)
-    ensemble = open_ensemble(model, store, check_framework(framework))
+    ensemble = open_ensemble(model, store, framework)
     labelled = labelled_rows(source, ensemble.framework, "none")
     tell_left_out(labelled)
-    rows = split_rows(labelled, wanted)
+    rows = split_rows(labelled, split)
     print_quality(evaluate_rows(ensemble, rows), len(rows), source)

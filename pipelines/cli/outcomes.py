@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.hints import say_next
-from pipelines.cli.options import JsonOption, StoreArg
+from pipelines.cli.options import ExportFormat, JsonOption, StoreArg
 
 if TYPE_CHECKING:
     from pipelines.report.data import ReportData
@@ -130,13 +130,13 @@ def export(
         typer.Option("--output", "-o", help="File, or folder for cif and poscar; in STORE."),
     ] = None,
     stable: Annotated[bool, typer.Option("--stable", help="Only new crystals on the hull.")] = False,
-    format: Annotated[str, typer.Option(help="csv | parquet | cif | poscar | extxyz | optimade | pymatgen")] = "csv",
+    format: Annotated[ExportFormat, typer.Option(help="cif and poscar: a file a crystal.")] = "csv",
 ) -> None:
     """Write entries (structures, energies, distance to the hull) for other programs."""
-    from pipelines.cli.export_files import export_entries, format_named
+    from pipelines.cli.export_files import FORMATS, export_entries
     from pipelines.store.store import Store
 
     opened = Store.open(store)
-    output = output or opened.output_path(format_named(format).name)
+    output = output or opened.output_path(FORMATS[format].name)
     n = export_entries(opened, output, stable_only=stable, format=format)
     typer.echo(f"{n} entries written to {output}")

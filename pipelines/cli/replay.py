@@ -39,11 +39,8 @@ def replay(
 
     from pipelines.cli.outputs import check_output
     from pipelines.cli.replay_run import parse_config, run_replay
-    from pipelines.errors import UserError
 
     check_output(output, folder=True)
-    if holdout not in ("none", "holdout-v1"):
-        raise UserError(f"--holdout {holdout}: must be none or holdout-v1")
     config = parse_config(
         policies=tuple(policies.split(",")),
         seeds=seeds,

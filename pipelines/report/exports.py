@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from gnome_core.analysis.result import Analysis
 from gnome_core.crystals.writers import write_parquet
 from gnome_core.files import write_file
 from gnome_core.spreadsheets import write_csv
 from pipelines.analyses import Inputs
-from pipelines.errors import UserError
 from pipelines.reading.entries import new_on_hull
 
 TABLE_WRITERS = {"csv": write_csv, "parquet": write_parquet}
 
 
-def check_format(format: str) -> None:
-    """Raises UserError for one in which no table is written."""
-    if format not in TABLE_WRITERS:
-        raise UserError(f"--format {format}: must be one of {', '.join(TABLE_WRITERS)}")
-
-
-def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]:
+def export_analysis(analysis: Analysis, folder: Path, format: Literal["csv", "parquet"]) -> list[Path]:
     """Write every table as FOLDER/NAME-TABLE.FORMAT and the pictures as FOLDER/NAME.html; the paths."""
     from pipelines.report.analysis_plots import figures
     from pipelines.report.page import render_frame
@@ -29,7 +23,6 @@ def export_analysis(analysis: Analysis, folder: Path, format: str) -> list[Path]
     from pipelines.report.sections.elements import Figure, plain_figure
     from pipelines.report.templates import render_template
 
-    check_format(format)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for table, rows in analysis.tables.items():

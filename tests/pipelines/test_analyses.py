@@ -201,7 +201,6 @@ def test_a_replay_can_be_interrupted_and_resumed(tmp_path):
         (("analyse", "STORE", "experimental", "--cifs", "EMPTY"), "holds no .cif files"),
         (("analyse", "STORE", "r2scan", "--results", "none.parquet"), "none.parquet: no such file"),
         (("analyse", "STORE", "li-conductors", "--classifier", "none.json"), "none.json is no superionic model"),
-        (("analyse", "STORE", "growth", "--export", "EMPTY", "--format", "xls"), "must be one of csv, parquet"),
         (("replay", "none.parquet"), "none.parquet: no such file"),
         (("replay", "none.parquet", "--policies", "best"), "--policies"),
         (("fit-superionic", "none.parquet"), "none.parquet: no such file"),

@@ -60,6 +60,24 @@ def test_help_of_every_command_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        "predict x.cif --framework both",
+        "predict x.cif --over-volumes mean",
+        "evaluate x.parquet --split test",
+        "export store --format xls",
+        "analyse store growth --format xls",
+        "dft submit store --to pbs",
+        "replay x.parquet out --holdout all",
+    ],
+)
+def test_a_choice_that_there_is_not_is_named_before_anything_is_read(command):
+    result = gnome(*command.split())
+    assert result.returncode == 2
+    assert f"'{command.split()[-1]}'" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("round", "run", "nowhere"), "nowhere is not a store; make one with `gnome init nowhere`"),

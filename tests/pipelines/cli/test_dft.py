@@ -94,7 +94,6 @@ def test_named_jobs_only(emitted, tmp_path):
         ("program", ("run",), "pw.x is not on PATH; install it"),
         ("potential", ("preflight",), "lacks the pseudopotential of O; run `gnome dft setup-espresso`"),
         ("", ("run", "nothing"), "starts with 'nothing'"),
-        ("", ("submit", "--to", "pbs"), "--to pbs: must be slurm or jobflow-remote"),
     ],
 )
 def test_mistakes_are_one_line(emitted, change, command, message):
