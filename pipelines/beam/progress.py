@@ -24,14 +24,14 @@ KEEP_EVERY = 5.0  # s between what the store is told
 LINE_EVERY = 30.0  # s between the lines of a stage that runs, where no terminal shows a bar
 
 
-def expect(total: int, unit: str) -> None:
-    """Say how much the stage has to do."""
-    _append(f"expect {total} {unit}\n")
+def expect(total: int, unit: str, work: float | None = None) -> None:
+    """Say how much the stage has to do. work: of all together, where some cost more than others; else as many."""
+    _append(f"expect {total} {total if work is None else work!r} {unit}\n")
 
 
-def advance(n: int = 1) -> None:
-    """Say that `n` more are done."""
-    _append(f"done {n}\n")
+def advance(n: int = 1, work: float | None = None) -> None:
+    """Say that `n` more are done, which were so much of the work."""
+    _append(f"done {n} {n if work is None else work!r}\n")
 
 
 def tell(line: str) -> None:
@@ -50,16 +50,16 @@ def _append(line: str) -> None:
             file.write(line.encode())
 
 
-def read(path: Path) -> tuple[int, int | None, str]:
-    """(done, total or None, unit) since the file began."""
-    done, total, unit = 0, None, ""
+def read(path: Path, seconds: float) -> Progress | None:
+    """Since the file began, so many seconds ago; None before anybody said how much there is to do."""
+    done, worked, total, work, unit = 0, 0.0, 0, 0.0, ""
     for line in path.read_text().splitlines():
-        word, number, *rest = line.split()
+        word, number, amount, *rest = line.split()
         if word == "done":
-            done += int(number)
+            done, worked = done + int(number), worked + float(amount)
         else:
-            total, unit = int(number), " ".join(rest)
-    return done, total, unit
+            total, work, unit = int(number), float(amount), " ".join(rest)
+    return Progress(done, total, unit, seconds, worked / work) if total and work else None
 
 
 @contextmanager
@@ -100,8 +100,9 @@ def _bar(console: Console, path: Path) -> Generator[Callable[[str], None]]:
         bar.reset(task, description=stage, total=None, amount="")
 
     def render() -> Bar:
-        done, total, unit = read(path)
-        bar.update(task, completed=done, total=total, amount=f"{done} of {total} {unit}" if total else "")
+        far = read(path, 0.0)
+        if far is not None:
+            bar.update(task, completed=far.part, total=1.0, amount=f"{far.done} of {far.total} {far.unit}")
         return bar
 
     with Live(console=console, get_renderable=render, refresh_per_second=2, transient=True):
@@ -120,7 +121,8 @@ def _lines(console: Console, path: Path) -> Generator[Callable[[str], None]]:
     def tell() -> None:
         while not over.wait(LINE_EVERY):
             if stage:
-                console.print(progress_line(stage, time.monotonic() - began, *read(path)), soft_wrap=True)
+                seconds = time.monotonic() - began
+                console.print(progress_line(stage, seconds, read(path, seconds)), soft_wrap=True)
 
     teller = threading.Thread(target=tell, name="progress", daemon=True)
     teller.start()
@@ -131,31 +133,34 @@ def _lines(console: Console, path: Path) -> Generator[Callable[[str], None]]:
         teller.join()
 
 
-def progress_line(stage: str, seconds: float, done: int, total: int | None, unit: str) -> str:
+def progress_line(stage: str, seconds: float, far: Progress | None) -> str:
     """ "r0001/evaluate    0:01:40 so far, 120 of 400 crystals (30 %), about 0:03:53 left"."""
     line = f"{stage:16}  {timedelta(seconds=round(seconds))} so far"
-    return f"{line}, {Progress(done, total, unit, seconds)}" if total else line
+    return line if far is None else f"{line}, {far}"
 
 
 class Progress(NamedTuple):
-    """How far a stage was so many seconds after it began."""
+    """How far a stage was so many seconds after it began. share: of the work; None = of the count."""
 
     done: int
     total: int
     unit: str
     seconds: float
+    share: float | None = None
+
+    @property
+    def part(self) -> float:
+        """Of the work, 0 to 1."""
+        return self.done / self.total if self.share is None else min(self.share, 1.0)
 
     @property
     def seconds_left(self) -> float | None:
         """If it goes on as it went; None where nothing is done yet."""
-        return self.seconds * (self.total - self.done) / self.done if self.done else None
+        return self.seconds * (1 - self.part) / self.part if self.part else None
 
     def __str__(self) -> str:
         """ "120 of 400 crystals (30 %), about 0:03:53 left"."""
-        text, left = (
-            f"{self.done} of {self.total} {self.unit} ({100 * self.done / self.total:.0f} %)",
-            self.seconds_left,
-        )
+        text, left = f"{self.done} of {self.total} {self.unit} ({100 * self.part:.0f} %)", self.seconds_left
         return text if left is None else f"{text}, about {timedelta(seconds=round(left))} left"
 
 
@@ -167,11 +172,11 @@ def kept(keep: Callable[[Progress], None]) -> Generator[None]:
     def watch(path: Path) -> None:
         last = None
         while not over.wait(KEEP_EVERY):
-            done, total, unit = read(path)
-            if total and (done, total) != last:
-                last = done, total
+            far = read(path, time.monotonic() - began)
+            if far is not None and (far.done, far.total) != last:
+                last = far.done, far.total
                 with contextlib.suppress(Exception):  # of a full disk or a bucket: nothing depends on it
-                    keep(Progress(done, total, unit, time.monotonic() - began))
+                    keep(far)
 
     with _progress_file() as path:
         keeper = threading.Thread(target=watch, args=(path,), name="progress-kept", daemon=True)

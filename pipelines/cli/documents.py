@@ -129,7 +129,11 @@ def entry_document(store: Store, id_: str) -> Document:
 def _stage(one: Standing) -> Document:
     if one.commit is None:
         nothing = dict.fromkeys(("in", "out", "rejected", "dead", "seconds"))
-        far = one.progress and {**one.progress._asdict(), "seconds_left": one.progress.seconds_left}
+        far = one.progress and {
+            **one.progress._asdict(),
+            "share": one.progress.part,
+            "seconds_left": one.progress.seconds_left,
+        }
         return {"stage": one.stage, "state": "begun" if one.attempts else "to run", **nothing, "progress": far}
     numbers = one.commit.counts.model_dump(by_alias=True)
     return {"stage": one.stage, "state": "committed", **numbers, "seconds": one.seconds, "progress": None}

@@ -218,9 +218,10 @@ def evaluate(store: Store, asked: Plan, flags: Sequence[str], run_jobs: bool = T
     if is_engine(asked.judge.name):
         _emit(store, asked.judge, jobs, crystals)
         if run_jobs:
-            costs = dft_cost(atom_counts([crystal.numbers for crystal in crystals]))
-            dearest_first = [jobs[i] for i in np.argsort(-costs, kind="stable")]  # or the last is waited for alone
-            run_waiting(store, asked.judge.name, asked.judge.dft, dearest_first)
+            numbers = [crystal.numbers for crystal in crystals]
+            order = np.argsort(-dft_cost(atom_counts(numbers)), kind="stable")  # or the dearest is waited for alone
+            ordered = [jobs[i] for i in order], [numbers[i] for i in order]
+            run_waiting(store, asked.judge.name, asked.judge.dft, *ordered)
         return
     progress.expect(len(jobs), "crystals")
     protocol = protocol_json(asked.judge.evaluator.protocol)

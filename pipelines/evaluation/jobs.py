@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
 from dft.config import DftConfig
@@ -17,7 +18,9 @@ from dft.jobs.folders import State
 from dft.jobs.preflight import Preflight, preflight
 from dft.tables import frame_batch, result_batch
 from dft.workers import Ended, WorkerDied, run_jobs
+from gnome_core.compositions.dense import atom_counts
 from gnome_core.crystals.arrow import crystals_from_batch
+from gnome_core.selection.cost import dft_cost
 from pipelines.beam import coders, progress, tags  # noqa: F401  registers the Arrow coders
 from pipelines.beam.dead_letters import as_dead, dead_letter
 from pipelines.errors import UserError
@@ -127,14 +130,19 @@ def check_library(evaluator: str, dft: DftConfig, elements: Sequence[int]) -> Pr
     return checked
 
 
-def run_waiting(store: Store, evaluator: str, dft: DftConfig, ids: Sequence[str]) -> None:
-    """Run those of the jobs that wait or are stale on this machine. Raises UserError where the engine is not there."""
+def run_waiting(
+    store: Store, evaluator: str, dft: DftConfig, ids: Sequence[str], numbers: Sequence[np.ndarray] | pa.ChunkedArray
+) -> None:
+    """Run those of the jobs that wait or are stale on this machine, in this order. numbers: the atomic numbers of each
+    job's crystal. Raises UserError where the engine is not there."""
     jobs = engine_jobs(store, evaluator)
     if isinstance(jobs, JobsInFolders):
         jobs.folders.unpack()
     waiting = [id_ for id_ in ids if jobs.state(id_) in (State.EMITTED, State.TAKEN, State.STALE)]
-    progress.expect(len(ids), "jobs")
-    progress.advance(len(ids) - len(waiting))
+    # The dearest of a few takes longer than all others.
+    costs = dict(zip(ids, dft_cost(atom_counts(numbers)).tolist(), strict=True))
+    progress.expect(len(ids), "jobs", sum(costs[id_] for id_ in waiting))
+    progress.advance(len(ids) - len(waiting), 0.0)
     if not waiting:
         return
     if isinstance(jobs, JobsInFolders):
@@ -144,7 +152,7 @@ def run_waiting(store: Store, evaluator: str, dft: DftConfig, ids: Sequence[str]
     try:
         for event in events:
             if isinstance(event, Ended):
-                progress.advance()
+                progress.advance(1, costs[event.job])
                 if event.state is State.FAILED:
                     print(f"gnome: job {event.job[:12]} failed, {event.reason}: {event.message}", file=sys.stderr)
             elif isinstance(event, WorkerDied):

@@ -55,7 +55,7 @@ def _take_results(job: Job) -> Manifest:
     name, dft = job.config.evaluation.evaluator, job.config.dft
     jobs = open_jobs(job, name)
     if job.run_jobs:
-        run_waiting(job.store, name, dft, jobs["id"].to_pylist())
+        run_waiting(job.store, name, dft, jobs["id"].to_pylist(), jobs["numbers"])
     size = job.config.evaluation.batch_size
     batches = write_batches(job.store, job.attempt.path, jobs.select(CRYSTAL_COLUMNS), size)
 

@@ -299,7 +299,7 @@ def _run_jobs(job: Job, crystals: pa.Table, batches: Batches) -> None:
     run_pipeline(job.flags, emit)
     ids = crystals["id"].to_pylist()
     if job.run_jobs:
-        run_waiting(job.store, name, dft, ids)
+        run_waiting(job.store, name, dft, ids, crystals["numbers"])
     jobs = engine_jobs(job.store, name)
     waiting = sum(jobs.state(id_) not in ENDED for id_ in ids)
     if waiting:

@@ -54,9 +54,12 @@ def test_logs_have_a_line_now_and_then(monkeypatch):
 
 
 def test_a_line_of_progress_says_when_it_will_end():
-    line = progress.progress_line("r0001/evaluate", 100.0, 120, 400, "crystals")
+    far = progress.Progress(120, 400, "crystals", 100.0)
+    line = progress.progress_line("r0001/evaluate", 100.0, far)
     assert line == "r0001/evaluate    0:01:40 so far, 120 of 400 crystals (30 %), about 0:03:53 left"
-    assert progress.progress_line("r0001/score", 5.0, 0, 7, "shards").endswith("0 of 7 shards (0 %)")
+    assert progress.progress_line("r0001/score", 5.0, far._replace(done=0, total=7, unit="shards")).endswith(
+        "0 of 7 shards (0 %)"
+    )
 
 
 def test_a_stage_is_kept_as_it_gets_further_and_never_fails_for_it(monkeypatch):
@@ -95,3 +98,16 @@ def test_lines_go_to_whoever_watches():
         progress.tell("3 crystals")
     progress.tell("nobody hears")
     assert log.getvalue() == "3 crystals\n"
+
+
+def test_what_costs_more_counts_for_more(monkeypatch, tmp_path):
+    path = tmp_path / "progress"
+    path.write_bytes(b"")
+    monkeypatch.setenv(progress.PROGRESS_FILE, str(path))
+    assert progress.read(path, 60.0) is None
+    progress.expect(4, "jobs", 60.0)
+    assert str(progress.read(path, 60.0)) == "0 of 4 jobs (0 %)"
+    progress.advance(1, 45.0)
+    assert str(progress.read(path, 90.0)) == "1 of 4 jobs (75 %), about 0:00:30 left"
+    progress.advance(3, 15.1)  # rounding
+    assert str(progress.read(path, 120.0)) == "4 of 4 jobs (100 %), about 0:00:00 left"

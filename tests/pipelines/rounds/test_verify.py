@@ -295,7 +295,14 @@ def test_status_shows_a_running_attempt(store):
         console.print(watched(store))
     assert "30 of 120 shards (25 %), about 0:03:00 left" in capture.get()
     (stage,) = [one for one in status_document(store)["rounds"][-1]["stages"] if one["stage"] == "generate"]
-    assert stage["progress"] == {"done": 30, "total": 120, "unit": "shards", "seconds": 60.0, "seconds_left": 180.0}
+    assert stage["progress"] == {
+        "done": 30,
+        "total": 120,
+        "unit": "shards",
+        "seconds": 60.0,
+        "share": 0.25,
+        "seconds_left": 180.0,
+    }
     assert list(verify(store)) == []
 
 
