@@ -90,7 +90,8 @@ def run(
     verbose: VerboseOption = False,
     beam_options: BeamOptions = None,
 ) -> None:
-    """Run whole rounds, ask the judge of `confirm.by` about them, then show the status and write the report."""
+    """Run whole rounds, ask the judge of `confirm.by` about them, then show what was found and write the report."""
+    from pipelines.cli.status_text import print_outcome
     from pipelines.rounds import driver
     from pipelines.rounds.config import load_round_config
     from pipelines.rounds.plan import stages_of
@@ -103,7 +104,7 @@ def run(
         _follow(store, driver.run_stages(opened, round_, stages_of(round_), flags))
     if (settings := load_round_config(opened, opened.rounds()[-1])).confirm.by:
         _second_opinion(opened, settings, flags)
-    status(store)
+    print_outcome(opened)
     report_store(store)
     say_next(("top", store))
 
@@ -143,6 +144,7 @@ def learn(
 
     Of first-principles jobs it takes the results that are there; later ones come in with the next round.
     """
+    from pipelines.cli.status_text import print_outcome
     from pipelines.errors import UserError
     from pipelines.rounds import driver
     from pipelines.rounds.plan import LEARN
@@ -154,7 +156,7 @@ def learn(
     if not round_ or opened.commit(round_, "emit") is None:
         raise UserError(f"nothing is proposed in {store}; `gnome round propose {store}` comes first")
     _follow(store, driver.run_stages(opened, round_, LEARN, flags, run_jobs=False))
-    status(store)
+    print_outcome(opened)
     report_store(store)
     say_next(("top", store))
 

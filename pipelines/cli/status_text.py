@@ -40,7 +40,7 @@ def energies_line(commit: Commit) -> str:
 
 
 def print_status(store: Store) -> None:
-    """Print every committed stage, then hit rates and errors of the rounds that evaluated anything."""
+    """Print every stage, then what `print_outcome` does."""
     from pipelines.cli.potential_text import potential_line
     from pipelines.rounds.plan import stages_of
 
@@ -55,6 +55,12 @@ def print_status(store: Store) -> None:
             )
             if commit and (said := potential_line(store, commit)):
                 console.print(said, highlight=False, soft_wrap=True)
+    print_outcome(store)
+
+
+def print_outcome(store: Store) -> None:
+    """Print what was found, and hit rates and errors of the rounds that evaluated anything."""
+    console = Terminal()
     if any(store.commit(round_, "hull") for round_ in store.rounds()[1:]):
         from pipelines.analyses import stored_analyses
         from pipelines.reading.discoveries import stable_crystals
