@@ -20,6 +20,7 @@ from gnome_core.crystals.arrow import CRYSTAL_FIELDS, record_batch
 from gnome_core.crystals.readers import Entry, Rejected, read_snapshot
 from gnome_core.crystals.sources.tables import read_table, texts
 from gnome_core.crystals.sources.values import as_number
+from gnome_core.crystals.split import Holdout
 from gnome_core.stability.hull import Hull
 from pipelines.errors import UserError
 from pipelines.reading.analyses import StoredAnalysis, keep_analysis, kept_analyses, load_analyses, load_analysis
@@ -271,7 +272,7 @@ def run_analysis(inputs: Inputs, name: str, options: Options, track: Track = unt
     return analysis
 
 
-def fit_classifier(path: Path, output: Path, holdout: str) -> list[str]:
+def fit_classifier(path: Path, output: Path, holdout: Holdout) -> list[str]:
     """Fit the superionic classifier to a table of measurements and write it; what to tell the user."""
     from gnome_core.analysis.superionic import COLUMNS, fit_superionic, read_measurements
 

@@ -8,6 +8,7 @@ import itertools
 from typing import Literal
 
 Split = Literal["train", "validation", "all"]
+Holdout = Literal["none", "holdout-v1"]  # whether the withheld chemical systems are left out
 
 
 def is_train(formula: str) -> bool:

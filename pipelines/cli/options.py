@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from gnome_core.crystals.split import Holdout
+
 Queue = Literal["slurm", "jobflow-remote"]
 TableFormat = Literal["csv", "parquet"]
 ExportFormat = Literal["csv", "parquet", "cif", "poscar", "extxyz", "optimade", "pymatgen"]
 StoreArg = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store, or gs://BUCKET/PATH.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="round.toml; `gnome config` prints one.")]
 EvaluatorOption = Annotated[str | None, typer.Option("--evaluator", help="Overrides evaluation.evaluator.")]
-HoldoutOption = Annotated[
-    Literal["none", "holdout-v1"], typer.Option(help="holdout-v1: leave out the withheld chemical systems.")
-]
+HoldoutOption = Annotated[Holdout, typer.Option(help="holdout-v1: leave out the withheld chemical systems.")]
 RunnerOption = Annotated[
     str | None,
     typer.Option(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
+from gnome_core.crystals.split import Holdout
 from gnome_core.models.config import NequIPConfig
 from gnome_core.potentials.md_config import MDConfig
 from gnome_core.settings import Section
@@ -17,7 +16,7 @@ class PotentialConfig(Section):
     """All settings of `gnome potential`."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="same seed and frames, same potential")
-    holdout: Literal["none", "holdout-v1"] = Field(
+    holdout: Holdout = Field(
         "none", description="holdout-v1: train on no frame of the withheld 15 % of chemical systems"
     )
     max_force: float = Field(

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from dft.config import DftConfig
 from dft.names import NEWEST, POTENTIAL_KINDS, check_name, is_engine
+from gnome_core.crystals.split import Holdout
 from gnome_core.ensembles.config import CascadeConfig
 from gnome_core.ensembles.plugins import ENSEMBLE, check_model, make_model
 from gnome_core.generation.config import FILE, SHIPPED, GenerationConfig
@@ -263,7 +264,7 @@ class RoundConfig(Section):
     """All settings of a round."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="same seed and inputs, same rows")
-    holdout: Literal["none", "holdout-v1"] = Field(
+    holdout: Holdout = Field(
         "none",
         description="holdout-v1: train on nothing of the withheld 15 % of chemical systems and generate nothing that "
         "holds one | none: train on them where the snapshot is your own; never on those of the embedded one",
